@@ -1,0 +1,1 @@
+"""Read secrets that Vault has sealed and Kubernetes keeps."""
