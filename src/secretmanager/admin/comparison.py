@@ -1,0 +1,158 @@
+"""Whether Vault holds a wanted value already: compared as Vault understands it, not as it was written down.
+
+Vault's API reads a value back in one form, whatever the form it was written in: a duration as a number of
+seconds, a comma-separated string as a list, a host address without ``/32``. So the form of what Vault answers
+decides how the wanted value is understood. Pure functions, no I/O.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+# Lists that mean a set to Vault. All others are compared in order.
+# Seen with Vault 1.21: `vault path-help` calls them "slice", and their order has no effect.
+UNORDERED = frozenset(
+    {
+        # of every auth method's roles
+        "token_policies",
+        "token_bound_cidrs",
+        "policies",
+        "bound_cidrs",
+        # auth/kubernetes/role/NAME, auth/kubernetes/config
+        "bound_service_account_names",
+        "bound_service_account_namespaces",
+        "pem_keys",
+        # auth/approle/role/NAME
+        "secret_id_bound_cidrs",
+        # auth/token/roles/NAME
+        "allowed_policies",
+        "allowed_policies_glob",
+        "disallowed_policies",
+        "disallowed_policies_glob",
+        "allowed_entity_aliases",
+        # config of sys/mounts/PATH and sys/auth/PATH
+        "allowed_managed_keys",
+        "allowed_response_headers",
+        "audit_non_hmac_request_keys",
+        "audit_non_hmac_response_keys",
+        "delegated_auth_accessors",
+        "passthrough_request_headers",
+    }
+)
+
+_UNITS = {unit: Decimal(size) for unit, size in [("ms", "0.001"), ("s", "1"), ("m", "60"), ("h", "3600")]}
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|m|h)")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field that Vault does not hold as wanted; both values in the form in which Vault reads them back.
+
+    ``found`` is None where Vault's answer lacks the field.
+    """
+
+    found: object
+    wanted: object
+
+    def __str__(self) -> str:
+        found = "no such field" if self.found is None else repr(self.found)
+        return f"found {found}, wanted {self.wanted!r}"
+
+
+def seconds(text: str) -> int:
+    """Give a duration in whole seconds, read as Vault reads it: ``10``, ``10s``, ``1h30m``, ``1.5h``, ``30d``.
+
+    Source: https://developer.hashicorp.com/vault/docs/concepts/duration-format; days stand alone, without
+    another unit, as in go-secure-stdlib's ParseDurationSecond.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    if text == "":
+        return 0
+    if match := re.fullmatch(r"([+-]?\d+)(d?)", text):
+        return int(match[1]) * (86400 if match[2] else 1)
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no duration: it is written as in 90, 10s, 1h30m or 30d")
+    return int(sum(Decimal(number) * _UNITS[unit] for number, unit in parts))
+
+
+def canonical(field: str, value: object, like: object) -> object:
+    """Give the value in the form of ``like``, which is what Vault answers for this field.
+
+    Args:
+        field: the field's name, for the lists that mean a set.
+        value: a wanted value, or ``like`` itself.
+        like: Vault's value (JSON).
+
+    Returns:
+        What compares equal for values that mean the same to Vault. A value that cannot have the form of ``like``
+        comes back as it is: then Vault is the one to refuse it.
+    """
+    match like:
+        case bool():
+            words = {"true": True, "1": True, "false": False, "0": False}
+            return words.get(str(value).lower(), value)
+        case int() if isinstance(value, str):
+            try:
+                return seconds(value)
+            except ValueError:
+                return value
+        case list():
+            if isinstance(value, str):
+                value = value.split(",") if value else []
+            return _canonical_list(field, value) if isinstance(value, list | tuple) else value
+        case str() if isinstance(value, bool):
+            return str(value).lower()
+        case str() if isinstance(value, int | float):
+            return str(value)
+        case str() if isinstance(value, str) and "\n" in value + like:
+            return value.strip()  # a policy or a PEM text: white space around it means nothing
+    return value
+
+
+def _canonical_list(field: str, items: list[object] | tuple[object, ...]) -> list[object]:
+    values = [str(item).strip() if isinstance(item, str | int) else item for item in items]
+    if field.endswith("_cidrs"):
+        values = [_network(str(value)) for value in values]
+    return sorted(set(values), key=str) if field in UNORDERED else values
+
+
+def _network(text: str) -> str:
+    """Give an address or a network in full, host bits kept, as Vault keeps them: 10.1.2.3/8, 127.0.0.1/32."""
+    try:
+        return str(ipaddress.ip_interface(text))
+    except ValueError:
+        return text
+
+
+def differences(
+    wanted: Mapping[str, object], found: Mapping[str, object], prefix: str = ""
+) -> dict[str, Difference]:
+    """Compare the wanted fields, and only those, with what Vault answers.
+
+    Args:
+        wanted: field to value; a dict within is compared field by field too.
+        found: the ``data`` of Vault's answer.
+        prefix: what goes before the field names, ``config.`` for those of ``config``.
+
+    Returns:
+        The fields that differ, by dotted name. An empty text, list or dict equals a field that the answer lacks,
+        because Vault leaves many a field out while it is empty.
+    """
+    result: dict[str, Difference] = {}
+    for field, want in wanted.items():
+        have = found.get(field)
+        if isinstance(want, Mapping) and (have is None or isinstance(have, Mapping)):
+            result |= differences(want, have or {}, f"{prefix}{field}.")
+        elif have is None:
+            if want not in ("", [], ()):
+                result[prefix + field] = Difference(None, want)
+        elif (a := canonical(field, have, have)) != (b := canonical(field, want, have)):
+            result[prefix + field] = Difference(a, b)
+    return result
