@@ -1,0 +1,91 @@
+"""Files that hold a secret: mode 0600, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from ..errors import ConfigError
+
+MODE = 0o600
+# More than keys or a token ever take, and taken before there are any.
+_ROOM = 64 * 1024
+
+
+class PrivateFile:
+    """A file to be, whose folder, permission and room on disk are made sure before its content exists.
+
+    What is written into it cannot be had again (Vault tells unseal keys once), so whatever can be found out
+    beforehand is. Until `commit` nothing stands under the file's own name. Used in a ``with`` statement, it leaves
+    nothing behind where `commit` was not reached.
+
+    Args:
+        path: where the file will be. Its folder must exist.
+
+    Raises:
+        ConfigError: the folder is missing, not writable or full.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        check_folder(path)
+        try:
+            self._fd, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # mode 0600
+            self._temporary = Path(name)
+            os.posix_fallocate(self._fd, 0, _ROOM)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self._discard = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+        if self._discard:
+            self._temporary.unlink()
+
+    def commit(self, content: str) -> None:
+        """Write the content and give the file its name; what stood there before is gone.
+
+        A failure leaves the temporary file, with as much of the content as there is.
+        """
+        self._discard = False
+        os.truncate(self._fd, os.pwrite(self._fd, content.encode(), 0))
+        os.fsync(self._fd)
+        self._temporary.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_private(path: str | Path) -> str | None:
+    """Give a file's text without the white space around it; None where it is missing or empty.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        return Path(path).read_text().strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def file_mode(path: str | Path) -> int:
+    """Give a file's permission bits."""
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+def check_folder(path: str | Path) -> None:
+    """Raise ConfigError where a file could not be made at this path; for check mode, which makes none."""
+    folder = Path(path).parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        reason = "is not writable" if folder.exists() else "does not exist"
+        raise ConfigError(f"{path}: cannot be written: its folder {reason}")

@@ -1,0 +1,298 @@
+"""Declarative resources of Vault's API: read, compare, write.
+
+A resource is a path whose GET answers what its POST sets. Most of Vault's API is like that; what differs (a mount is
+changed by its ``tune``, a Transit key by its ``config``) is a `Kind` in the table KINDS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import ConfigError, VaultError
+from .comparison import Difference, differences
+from .connection import Vault
+
+WRITE_ONLY = "(write-only)"
+NOT_SET = "(not set)"
+
+# What may stand in a path: no query, no fragment, no dot segment, nothing to be quoted.
+_PATH = re.compile(r"(?!v1/)(?!.*(^|/)\.{1,2}(/|$))[\w.@:+=~-]+(/[\w.@:+=~-]+)+")
+
+Values = Mapping[str, object]
+Differences = Mapping[str, Difference]
+Write = tuple[str, dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What is wanted at one path.
+
+    Attributes:
+        path: API path without ``/v1/``, as ``transit/keys/NAME``.
+        data: fields that are compared and written. Fields that are not given are left as they are.
+        secret_data: write-only fields: sent with each write, never compared, never shown.
+        refresh: write even though ``data`` matches, because ``secret_data`` holds something newer than Vault.
+        state: "present" or "absent".
+
+    Raises:
+        ConfigError: a path, field or combination that means nothing.
+    """
+
+    path: str
+    data: Values = field(default_factory=dict)
+    secret_data: Values = field(default_factory=dict, repr=False)
+    refresh: bool = False
+    state: Literal["present", "absent"] = "present"
+
+    def __post_init__(self) -> None:
+        if not _PATH.fullmatch(self.path):
+            raise ConfigError(
+                f"path: found {self.path!r}, allowed is a path of Vault's API without /v1/, as transit/keys/NAME"
+            )
+        if self.state == "absent":
+            if self.data or self.secret_data or self.refresh:
+                raise ConfigError(f"{self.path}: state absent takes no data, secret_data or refresh")
+            return
+        if not self.data and not self.secret_data:
+            raise ConfigError(f"{self.path}: state present needs data")
+        if self.refresh and not self.secret_data:
+            raise ConfigError(f"{self.path}: refresh is true, but there is no secret_data to send again")
+        for name, value in (*self.data.items(), *self.secret_data.items()):
+            if value is None:
+                raise ConfigError(f"{self.path}: {name} is null; give it a value or leave it out")
+        if both := self.data.keys() & self.secret_data.keys():
+            raise ConfigError(f"{self.path}: {', '.join(sorted(both))} is in data and in secret_data")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `apply` did, or in check mode would do, with one resource.
+
+    Attributes:
+        path: the resource's path.
+        changed: whether Vault was written to, or would be.
+        before: the fields that differ, as found; ``{"state": "absent"}`` where there was nothing.
+        after: the same fields, as wanted; ``{"state": "absent"}`` where there is nothing any more.
+        warnings: what Vault answered as warnings to the writes.
+    """
+
+    path: str
+    changed: bool = False
+    before: Values = field(default_factory=dict)
+    after: Values = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Kind:
+    """A path that is read, written and deleted at one place: policies, roles and most others."""
+
+    def complete(self, found: Values) -> Values:
+        """Give Vault's answer with the fields that it leaves out at their default."""
+        return found
+
+    def writes(
+        self, path: str, wanted: Values, found: Values | None, pending: Differences
+    ) -> Iterator[Write]:
+        """Give the requests, path and body each, that bring about the wanted fields.
+
+        Args:
+            path: the resource's path.
+            wanted: all fields given, the secret ones too.
+            found: Vault's answer, None where there is nothing.
+            pending: the `Difference` of each field that differs, by dotted name.
+
+        Raises:
+            ConfigError: a difference that Vault cannot remove.
+        """
+        yield path, dict(wanted)
+
+    def check_removal(self, path: str, found: Values) -> None:
+        """Raise ConfigError where Vault would refuse to delete it."""
+
+
+class Mount(Kind):
+    """A secrets engine or auth method: made by one request, changed by its ``tune``.
+
+    Source: https://developer.hashicorp.com/vault/api-docs/system/mounts and /system/auth
+    """
+
+    def writes(
+        self, path: str, wanted: Values, found: Values | None, pending: Differences
+    ) -> Iterator[Write]:
+        if found is None:
+            yield path, dict(wanted)
+            return
+        tunable = ("description", "options", "plugin_version")
+        _refuse(
+            path,
+            {name: d for name, d in pending.items() if name.split(".")[0] not in ("config", *tunable)},
+            "cannot be changed in a mount; move the data to a new mount, or set the field to what is found",
+        )
+        config = wanted.get("config")
+        body = {name: wanted[name] for name in tunable if name in wanted}
+        yield f"{path}/tune", body | (dict(config) if isinstance(config, Mapping) else {})
+
+
+class TransitKey(Kind):
+    """A key of the Transit engine: made by one request, changed by its ``config``, which cannot change its nature.
+
+    Source: https://developer.hashicorp.com/vault/api-docs/secret/transit#create-key, #update-key-configuration
+    """
+
+    _only_config = frozenset({"min_decryption_version", "min_encryption_version", "deletion_allowed"})
+    _only_on = frozenset({"exportable", "allow_plaintext_backup"})
+    _config = _only_config | _only_on | {"auto_rotate_period"}
+
+    def complete(self, found: Values) -> Values:
+        return {"convergent_encryption": False, "key_size": 0, **found}
+
+    def writes(
+        self, path: str, wanted: Values, found: Values | None, pending: Differences
+    ) -> Iterator[Write]:
+        if found is None:
+            yield path, {name: value for name, value in wanted.items() if name not in self._only_config}
+            if later := {name: value for name, value in wanted.items() if name in self._only_config}:
+                yield f"{path}/config", later
+            return
+        _refuse(
+            path,
+            {name: d for name, d in pending.items() if name not in self._config},
+            "is fixed when a key is made; use a key of another name, or set the field to what is found",
+        )
+        _refuse(
+            path,
+            {name: d for name, d in pending.items() if name in self._only_on and d.found is True},
+            "can be turned on, never off; use a key of another name",
+        )
+        yield f"{path}/config", {name: wanted[name] for name in pending}
+
+    def check_removal(self, path: str, found: Values) -> None:
+        if found.get("deletion_allowed") is False:
+            raise ConfigError(
+                f"{path}: found deletion_allowed false, so Vault refuses to delete the key; if what it encrypted"
+                " is no longer needed, set deletion_allowed: true first"
+            )
+
+
+class AuthConfig(Kind):
+    """The config of an auth method; that of the Kubernetes method is written as a whole.
+
+    A field that a write leaves out falls back to its default there (seen with Vault 1.21; pathConfigWrite of
+    vault-plugin-auth-kubernetes), so a write says again what was found.
+    """
+
+    def writes(
+        self, path: str, wanted: Values, found: Values | None, pending: Differences
+    ) -> Iterator[Write]:
+        kept: dict[str, object] = {}
+        if found is not None and "kubernetes_host" in found:
+            for name, value in found.items():
+                secret = name.removesuffix("_set")
+                if secret == name:
+                    kept[name] = value
+                elif value is True and secret not in wanted:
+                    raise ConfigError(
+                        f"{path}: Vault holds {secret}, which cannot be read, and a write without it would remove"
+                        f" it; give {secret} in secret_data"
+                    )
+        yield path, {**kept, **wanted}
+
+
+# The first pattern that matches a path tells its kind.
+KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
+    (re.compile(r"sys/(mounts|auth)/.+(?<!/tune)"), Mount()),
+    (re.compile(r".+/keys/[^/]+"), TransitKey()),
+    (re.compile(r"auth/.+/config"), AuthConfig()),
+    (re.compile(r".+"), Kind()),
+)
+
+
+def check_batch(resources: Iterable[Resource]) -> None:
+    """Raise ConfigError where two resources of a batch have the same path."""
+    seen: set[str] = set()
+    for resource in resources:
+        if resource.path in seen:
+            raise ConfigError(f"{resource.path}: found twice in resources; one entry a path")
+        seen.add(resource.path)
+
+
+def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
+    """Bring one resource about, with no write where Vault holds it already.
+
+    Args:
+        vault: connection with a token whose policies let it read and write the path.
+        resource: what is wanted.
+        check: tell what would change, write nothing.
+
+    Raises:
+        ConfigError: a difference that Vault cannot remove (a fixed field), or a key that must not be deleted.
+        PermissionDenied: the token's policies lack a capability; names path and capability.
+        VaultError: Vault refused a value, or reads back something else than was written.
+    """
+    kind = next(kind for pattern, kind in KINDS if pattern.fullmatch(resource.path))
+    path = resource.path
+    answer = vault.read(path)
+    found = None if answer is None else kind.complete(answer)
+
+    if resource.state == "absent":
+        if found is None:
+            return Outcome(path)
+        kind.check_removal(path, found)
+        warnings = () if check else vault.delete(path)
+        return Outcome(path, True, {"state": "present"}, {"state": "absent"}, warnings)
+
+    pending = differences(resource.data, found or {})
+    unset = _unset(resource, found or {})
+    if found is not None and not (pending or unset or resource.refresh):
+        return Outcome(path)
+
+    writes = list(kind.writes(path, {**resource.data, **resource.secret_data}, found, pending))
+    before, after = _shown(resource, found, pending, unset)
+    warnings = ()
+    if not check:
+        for target, body in writes:
+            warnings += vault.write(target, body)
+        _verify(kind, vault, resource)
+    return Outcome(path, True, before, after, warnings)
+
+
+def _unset(resource: Resource, found: Values) -> list[str]:
+    """Name the secret fields of which Vault says (``FIELD_set: false``) that it has none."""
+    return [name for name in resource.secret_data if found.get(f"{name}_set") is False]
+
+
+def _shown(
+    resource: Resource, found: Values | None, pending: Differences, unset: Iterable[str]
+) -> tuple[Values, Values]:
+    """Give before and after for people: the fields that change, no secret among them."""
+    secrets = dict.fromkeys(resource.secret_data, WRITE_ONLY)
+    if found is None:
+        return {"state": "absent"}, {"state": "present", **resource.data, **secrets}
+    before = {name: NOT_SET if d.found is None else d.found for name, d in pending.items()}
+    after = {name: d.wanted for name, d in pending.items()}
+    sent = {name: f"{WRITE_ONLY} sent again" for name in secrets}
+    return before | secrets | dict.fromkeys(unset, NOT_SET), after | sent | dict.fromkeys(unset, WRITE_ONLY)
+
+
+def _verify(kind: Kind, vault: Vault, resource: Resource) -> None:
+    """Read back what was written: Vault ignores a field that it does not know, often without a warning."""
+    answer = vault.read(resource.path)
+    if answer is None:
+        raise VaultError(
+            f"{resource.path}: written, but nothing is read back; vault_resource is for paths whose read answers"
+            " what a write sets"
+        )
+    found = kind.complete(answer)
+    for name, difference in differences(resource.data, found).items():
+        reason = f"{difference}" if difference.found is not None else f"it knows {', '.join(sorted(found))}"
+        raise VaultError(f"{resource.path}: Vault did not take the field {name}: {reason}")
+    for name in _unset(resource, found):
+        raise VaultError(f"{resource.path}: Vault did not take the field {name}: {name}_set is still false")
+
+
+def _refuse(path: str, pending: Differences, reason: str) -> None:
+    for name, difference in pending.items():
+        raise ConfigError(f"{path}: {name}: {difference}; it {reason}")

@@ -1,0 +1,166 @@
+"""A token in a file: made where it is missing or no longer fits, revoked when its time is over.
+
+Source: https://developer.hashicorp.com/vault/api-docs/auth/token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, VaultError
+from .comparison import seconds
+from .connection import Vault
+from .files import MODE, PrivateFile, check_folder, file_mode, read_private
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """What a token shall be.
+
+    Attributes:
+        policies: its policies; Vault adds ``default``.
+        period: it lives this long without a renewal, and for ever with them, as ``768h``; None for a token that
+            ends at the system's maximum.
+        orphan: it outlives the token that made it.
+        display_name: what audit logs call it; compared never, since it gives no right.
+    """
+
+    policies: Sequence[str]
+    period: str | None = None
+    orphan: bool = False
+    display_name: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            seconds(self.period or "")
+        except ValueError as error:
+            raise ConfigError(f"period: {error}") from error
+
+    def fields(self) -> dict[str, object]:
+        """Give the fields by which a token is told to fit, in the form in which Vault reads them back."""
+        return {
+            "policies": sorted({*self.policies} | ({"default"} if "root" not in self.policies else set())),
+            "period": seconds(self.period or ""),
+            "orphan": self.orphan,
+        }
+
+    def body(self) -> dict[str, object]:
+        """Give the body of the request that makes the token."""
+        optional = {"period": self.period, "display_name": self.display_name}
+        return {"policies": list(self.policies)} | {k: v for k, v in optional.items() if v is not None}
+
+
+@dataclass(frozen=True)
+class TokenOutcome:
+    """What was, or in check mode would be, done with a token and its file; before and after hold no secret."""
+
+    changed: bool
+    before: dict[str, object]
+    after: dict[str, object]
+
+
+ABSENT: dict[str, object] = {"state": "absent"}
+
+
+def ensure_token(
+    connect: Callable[[str], Vault],
+    path: str,
+    spec: TokenSpec,
+    authenticate: Callable[[], str],
+    *,
+    check: bool = False,
+) -> TokenOutcome:
+    """See to it that a file holds a valid token as specified, and only its owner may read it.
+
+    A token that fits is kept, and renewed once half of its life is over. One that does not fit is revoked after the
+    new one is in the file.
+
+    Args:
+        connect: gives a connection that uses this token.
+        path: the token's file.
+        spec: what the token shall be.
+        authenticate: gives the token that makes tokens; asked only where one is to be made.
+        check: tell what would change, write nothing.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+        PermissionDenied: the authenticating token must not make such tokens.
+    """
+    check_folder(path)
+    wanted = {"state": "present", **spec.fields(), "mode": f"{MODE:04o}"}
+    held = read_private(path)
+    data = _lookup(connect(held)) if held else None
+    found = _found(data, path) if data else ABSENT
+    if found == wanted:
+        if (
+            not check
+            and held
+            and data
+            and data["renewable"]
+            and int(data["ttl"]) < int(data["creation_ttl"]) / 2
+        ):
+            connect(held).request("post", "auth/token/renew-self")
+        return TokenOutcome(False, found, wanted)
+    if check:
+        return TokenOutcome(True, found, wanted)
+    if found | {"mode": wanted["mode"]} == wanted:
+        Path(path).chmod(MODE)
+        return TokenOutcome(True, found, wanted)
+
+    with PrivateFile(path) as file:
+        maker = authenticate()
+        kind = "create-orphan" if spec.orphan else "create"
+        answer = connect(maker).request("post", f"auth/token/{kind}", spec.body())
+        file.commit(answer["auth"]["client_token"] + "\n")
+    # A child would die with the token that made it.
+    if held and data and (spec.orphan or held != maker):
+        connect(held).request("post", "auth/token/revoke-self")
+    return TokenOutcome(True, found, wanted)
+
+
+def remove_token(connect: Callable[[str], Vault], path: str, *, check: bool = False) -> TokenOutcome:
+    """Revoke the token in a file, with all that it made but orphans, and delete the file.
+
+    Raises:
+        PermissionDenied: the token is valid, but must not revoke itself; the file is left.
+    """
+    if not Path(path).exists():
+        return TokenOutcome(False, ABSENT, ABSENT)
+    held = read_private(path)
+    if not check:
+        if held:
+            _revoke(connect(held))
+        Path(path).unlink()
+    return TokenOutcome(True, {"state": "present"}, ABSENT)
+
+
+def _lookup(vault: Vault) -> dict[str, Any] | None:
+    """Give what Vault says of the connection's own token, None where it is not valid (any more)."""
+    try:
+        return vault.read("auth/token/lookup-self")
+    except VaultError as error:
+        if error.status == 403:
+            return None
+        raise
+
+
+def _revoke(vault: Vault) -> None:
+    try:
+        vault.request("post", "auth/token/revoke-self")
+    except VaultError as error:
+        # Vault answers the same status to a token that is not valid any more, which is what is wanted.
+        if error.status != 403 or _lookup(vault):
+            raise
+
+
+def _found(data: dict[str, Any], path: str) -> dict[str, object]:
+    return {
+        "state": "present",
+        "policies": sorted(data["policies"]),
+        "period": data.get("period", 0),
+        "orphan": data["orphan"],
+        "mode": f"{file_mode(path):04o}",
+    }
