@@ -1,0 +1,91 @@
+"""The format of a sealed Secret."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from secretmanager.errors import SealedDataError
+from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, key_version, sealed_values
+
+PARTS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
+PLACES = st.builds(Place, PARTS, PARTS, st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True))
+DIGESTS = st.dictionaries(PARTS, st.text(max_size=20))
+
+
+@given(PLACES, PLACES, st.binary(max_size=40), st.binary(max_size=40))
+def test_no_two_places_or_values_share_an_hmac_input(a: Place, b: Place, one: bytes, two: bytes) -> None:
+    assume((a, one) != (b, two))
+    assert a.hmac_input(one) != b.hmac_input(two)
+
+
+@given(PLACES, PLACES)
+def test_the_context_is_the_place(a: Place, b: Place) -> None:
+    assert (a.context(Scope.STRICT) == b.context(Scope.STRICT)) == (a == b)
+    assert a.context(Scope.CLUSTER_WIDE) is None
+
+
+@given(PARTS, st.sampled_from(Scope), PARTS, DIGESTS)
+def test_a_manifest_comes_back_as_it_was(
+    key: str, scope: Scope, digest_key: str, digests: dict[str, str]
+) -> None:
+    manifest = Manifest(key, scope, digest_key, digests)
+    assert Manifest.load(manifest.dump(), "ns/name") == manifest
+    reordered = Manifest(key, scope, digest_key, dict(reversed(digests.items())))
+    assert reordered.dump() == manifest.dump()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"format":2}',
+        b'{"format":1,"digests":{"k":1}}',
+        b'{"format":1,"digests":[]}',
+    ],
+)
+def test_a_damaged_manifest_is_an_error(text: bytes) -> None:
+    with pytest.raises(SealedDataError, match="manifest"):
+        Manifest.load(text, "ns/name")
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("vault:v1:QUJD", 1),
+        ("vault:v12:QUI=", 12),
+        ("vault:v0:QUJD", None),
+        ("vault:v1:", None),
+        ("plain", None),
+    ],
+)
+def test_the_key_version_is_in_the_ciphertext(text: str, version: int | None) -> None:
+    assert key_version(text) == version
+
+
+def test_an_older_tools_secret_needs_no_manifest() -> None:
+    data = {"secrets.json": b"vault:v3:QUJD", "password": b"hunter2", "blob": b"\xff\x00"}
+    secret = {
+        "metadata": {"namespace": "ns", "name": "n"},
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }
+    found = sealed_values(secret)
+    assert list(found) == ["secrets.json"]
+    assert (found["secrets.json"].version, found["secrets.json"].scope) == (3, None)
+
+
+def test_a_manifest_tells_the_scope_and_key() -> None:
+    manifest = Manifest("k", Scope.STRICT, "k-digest", {"a": "vault:v1:x"})
+    data = {"a": b"vault:v1:QUJD", "b": b"vault:v1:QUJD", MANIFEST_KEY: manifest.dump()}
+    secret = {
+        "metadata": {"namespace": "ns", "name": "n"},
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }
+    found = sealed_values(secret)
+    assert (found["a"].scope, found["a"].transit_key) == (Scope.STRICT, "k")
+    assert found["b"].scope is None
