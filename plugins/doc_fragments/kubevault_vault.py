@@ -55,7 +55,7 @@ options:
     type: str
   vault_jwt:
     description:
-      - Service account's token for O(vault_auth_method=kubernetes). Without it, the one that Kubernetes mounts
-        into a pod.
+      - Service account's token for O(vault_auth_method=kubernetes). Without it, the one that Kubernetes
+        mounts into a pod.
     type: str
 """

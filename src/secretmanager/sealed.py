@@ -1,10 +1,10 @@
 """The format of a sealed Secret, by pure functions.
 
-A sealed Secret is a Kubernetes Secret whose values are ciphertext of Vault's Transit engine, each the bare text
-``vault:vN:...`` under its own data key. One more data key, ``MANIFEST_KEY``, holds a JSON manifest: which keys are
-sealed, with which Transit key and in which scope, and a digest of each plaintext. The manifest is a data key and no
-annotation because annotations are limited to 256 KiB in total, which many keys would exceed. A Secret without a
-manifest may be one that an older tool sealed; its ciphertext counts as plain.
+A sealed Secret is a Kubernetes Secret whose values are ciphertext of Vault's Transit engine, each the bare
+text ``vault:vN:...`` under its own data key. One more data key, ``MANIFEST_KEY``, holds a JSON manifest: what
+is sealed, with which Transit key and in which scope, and a digest of each plaintext. The manifest is a
+data key and no annotation because annotations are limited to 256 KiB in total, which many keys would exceed.
+A Secret without a manifest may be one that an older tool sealed; its ciphertext counts as plain.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit and
 https://kubernetes.io/docs/concepts/configuration/secret/
@@ -59,7 +59,7 @@ class Place:
         return self._path() if scope is Scope.STRICT else None
 
     def hmac_input(self, plaintext: bytes) -> bytes:
-        """Give what the digest key signs: format, place and plaintext, set apart by NUL, which no place holds."""
+        """Give what the digest key signs: format, place and plaintext, set apart by NUL (in no place)."""
         return b"kubevault:%d\0%b\0%b" % (FORMAT, self._path(), plaintext)
 
     def _path(self) -> bytes:
