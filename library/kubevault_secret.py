@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
   - Encrypts values with a key of Vault's Transit engine and keeps the ciphertext in a Kubernetes Secret.
-  - A second run with the same values writes nothing. It compares digests (Transit HMACs) and needs no leave to
-    decrypt.
+  - A second run with the same values writes nothing. It compares digests (Transit HMACs) and needs no leave
+    to decrypt.
   - Data keys that are not given are left alone.
 options:
   name:
@@ -36,7 +36,8 @@ options:
     required: true
   digest_key:
     description:
-      - The Transit key of the digests, which is never rotated. Without it, O(transit_key) followed by C(-digest).
+      - The Transit key of the digests, which is never rotated. Without it, O(transit_key) followed by
+        C(-digest).
     type: str
   transit_mount:
     description: Where the Transit engine is mounted.
@@ -44,15 +45,16 @@ options:
     default: transit
   scope:
     description:
-      - V(strict) binds each ciphertext to its namespace, Secret and data key; elsewhere it does not decrypt. The
-        Transit key must be C(derived).
+      - V(strict) binds each ciphertext to its namespace, Secret and data key; elsewhere it does not decrypt.
+        The Transit key must be C(derived).
       - V(cluster-wide) does not bind it. The Transit key must not be C(derived).
     type: str
     choices: [strict, cluster-wide]
     default: strict
   force:
     description:
-      - Take over a Secret, or data keys, that this module did not seal. Their values are replaced by those given.
+      - Take over a Secret, or data keys, that this module did not seal. Their values are replaced by those
+        given.
     type: bool
     default: false
 extends_documentation_fragment:

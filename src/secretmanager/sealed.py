@@ -52,6 +52,7 @@ class Place:
     key: str
 
     def __str__(self) -> str:
+        """Give the place as errors name it."""
         return f"{self.namespace}/{self.name}[{self.key}]"
 
     def context(self, scope: Scope) -> bytes | None:

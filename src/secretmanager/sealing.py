@@ -107,6 +107,7 @@ class Sealer:
         scope: Scope = Scope.STRICT,
         digest_key: str | None = None,
     ) -> None:
+        """Keep the clients; nothing is sent yet."""
         self._vault = vault
         self._kubernetes = kubernetes
         self._transit_key = transit_key
