@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from secretmanager.errors import SealedDataError
+
 from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, key_version, sealed_values
 
 PARTS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
