@@ -180,7 +180,5 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
         if version is None:
             continue
         ours = manifest if manifest and key in manifest.digests else None
-        values[key] = SealedValue(
-            ciphertext, version, ours.scope if ours else None, ours.transit_key if ours else None
-        )
+        values[key] = SealedValue(ciphertext, version, ours.scope if ours else None, ours.transit_key if ours else None)
     return values

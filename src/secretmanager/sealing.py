@@ -192,16 +192,13 @@ class Sealer:
         foreign = sorted(key for key in wanted.values if key in (found.get("data") or {}) and key not in ours)
         if not force and (manifest is None or foreign):
             what = f"data keys {', '.join(foreign)} were" if foreign else "the Secret was"
-            raise SealedDataError(
-                f"{what} not sealed by this tool", place=place, remedy="set force to take over"
-            )
+            raise SealedDataError(f"{what} not sealed by this tool", place=place, remedy="set force to take over")
         if manifest is None or fresh == Manifest(manifest.transit_key, manifest.scope, manifest.digest_key):
             return manifest or fresh
         kept = sorted(set(ours) - set(wanted.values))
         if kept:
             raise SealedDataError(
-                f"data keys {', '.join(kept)} are sealed with key {manifest.transit_key}, "
-                f"scope {manifest.scope}",
+                f"data keys {', '.join(kept)} are sealed with key {manifest.transit_key}, scope {manifest.scope}",
                 place=place,
                 remedy="give their values too, to seal all anew, or keep key and scope",
             )
@@ -242,9 +239,7 @@ class Sealer:
         body: dict[str, Any] = dict(found or {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"})
         metadata = dict(body.get("metadata") or {"namespace": wanted.namespace, "name": wanted.name})
         metadata["labels"] = {**(metadata.get("labels") or {}), SEALED_LABEL: "true"}
-        merged = Manifest(
-            manifest.transit_key, manifest.scope, manifest.digest_key, {**manifest.digests, **digests}
-        )
+        merged = Manifest(manifest.transit_key, manifest.scope, manifest.digest_key, {**manifest.digests, **digests})
         data = {**(body.get("data") or {}), **{key: _b64(text.encode()) for key, text in sealed.items()}}
         data[MANIFEST_KEY] = _b64(merged.dump())
         return {**body, "metadata": metadata, "data": data}

@@ -1,0 +1,212 @@
+"""The Kubernetes API, as much as sealing and reading need: Secrets, ConfigMaps, TokenRequest.
+
+Objects are JSON dicts, as the API gives and takes them.
+Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+from .errors import (
+    ConflictError,
+    Forbidden,
+    KubernetesError,
+    KubernetesUnavailable,
+    SecretNotFound,
+)
+from .http import Answer, JsonApi, NoAnswer
+from .kubeconfig import ClusterAccess, find_access
+
+PAGE = 500
+"""Objects that one page of a list holds, as kubectl's ``--chunk-size``."""
+
+Object = dict[str, Any]
+Resource = Literal["secrets", "configmaps"]
+
+
+class KubernetesClient:
+    """A client of one Kubernetes API. Threads may share it.
+
+    Args:
+        access: where the API is, and who asks.
+        timeout: time that one answer may take, in seconds.
+        connections: how many are kept alive.
+        retries: how often a request is sent again that may succeed a moment later.
+    """
+
+    def __init__(
+        self, access: ClusterAccess, *, timeout: float = 30.0, connections: int = 10, retries: int = 4
+    ) -> None:
+        self._api = JsonApi(
+            access.url,
+            option="kubeconfig's server",
+            context=access.context,
+            timeout=timeout,
+            connections=connections,
+            retries=retries,
+        )
+        self._authorization = access.authorization
+        self.url = self._api.url
+
+    @classmethod
+    def from_kubeconfig(
+        cls, kubeconfig: str | Path | None = None, context: str | None = None, **options: Any
+    ) -> KubernetesClient:
+        """Give a client for the API that `kubeconfig.find_access` finds; options as of the class.
+
+        Raises:
+            ConfigError: no kubeconfig, or one that cannot be used.
+        """
+        return cls(find_access(kubeconfig, context), **options)
+
+    def create_token(
+        self, namespace: str, service_account: str, audience: str | None, expiration_seconds: int = 600
+    ) -> str:
+        """Have Kubernetes issue a token of a service account.
+
+        Source: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
+
+        Args:
+            namespace: the service account's namespace.
+            service_account: its name.
+            audience: whom the token is for; None for the API server itself.
+            expiration_seconds: its life; the API allows no less than 600.
+
+        Raises:
+            SecretNotFound: there is no such service account.
+            Forbidden: RBAC lacks ``create`` on ``serviceaccounts/token``.
+        """
+        spec: Object = {"expirationSeconds": expiration_seconds}
+        if audience is not None:
+            spec["audiences"] = [audience]
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        found = self._call(
+            "POST",
+            f"/api/v1/namespaces/{quote(namespace)}/serviceaccounts/{quote(service_account)}/token",
+            f"service account {namespace}/{service_account}",
+            body,
+        )
+        return str(found["status"]["token"])
+
+    def get_secret(self, namespace: str, name: str) -> Object:
+        """Give a Secret.
+
+        Raises:
+            SecretNotFound: there is none.
+            Forbidden: RBAC lacks ``get``.
+        """
+        return self.get("secrets", namespace, name)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """Give a Secret or a ConfigMap; raises as `get_secret`."""
+        return self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
+
+    def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
+        """Give all Secrets of a namespace, or of all, page by page.
+
+        Raises:
+            Forbidden: RBAC lacks ``list``.
+        """
+        query = {"limit": str(PAGE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        path = _path(namespace, "secrets") if namespace else "/api/v1/secrets"
+        while True:
+            page = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces")
+            yield from page["items"]
+            if not (following := page["metadata"].get("continue")):
+                return
+            query["continue"] = following
+
+    def create_secret(self, namespace: str, body: Mapping[str, Any]) -> Object:
+        """Make a Secret.
+
+        Raises:
+            ConflictError: there is one of this name already.
+            SecretNotFound: the namespace does not exist.
+        """
+        return self._write("POST", _path(namespace, "secrets"), namespace, body)
+
+    def update_secret(self, namespace: str, body: Mapping[str, Any]) -> Object:
+        """Replace a Secret, if its ``resourceVersion`` is still the one in the body.
+
+        Raises:
+            ConflictError: somebody else wrote it in between.
+            SecretNotFound: it is gone.
+        """
+        return self._write("PUT", _path(namespace, "secrets", body["metadata"]["name"]), namespace, body)
+
+    def delete_secret(self, namespace: str, found: Mapping[str, Any]) -> None:
+        """Delete a Secret, if it is still as found.
+
+        Raises:
+            ConflictError: somebody else wrote it in between.
+            SecretNotFound: it is gone.
+        """
+        metadata = found["metadata"]
+        preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        self._write("DELETE", _path(namespace, "secrets", metadata["name"]), namespace, {**body, "metadata": metadata})
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._api.close()
+
+    def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any]) -> Object:
+        place = f"{namespace}/{body['metadata']['name']}"
+        if method == "DELETE":
+            body = {key: value for key, value in body.items() if key != "metadata"}
+        return self._call(method, path, place, body, repeatable=False)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        place: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> Object:
+        headers = {"Authorization": self._authorization()} if self._authorization else {}
+        try:
+            answer = self._api.request(method, path, body, headers=headers, repeatable=repeatable)
+        except NoAnswer as error:
+            raise KubernetesUnavailable(
+                f"no answer from the Kubernetes API: {error}",
+                place=self.url,
+                remedy="check the address, and that it runs",
+            ) from error
+        if answer.ok:
+            return answer.json()
+        raise _refusal(answer, place)
+
+
+def _path(namespace: str, resource: str, name: str | None = None) -> str:
+    path = f"/api/v1/namespaces/{quote(namespace)}/{resource}"
+    return f"{path}/{quote(name)}" if name else path
+
+
+_REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
+    401: (Forbidden, "the API does not know the caller: check the kubeconfig's user, or its token"),
+    403: (Forbidden, "grant it by RBAC"),
+    404: (SecretNotFound, "check name and namespace"),
+    409: (ConflictError, "try again"),
+    503: (KubernetesUnavailable, "wait until the API is ready"),
+}
+
+
+def _refusal(answer: Answer, place: str) -> KubernetesError:
+    """Translate a ``Status`` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/)."""
+    status = answer.json()
+    kind, remedy = _REFUSALS.get(answer.status, (KubernetesError, None))
+    return kind(
+        str(status.get("message") or f"HTTP status {answer.status}"),
+        status=answer.status,
+        reason=str(status.get("reason") or ""),
+        place=place,
+        remedy=remedy,
+    )

@@ -1,0 +1,334 @@
+"""Vault's API, as much as sealing and reading need: log-in, Transit, a token's life.
+
+Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/kubernetes, /auth/approle, /auth/token.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import (
+    DecryptionFailed,
+    InvalidToken,
+    LoginDenied,
+    PermissionDenied,
+    TransitKeyNotFound,
+    VaultError,
+    VaultSealed,
+    VaultUnavailable,
+)
+from .http import Answer, JsonApi, NoAnswer, tls_context
+
+BATCH_ITEMS = 1000
+"""Items that one Transit batch holds at most; Vault takes arrays of 10,000 (``max_json_array_element_count``)."""
+
+BATCH_BYTES = 8 * 1024 * 1024
+"""Base64 that one batch holds at most, in bytes; Vault takes requests of 32 MiB (``max_request_size``)."""
+
+
+@dataclass(frozen=True)
+class TransitItem:
+    """One value of a Transit batch; it stays out of repr().
+
+    Attributes:
+        value: plaintext to encrypt or sign, or ciphertext (``vault:vN:...``) to decrypt or rewrap.
+        context: what a key that is ``derived`` is derived with; None for other keys.
+        place: where the value belongs, for errors.
+    """
+
+    value: bytes = field(repr=False)
+    context: bytes | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Login:
+    """A token as Vault issued or renewed it; the token stays out of repr().
+
+    Attributes:
+        client_token: the token.
+        lease_duration: how long it lives, in seconds; 0 for ever.
+        renewable: whether it may be renewed.
+    """
+
+    client_token: str = field(repr=False)
+    lease_duration: int
+    renewable: bool
+
+
+class VaultClient:
+    """A client of one Vault. Threads may share it.
+
+    Args:
+        url: Vault's address, as ``https://127.0.0.1:8200``.
+        ca_cert: path of the CA's PEM file; True for the system's own CAs.
+        namespace: Vault namespace (Enterprise, OpenBao).
+        timeout: time that one answer may take, in seconds.
+        token: token to authenticate with.
+        transit_mount: where the Transit engine is mounted.
+        retries: how often a request is sent again that may succeed a moment later.
+
+    Raises:
+        ConfigError: address or CA is not usable.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_cert: bool | str = True,
+        namespace: str | None = None,
+        timeout: float = 30.0,
+        token: str | None = None,
+        transit_mount: str = "transit",
+        retries: int = 4,
+    ) -> None:
+        self._api = JsonApi(url, option="vault_url", context=tls_context(ca_cert), timeout=timeout, retries=retries)
+        self._headers = {"X-Vault-Request": "true"}
+        if namespace:
+            self._headers["X-Vault-Namespace"] = namespace
+        self._transit = transit_mount.strip("/")
+        self.url = self._api.url
+        self.token = token
+
+    def encrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
+        """Encrypt each item; give the ciphertexts (``vault:vN:...``) in order.
+
+        Raises:
+            PermissionDenied: the token may not, or there is no such key (Vault tells only who may create keys).
+            VaultError: any other refusal, as of a context that the key does not fit.
+        """
+        return self._batch("encrypt", key, items, "plaintext", "ciphertext", token=token)
+
+    def decrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[bytes]:
+        """Decrypt each item; give the plaintexts in order.
+
+        Raises:
+            DecryptionFailed: the key does not open an item; names its place.
+            TransitKeyNotFound: there is no such key.
+            PermissionDenied: the token may not.
+        """
+        found = self._batch("decrypt", key, items, "ciphertext", "plaintext", token=token)
+        return [base64.b64decode(text) for text in found]
+
+    def hmac(self, key: str, inputs: Sequence[bytes], *, token: str | None = None) -> list[str]:
+        """Give the HMAC-SHA256 (``vault:vN:...``) of each input with the newest version of the key."""
+        items = [TransitItem(value) for value in inputs]
+        return self._batch("hmac", key, items, "input", "hmac", token=token)
+
+    def rewrap(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
+        """Encrypt each ciphertext anew with the newest version of the key; its plaintext stays within Vault."""
+        return self._batch("rewrap", key, items, "ciphertext", "ciphertext", token=token)
+
+    def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
+        """Give what Vault tells of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
+
+        Raises:
+            TransitKeyNotFound: there is no such key.
+        """
+        path = f"{self._transit}/keys/{key}"
+        answer = self.request("GET", path, token=token)
+        if answer.status == 404:
+            raise TransitKeyNotFound(
+                "there is no such Transit key", place=path, status=404, remedy="make it, or check its name"
+            )
+        data: dict[str, Any] = self._checked("GET", path, answer)["data"]
+        return data
+
+    def login_kubernetes(self, role: str, jwt: str, mount: str = "kubernetes") -> Login:
+        """Log in with a service account's token.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login
+
+        Raises:
+            LoginDenied: the role does not exist, or service account, namespace or audience do not fit it, or
+                Kubernetes does not know the token.
+        """
+        return self._login(
+            f"auth/{mount}/login",
+            {"role": role, "jwt": jwt},
+            f"role {role}",
+            "check the role's service account, namespace and audience, and Vault's token reviewer",
+        )
+
+    def login_approle(self, role_id: str, secret_id: str, mount: str = "approle") -> Login:
+        """Log in with an AppRole's role ID and secret ID.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/auth/approle#login-with-approle
+
+        Raises:
+            LoginDenied: role ID or secret ID is not valid (any more).
+        """
+        return self._login(
+            f"auth/{mount}/login",
+            {"role_id": role_id, "secret_id": secret_id},
+            "AppRole",
+            "check role_id, and have a new secret_id issued if it was used up or has ended",
+        )
+
+    def renew_self(self, *, token: str | None = None) -> Login:
+        """Renew the token."""
+        path = "auth/token/renew-self"
+        return _login(self._checked("POST", path, self.request("POST", path, {}, token=token)))
+
+    def revoke_self(self, *, token: str | None = None) -> None:
+        """Revoke the token."""
+        path = "auth/token/revoke-self"
+        self._checked("POST", path, self.request("POST", path, {}, token=token))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        token: str | None = None,
+    ) -> Answer:
+        """Send one request; any answer is given back, whatever its status.
+
+        Args:
+            method: HTTP method.
+            path: path without ``/v1/``.
+            body: JSON object to send.
+            token: instead of the client's own; an empty one for none.
+
+        Raises:
+            TLSError: Vault's certificate is not to be trusted.
+            VaultUnavailable: no connection, or no answer in time.
+        """
+        used = self.token if token is None else token
+        headers = {**self._headers, "X-Vault-Token": used} if used else self._headers
+        try:
+            return self._api.request(method, f"/v1/{path}", body, headers=headers)
+        except NoAnswer as error:
+            raise VaultUnavailable(
+                f"no answer from Vault: {error}",
+                place=self.url,
+                remedy="check the address, and that Vault runs",
+            ) from error
+
+    def close(self) -> None:
+        """Close all connections. The token stays valid; see `revoke_self`."""
+        self._api.close()
+
+    def _login(self, path: str, body: Mapping[str, Any], who: str, remedy: str) -> Login:
+        answer = self.request("POST", path, body, token="")
+        if answer.status in (400, 401, 403, 404):
+            errors = _errors(answer)
+            raise LoginDenied(
+                f"log-in denied for {who}: {'; '.join(errors) or f'HTTP status {answer.status}'}",
+                place=f"{self.url}/v1/{path}",
+                status=answer.status,
+                errors=errors,
+                remedy=remedy,
+            )
+        return _login(self._checked("POST", path, answer))
+
+    def _batch(
+        self,
+        operation: str,
+        key: str,
+        items: Sequence[TransitItem],
+        given: str,
+        wanted: str,
+        *,
+        token: str | None,
+    ) -> list[str]:
+        """Run a Transit operation over all items, with as few requests as the limits of a batch allow."""
+        path = f"{self._transit}/{operation}/{key}"
+        found: list[str] = []
+        for start, batch in _split([_entry(item, given) for item in items]):
+            answer = self.request("POST", path, {"batch_input": batch}, token=token)
+            results = (answer.json().get("data") or {}).get("batch_results")
+            if not results:
+                self._checked("POST", path, answer)
+                raise VaultError("Vault's answer to a batch holds no results", place=path, status=answer.status)
+            for item, result in zip(items[start : start + len(batch)], results, strict=True):
+                if error := result.get("error"):
+                    raise self._refused_item(operation, path, item, error, answer.status)
+                found.append(result[wanted])
+        return found
+
+    def _refused_item(self, operation: str, path: str, item: TransitItem, error: str, status: int) -> VaultError:
+        said = " ".join(error.split())
+        place = item.place or path
+        if operation in ("decrypt", "rewrap"):
+            return DecryptionFailed(
+                f"{path}: Vault could not decrypt the value: {said}",
+                place=place,
+                status=status,
+                errors=(said,),
+                remedy="it was sealed for another place or with another Transit key, or its key version is too old",
+            )
+        return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
+
+    def _checked(self, method: str, path: str, answer: Answer) -> dict[str, Any]:
+        """Give the JSON of an answer that succeeded; raise what the others mean."""
+        if answer.ok:
+            return answer.json()
+        status, errors = answer.status, _errors(answer)
+        said = "; ".join(errors) or f"HTTP status {status}"
+        if status == 503:
+            raise VaultSealed(
+                said,
+                place=self.url,
+                status=status,
+                errors=errors,
+                remedy="unseal Vault, or wait for its leader",
+            )
+        if status == 403 and "invalid token" in said:
+            raise InvalidToken(
+                f"{path}: {said}", status=status, errors=errors, remedy="log in again: the token has ended"
+            )
+        if status == 403:
+            capability = "read" if method == "GET" else "update"
+            raise PermissionDenied(
+                f"{path}: {said}: the token's policies lack the capability {capability} on this path",
+                path=path,
+                capability=capability,
+                errors=errors,
+                remedy="grant it, and check that the path is right" if "/keys/" in path else _REMEDY_403,
+            )
+        if "encryption key not found" in said:
+            raise TransitKeyNotFound(
+                said, place=path, status=status, errors=errors, remedy="make the key, or check its name"
+            )
+        raise VaultError(said, place=path, status=status, errors=errors)
+
+
+_REMEDY_403 = "grant it, and check that the key exists: Vault says the same of one that does not"
+
+
+def _entry(item: TransitItem, field_name: str) -> dict[str, str]:
+    is_text = field_name == "ciphertext"
+    value = item.value.decode("ascii", "replace") if is_text else base64.b64encode(item.value).decode("ascii")
+    entry = {field_name: value}
+    if item.context is not None:
+        entry["context"] = base64.b64encode(item.context).decode("ascii")
+    return entry
+
+
+def _split(entries: Sequence[dict[str, str]]) -> Iterator[tuple[int, Sequence[dict[str, str]]]]:
+    """Give batches within the limits, each with the index of its first entry."""
+    start = size = 0
+    for index, entry in enumerate(entries):
+        length = sum(map(len, entry.values()))
+        if index > start and (index - start == BATCH_ITEMS or size + length > BATCH_BYTES):
+            yield start, entries[start:index]
+            start, size = index, 0
+        size += length
+    if entries:
+        yield start, entries[start:]
+
+
+def _login(answer: Mapping[str, Any]) -> Login:
+    auth = answer["auth"]
+    return Login(auth["client_token"], int(auth["lease_duration"]), bool(auth["renewable"]))
+
+
+def _errors(answer: Answer) -> tuple[str, ...]:
+    """Give Vault's messages, each on one line."""
+    return tuple(" ".join(str(error).split()) for error in answer.json().get("errors") or ())
