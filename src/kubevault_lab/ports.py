@@ -1,0 +1,51 @@
+"""The lab's ports: chosen once, kept in one file."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+# Below Linux' range for outgoing connections (32768, ip-sysctl's ip_local_port_range): while a server of the
+# lab is down, no client's connection takes its port.
+CANDIDATES = range(20000, 32000)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing is bound to this TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tuple[dict[str, int], bool]:
+    """Give each name a port: the one that the file has for it, else a free one.
+
+    Args:
+        path: JSON file, an object of name to port; made where it is missing.
+        names: who needs a port.
+        write: False to leave the file as it is.
+
+    Returns:
+        The ports by name, and whether the file changed (or would change).
+    """
+    file = Path(path)
+    known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    ports = dict(known)
+    for name in names:
+        if name not in ports:
+            ports[name] = next(
+                port
+                for port in random.sample(CANDIDATES, len(CANDIDATES))
+                if port not in ports.values() and is_free(port)
+            )
+    if ports == known:
+        return ports, False
+    if write:
+        file.write_text(json.dumps(ports, indent=2) + "\n")
+    return ports, True
