@@ -1,0 +1,93 @@
+# `make site` sets everything up and runs the whole chain on the lab; `make test` sets everything up and passes the tests.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+LAB := $(or $(KUBEVAULT_LAB),$(CURDIR)/.lab)
+export PATH := $(CURDIR)/$(RUN):$(PATH)
+# One home for what Ansible writes, so that nothing of another project is found there.
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+
+.PHONY: help
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## Setting up
+
+$(VENV)/ready: requirements.lock pyproject.toml tools/prerequisites.py
+	$(PYTHON) tools/prerequisites.py
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --disable-pip-version-check --require-hashes --progress-bar off --quiet -r requirements.lock
+	$(RUN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet --editable .
+	touch $@
+
+.PHONY: venv
+venv: $(VENV)/ready ## Make the virtual environment
+
+.PHONY: binaries
+binaries: venv ## Provide the lab's programs: found, cached, downloaded or built
+	@python -m kubevault_lab.binaries
+
+## The lab
+
+.PHONY: lab-up
+lab-up: binaries ## Start the lab, or repair it
+	@ansible-playbook playbooks/lab.yml
+
+.PHONY: lab-down
+lab-down: venv ## End the lab and delete it
+	@ansible-playbook playbooks/lab-down.yml
+
+.PHONY: lab-status
+lab-status: venv ## Show the lab's servers
+	@supervisorctl -c $(LAB)/supervisord.conf status
+
+.PHONY: lab-env
+lab-env: ## Print what a client of the lab needs: eval "$$(make -s lab-env)"
+	@sed -n 's/^[A-Z]/export &/p' $(LAB)/env
+
+## The main job
+
+.PHONY: site
+site: binaries ## Set up the whole chain on the lab, seal an example and read it back
+	@ansible-playbook site.yml
+	@$(MAKE) --silent example
+	@cat docs/after-site.txt
+
+.PHONY: example
+example: venv ## Read the example's secret as the workload "demo"
+	@set -a; . $(LAB)/env; KUBECONFIG=$$KUBEVAULT_WORKLOAD_KUBECONFIG python examples/kubevault_example.py
+
+## Tests
+
+.PHONY: test
+test: lint molecule pytest ## Set everything up and pass all tests
+
+.PHONY: lint
+lint: venv ## Run the linters
+	ruff check
+	ruff format --check
+	mypy
+	yamllint --strict .
+	ansible-lint --offline
+
+.PHONY: molecule
+molecule: binaries ## Prove the chain in a lab of its own
+	molecule test
+
+.PHONY: pytest
+pytest: binaries ## Run unit and integration tests, these in a lab of their own
+	tests/in-a-lab pytest
+
+## Figures
+
+.PHONY: bench-seal
+bench-seal: binaries ## Measure sealing, side by side with others
+	tests/in-a-lab python benchmarks/bench_seal.py
+
+.PHONY: bench-read
+bench-read: binaries ## Measure reading, side by side with others
+	tests/in-a-lab python benchmarks/bench_read.py
