@@ -40,19 +40,22 @@ class ClusterAccess:
     authorization: Callable[[], str] | None = field(default=None, repr=False)
 
 
-def find_access(kubeconfig: str | Path | None = None, context: str | None = None) -> ClusterAccess:
+def find_access(
+    kubeconfig: str | Path | None = None, context: str | None = None, token: str | None = None
+) -> ClusterAccess:
     """Find the Kubernetes API: the file given, else ``$KUBECONFIG``, else the pod's own service account, else
     ``~/.kube/config``.
 
     Args:
         kubeconfig: path of a kubeconfig file.
         context: its context to use; without one, the file's current one.
+        token: who asks, as a bearer token, instead of the file's user.
 
     Raises:
         ConfigError: no file, or one that cannot be used; names the field.
     """
     if kubeconfig:
-        return from_file(Path(kubeconfig), context)
+        return from_file(Path(kubeconfig), context, token)
     if named := os.environ.get("KUBECONFIG"):
         files = [Path(part) for part in named.split(os.pathsep) if part]
         if len(files) > 1:
@@ -60,14 +63,14 @@ def find_access(kubeconfig: str | Path | None = None, context: str | None = None
                 f"KUBECONFIG: found {len(files)} files; allowed is one: merge them with"
                 " `kubectl config view --flatten`, or name one as kubeconfig"
             )
-        return from_file(files[0], context)
+        return from_file(files[0], context, token)
     if "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT_DIR / "token").exists():
-        return in_cluster()
-    return from_file(Path("~/.kube/config"), context)
+        return in_cluster(token)
+    return from_file(Path("~/.kube/config"), context, token)
 
 
-def in_cluster() -> ClusterAccess:
-    """Give access by the service account that Kubernetes mounts into a pod.
+def in_cluster(token: str | None = None) -> ClusterAccess:
+    """Give access by the service account that Kubernetes mounts into a pod, or by another token.
 
     Raises:
         ConfigError: this is no pod, or it mounts no service account.
@@ -76,12 +79,12 @@ def in_cluster() -> ClusterAccess:
         host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
     except KeyError as error:
         raise ConfigError(f"{error.args[0]} is not set: this is no pod; name a kubeconfig file") from error
-    token = MountedToken(SERVICE_ACCOUNT_DIR / "token")
+    mounted = MountedToken(SERVICE_ACCOUNT_DIR / "token")
     address = f"[{host}]" if ":" in host else host
     return ClusterAccess(
         f"https://{address}:{port}",
         tls_context(str(SERVICE_ACCOUNT_DIR / "ca.crt")),
-        lambda: f"Bearer {token()}",
+        lambda: f"Bearer {token or mounted()}",
     )
 
 
@@ -118,7 +121,7 @@ class MountedToken:
         return self._token
 
 
-def from_file(path: Path, context: str | None = None) -> ClusterAccess:
+def from_file(path: Path, context: str | None = None, token: str | None = None) -> ClusterAccess:
     """Give access by a kubeconfig file.
 
     Users with a client certificate, a token or a token file are read here. Exec plugins and auth providers
@@ -127,6 +130,7 @@ def from_file(path: Path, context: str | None = None) -> ClusterAccess:
     Args:
         path: the file.
         context: its context to use; without one, its current one.
+        token: who asks, as a bearer token, instead of the file's user.
 
     Raises:
         ConfigError: the file cannot be used; names the field.
@@ -137,7 +141,7 @@ def from_file(path: Path, context: str | None = None) -> ClusterAccess:
         raise ConfigError(f"{file.path}: has no current-context; name a context")
     chosen = file.entry("contexts", "context", str(name))
     cluster = file.entry("clusters", "cluster", str(chosen.get("cluster")))
-    user = file.entry("users", "user", str(chosen.get("user")))
+    user = {"token": token} if token else file.entry("users", "user", str(chosen.get("user")))
     if "server" not in cluster:
         raise ConfigError(f"{file.path}: cluster {chosen['cluster']!r} has no server")
     if cluster.get("insecure-skip-tls-verify"):

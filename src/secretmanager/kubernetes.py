@@ -54,14 +54,18 @@ class KubernetesClient:
 
     @classmethod
     def from_kubeconfig(
-        cls, kubeconfig: str | Path | None = None, context: str | None = None, **options: Any
+        cls,
+        kubeconfig: str | Path | None = None,
+        context: str | None = None,
+        token: str | None = None,
+        **options: Any,
     ) -> KubernetesClient:
-        """Give a client for the API that `kubeconfig.find_access` finds; options as of the class.
+        """Give a client for the API that `kubeconfig.find_access` finds, with its arguments; options as of the class.
 
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.
         """
-        return cls(find_access(kubeconfig, context), **options)
+        return cls(find_access(kubeconfig, context, token), **options)
 
     def create_token(
         self, namespace: str, service_account: str, audience: str | None, expiration_seconds: int = 600

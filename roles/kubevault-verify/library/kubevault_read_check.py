@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: whether a workload can read its sealed Secrets."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubevault_read_check
+short_description: Read sealed Secrets as a workload, and say which keys they hold
+version_added: "0.1.0"
+author: KUBEVAULT (@kubevault)
+description:
+  - Has tokens issued for the workload's service account, and with these alone logs in to Vault, gets the Secrets and
+    decrypts them. The values are dropped; the module returns names of keys.
+  - It changes nothing, in check mode as without.
+options:
+  role:
+    description: The workload's role in Vault.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the service account and the Secrets.
+    type: str
+    required: true
+  service_account:
+    description: The workload's service account.
+    type: str
+    required: true
+  audience:
+    description: Audience of the token for Vault.
+    type: str
+    default: vault
+  secrets:
+    description: Names of the Secrets to read.
+    type: list
+    elements: str
+    required: true
+  transit_key:
+    description: Opens values that an older tool sealed, which do not name their key.
+    type: str
+  auth_mount:
+    description: Where Vault's Kubernetes auth is mounted.
+    type: str
+    default: kubernetes
+  transit_mount:
+    description: Where the Transit engine is mounted.
+    type: str
+    default: transit
+  vault_url:
+    description: Vault's address. Falls back to E(VAULT_ADDR).
+    type: str
+    required: true
+  vault_ca_cert:
+    description: PEM file of the CA of Vault's certificate. Falls back to E(VAULT_CACERT).
+    type: path
+extends_documentation_fragment:
+  - kubevault_kubernetes
+attributes:
+  check_mode:
+    description: It changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Read as the workload "demo"
+  kubevault_read_check:
+    role: demo
+    namespace: default
+    service_account: default
+    secrets: [matrix-secrets]
+"""
+
+RETURN = r"""
+secrets:
+  description: The sealed data keys of each Secret.
+  returned: success
+  type: dict
+  sample: {matrix-secrets: [secrets.json]}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kubevault import KUBERNETES_OPTIONS, VAULT_OPTIONS, require, vault_ca
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "role": {"type": "str", "required": True},
+            "namespace": {"type": "str", "required": True},
+            "service_account": {"type": "str", "required": True},
+            "audience": {"type": "str", "default": "vault"},
+            # no_log false: names. Ansible would otherwise warn.
+            "secrets": {"type": "list", "elements": "str", "required": True, "no_log": False},
+            "transit_key": {"type": "str", "no_log": False},
+            "auth_mount": {"type": "str", "default": "kubernetes"},
+            "transit_mount": {"type": "str", "default": "transit"},
+            "vault_url": VAULT_OPTIONS["vault_url"],
+            "vault_ca_cert": VAULT_OPTIONS["vault_ca_cert"],
+            **KUBERNETES_OPTIONS,
+        },
+        supports_check_mode=True,
+    )
+    try:
+        from secretmanager.errors import SecretManagerError
+        from secretmanager.kubernetes import KubernetesClient
+        from secretmanager.vault import VaultClient
+        from secretmanager.verification import Workload, read_as
+    except ImportError as error:
+        require(module, "kubevault", error)
+
+    params = module.params
+    fields = ("role", "namespace", "service_account", "audience", "secrets", "transit_key")
+    cluster = (params["kubeconfig"], params["context"])
+    try:
+        secrets = read_as(
+            Workload(**{name: params[name] for name in fields}),
+            KubernetesClient.from_kubeconfig(*cluster),
+            lambda token: KubernetesClient.from_kubeconfig(*cluster, token),
+            VaultClient(params["vault_url"], ca_cert=vault_ca(module), transit_mount=params["transit_mount"]),
+            params["auth_mount"],
+        )
+    except SecretManagerError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, secrets=secrets)
+
+
+if __name__ == "__main__":
+    main()

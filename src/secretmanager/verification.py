@@ -1,0 +1,84 @@
+"""Reads sealed Secrets as a workload does, to see that the chain works: by its service account and no other right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .errors import SealedDataError
+from .kubernetes import KubernetesClient
+from .sealed import Place, sealed_values
+from .vault import TransitItem, VaultClient
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload.
+
+    Attributes:
+        role: its role in Vault.
+        namespace: its namespace, which is also that of its Secrets.
+        service_account: who it is.
+        audience: whom its token for Vault is for.
+        secrets: names of the Secrets that it reads.
+        transit_key: what opens values of which no manifest names the key, as an older tool sealed them.
+    """
+
+    role: str
+    namespace: str
+    service_account: str
+    audience: str
+    secrets: Sequence[str]
+    transit_key: str | None = None
+
+
+def read_as(
+    workload: Workload,
+    operator: KubernetesClient,
+    connect: Callable[[str], KubernetesClient],
+    vault: VaultClient,
+    auth_mount: str = "kubernetes",
+) -> dict[str, list[str]]:
+    """Read each of a workload's Secrets as the workload; keep nothing but the names of what decrypted.
+
+    Args:
+        workload: who reads what.
+        operator: may have tokens issued for the workload's service account; does nothing else.
+        connect: gives a client of the Kubernetes API for a bearer token.
+        vault: client without a token.
+        auth_mount: where Vault's Kubernetes auth is mounted.
+
+    Returns:
+        The sealed data keys of each Secret, by its name.
+
+    Raises:
+        SealedDataError: a Secret holds nothing sealed, or a value of which nothing tells the Transit key.
+        LoginDenied, PermissionDenied, DecryptionFailed: Vault refused.
+        Forbidden, SecretNotFound: Kubernetes refused.
+    """
+    namespace, account = workload.namespace, workload.service_account
+    kubernetes = connect(operator.create_token(namespace, account, None))
+    jwt = operator.create_token(namespace, account, workload.audience)
+    token = vault.login_kubernetes(workload.role, jwt, auth_mount).client_token
+    try:
+        return {name: _read(workload, name, kubernetes, vault, token) for name in workload.secrets}
+    finally:
+        vault.revoke_self(token=token)
+
+
+def _read(workload: Workload, name: str, kubernetes: KubernetesClient, vault: VaultClient, token: str) -> list[str]:
+    place = f"{workload.namespace}/{name}"
+    values = sealed_values(kubernetes.get_secret(workload.namespace, name))
+    if not values:
+        raise SealedDataError("the Secret holds nothing sealed", place=place, remedy="seal it: kubevault_secret")
+    by_key: dict[str, list[TransitItem]] = {}
+    for key, value in values.items():
+        transit_key = value.transit_key or workload.transit_key
+        if transit_key is None:
+            raise SealedDataError(f"nothing tells the Transit key of data key {key}", place=place)
+        spot = Place(workload.namespace, name, key)
+        context = spot.context(value.scope) if value.scope else None
+        by_key.setdefault(transit_key, []).append(TransitItem(value.ciphertext.encode(), context, str(spot)))
+    for transit_key, items in by_key.items():
+        vault.decrypt(transit_key, items, token=token)
+    return sorted(values)
