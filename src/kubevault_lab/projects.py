@@ -1,0 +1,110 @@
+"""The upstream projects whose servers the lab runs: their releases, and what to build in tools/.
+
+The version of each is the one that its go.mod in tools/ requires; it is written nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import LabError
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+"""Folder with a Go module for each project."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A file of an official release.
+
+    Attributes:
+        url: where it is.
+        checksums_url: where its SHA-256 is published, alone or in a list as sha256sum(1) writes it.
+        member: path of the program inside the archive; empty where the file is the program.
+    """
+
+    url: str
+    checksums_url: str
+    member: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """An upstream project.
+
+    Attributes:
+        name: its folder in tools/.
+        module: the Go module whose version is the project's.
+        packages: Go package of each program.
+        version_argument: what makes its programs say their version.
+        release: gives the release of a program, from program, version, operating system and architecture.
+        ldflags: gives the linker's flags, from the version; upstream's own build sets the version by them.
+    """
+
+    name: str
+    module: str
+    packages: Mapping[str, str]
+    version_argument: str
+    release: Callable[[str, str, str, str], Release]
+    ldflags: Callable[[str], str] = field(default=lambda version: "-s -w")
+
+    def version(self, tools: Path) -> str:
+        """Read the pinned version, without its "v".
+
+        Args:
+            tools: folder with a Go module for each project.
+
+        Raises:
+            LabError: there is no such module, or it does not require the project.
+        """
+        go_mod = tools / self.name / "go.mod"
+        try:
+            text = go_mod.read_text(encoding="utf-8")
+        except OSError as error:
+            raise LabError(f"{go_mod}: {error.strerror}; it pins the version of {self.name}") from error
+        # A line of a require block, or a require line of its own (https://go.dev/ref/mod#go-mod-file-require).
+        pattern = rf"^\s*(?:require\s+)?{re.escape(self.module)}\s+v(\S+)\s*(?://.*)?$"
+        found = re.search(pattern, text, re.MULTILINE)
+        if not found:
+            raise LabError(f"{go_mod}: requires no version of {self.module}; run go get {self.module}@VERSION")
+        return found[1]
+
+
+def _etcd(program: str, version: str, system: str, architecture: str) -> Release:
+    base = f"https://github.com/etcd-io/etcd/releases/download/v{version}"
+    folder = f"etcd-v{version}-{system}-{architecture}"
+    return Release(f"{base}/{folder}.tar.gz", f"{base}/SHA256SUMS", f"{folder}/{program}")
+
+
+def _kubernetes(program: str, version: str, system: str, architecture: str) -> Release:
+    url = f"https://dl.k8s.io/v{version}/bin/{system}/{architecture}/{program}"
+    return Release(url, f"{url}.sha256")
+
+
+def _kubernetes_ldflags(version: str) -> str:
+    # As hack/lib/version.sh of Kubernetes does: a version of none is v0.0.0, which clients refuse.
+    major, minor, _ = version.split(".", 2)
+    values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
+    return " ".join(("-s -w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items())))
+
+
+def _vault(program: str, version: str, system: str, architecture: str) -> Release:
+    base = f"https://releases.hashicorp.com/vault/{version}/vault_{version}"
+    return Release(f"{base}_{system}_{architecture}.zip", f"{base}_SHA256SUMS", program)
+
+
+PROJECTS = (
+    Project("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}, "--version", _etcd),
+    Project(
+        "kubernetes",
+        "k8s.io/kubernetes",
+        {program: f"k8s.io/kubernetes/cmd/{program}" for program in ("kube-apiserver", "kube-controller-manager")},
+        "--version",
+        _kubernetes,
+        _kubernetes_ldflags,
+    ),
+    Project("vault", "github.com/hashicorp/vault", {"vault": "github.com/hashicorp/vault"}, "version", _vault),
+)
