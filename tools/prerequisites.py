@@ -19,6 +19,8 @@ def missing():
         yield "Python's venv. On Debian or Ubuntu: apt install python3-venv"
     if shutil.which("setpriv") is None:
         yield "setpriv (util-linux). On Debian or Ubuntu: apt install util-linux"
+    if shutil.which("ss") is None:
+        yield "ss (iproute2), for the tests. On Debian or Ubuntu: apt install iproute2"
 
 
 found = list(missing())

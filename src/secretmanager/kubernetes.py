@@ -25,7 +25,7 @@ PAGE = 500
 """Objects that one page of a list holds, as kubectl's ``--chunk-size``."""
 
 Object = dict[str, Any]
-Resource = Literal["secrets", "configmaps"]
+Resource = Literal["secrets", "configmaps", "serviceaccounts"]
 
 
 class KubernetesClient:
@@ -106,7 +106,7 @@ class KubernetesClient:
         return self.get("secrets", namespace, name)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """Give a Secret or a ConfigMap; raises as `get_secret`."""
+        """Give a Secret, ConfigMap or service account; raises as `get_secret`."""
         return self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
