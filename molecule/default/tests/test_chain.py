@@ -1,0 +1,175 @@
+"""The chain: the right workload reads, and everybody else is refused, each by an error of its own."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import time
+
+import pytest
+from conftest import Lab
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from google.auth import crypt
+from google.auth import jwt as google_jwt
+from secretmanager import SecretManager
+from secretmanager.errors import ConfigError, Forbidden, LoginDenied, PermissionDenied, TLSError
+from secretmanager.kubeconfig import find_access
+from secretmanager.vault import TransitItem, VaultClient
+
+ISSUER = "https://kubernetes.default.svc"
+ITEM = TransitItem(b"text")
+
+
+def manager(lab: Lab, **config: object) -> SecretManager:
+    """Give a client whose kubeconfig is the workload's own: its service account's rights and no more."""
+    return SecretManager(
+        {
+            "SOURCE": "KUBEVAULT",
+            "kube_config": lab.env["KUBEVAULT_WORKLOAD_KUBECONFIG"],
+            "service_account": "default",
+            "namespace": "default",
+            "vault_url": lab.env["VAULT_ADDR"],
+            "role": lab.env["KUBEVAULT_ROLE"],
+            "ca_cert": lab.env["VAULT_CACERT"],
+            **config,
+        }
+    )
+
+
+def logged_in(lab: Lab, role: str, namespace: str, service_account: str) -> VaultClient:
+    vault = lab.vault()
+    vault.token = vault.login_kubernetes(role, lab.jwt(namespace, service_account)).client_token
+    return vault
+
+
+def forged(lab: Lab, key: bytes, *, issuer: str = ISSUER, expires_in: int = 600) -> str:
+    """Give a token like one of Kubernetes for the workload "demo"."""
+    account = lab.operator().get("serviceaccounts", "default", "default")
+    now = int(time.time())
+    claims = {
+        "iss": issuer,
+        "aud": ["vault"],
+        "sub": "system:serviceaccount:default:default",
+        "iat": now - 3600,
+        "nbf": now - 3600,
+        "exp": now + expires_in,
+        "kubernetes.io": {
+            "namespace": "default",
+            "serviceaccount": {"name": "default", "uid": account["metadata"]["uid"]},
+        },
+    }
+    return google_jwt.encode(crypt.RSASigner.from_string(key), claims).decode()
+
+
+def test_the_right_workload_reads(lab: Lab) -> None:
+    secrets = manager(lab).read_secrets("matrix-secrets", "default", "SECRET", "secrets.json", "aes256-key")
+    assert secrets == {"username": "neo", "password": "follow-the-white-rabbit"}
+
+
+def test_kubernetes_holds_ciphertext(lab: Lab) -> None:
+    data = lab.operator().get_secret("default", "matrix-secrets")["data"]
+    assert base64.b64decode(data["secrets.json"]).startswith(b"vault:v1:")
+
+
+def test_another_secret_is_refused(lab: Lab) -> None:
+    with pytest.raises(Forbidden, match="payments-database"):
+        lab.workload("default", "default").get_secret("payments", "payments-database")
+
+
+def test_another_service_account_is_refused(lab: Lab) -> None:
+    with pytest.raises(LoginDenied, match="service account name not authorized"):
+        lab.vault().login_kubernetes("payments", lab.jwt("payments", "sealer"))
+
+
+def test_another_namespace_is_refused(lab: Lab) -> None:
+    with pytest.raises(LoginDenied, match="namespace not authorized"):
+        lab.vault().login_kubernetes("demo", lab.jwt("payments", "default"))
+
+
+def test_another_audience_is_refused(lab: Lab) -> None:
+    with pytest.raises(LoginDenied, match="audience"):
+        lab.vault().login_kubernetes("demo", lab.jwt("default", "default", "elsewhere"))
+
+
+def test_a_forged_token_is_as_good_as_the_key_that_signs_it(lab: Lab) -> None:
+    """So the two tests below fail for the reason that they name."""
+    key = (lab.folder / "kubernetes/service-account.key").read_bytes()
+    assert lab.vault().login_kubernetes("demo", forged(lab, key)).lease_duration == 10
+
+
+def test_an_expired_token_is_refused(lab: Lab) -> None:
+    key = (lab.folder / "kubernetes/service-account.key").read_bytes()
+    with pytest.raises(LoginDenied, match="expired"):
+        lab.vault().login_kubernetes("demo", forged(lab, key, expires_in=-600))
+
+
+def test_a_token_of_another_cluster_is_refused(lab: Lab) -> None:
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    with pytest.raises(LoginDenied, match="permission denied"):
+        lab.vault().login_kubernetes("demo", forged(lab, other, issuer="https://other.example.org"))
+
+
+def test_a_reader_cannot_encrypt(lab: Lab) -> None:
+    with pytest.raises(PermissionDenied, match="transit/encrypt/aes256-key") as caught:
+        logged_in(lab, "demo", "default", "default").encrypt("aes256-key", [ITEM])
+    assert (caught.value.path, caught.value.capability) == ("transit/encrypt/aes256-key", "update")
+
+
+def test_a_reader_of_one_key_cannot_use_another(lab: Lab) -> None:
+    with pytest.raises(PermissionDenied, match="transit/decrypt/payments-key"):
+        logged_in(lab, "demo", "default", "default").decrypt("payments-key", [TransitItem(b"vault:v1:AAAA")])
+
+
+def test_a_sealer_cannot_decrypt(lab: Lab) -> None:
+    sealer = logged_in(lab, "payments-sealer", "payments", "sealer")
+    item = TransitItem(b"text", context=b"payments/x/y")
+    (ciphertext,) = sealer.encrypt("payments-key", [item])
+    with pytest.raises(PermissionDenied, match="transit/decrypt/payments-key"):
+        sealer.decrypt("payments-key", [TransitItem(ciphertext.encode(), context=b"payments/x/y")])
+
+
+def test_the_operator_cannot_decrypt(lab: Lab) -> None:
+    token = (lab.folder / "vault/operator-token").read_text().strip()
+    with pytest.raises(PermissionDenied, match="transit/decrypt/aes256-key"):
+        lab.vault(token=token).decrypt("aes256-key", [TransitItem(b"vault:v1:AAAA")])
+
+
+def test_plain_http_is_refused(lab: Lab) -> None:
+    with pytest.raises(ConfigError, match=r"vault_url: .*http"):
+        manager(lab, vault_url=lab.env["VAULT_ADDR"].replace("https", "http")).read_secrets(
+            "matrix-secrets", "default", "SECRET", "secrets.json", "aes256-key"
+        )
+    connection = http.client.HTTPConnection("127.0.0.1", lab.ports["vault"], timeout=10)
+    connection.request("GET", "/v1/sys/health")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (400, b"Client sent an HTTP request to an HTTPS server.\n")
+
+
+def test_a_wrong_authority_is_refused(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")])
+    lab_ca = x509.load_pem_x509_certificate((lab.folder / "pki/ca.crt").read_bytes())
+    other = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(lab_ca.not_valid_before_utc)
+        .not_valid_after(lab_ca.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("ca") / "other.crt"
+    path.write_bytes(other.public_bytes(serialization.Encoding.PEM))
+    with pytest.raises(TLSError) as caught:
+        lab.vault(ca_cert=str(path)).login_kubernetes("demo", "jwt")
+    assert caught.value.reason == "unknown authority"
+
+
+def test_nobody_is_let_into_kubernetes_without_a_known_token(lab: Lab) -> None:
+    from secretmanager.kubernetes import KubernetesClient
+
+    stranger = KubernetesClient(find_access(lab.env["KUBECONFIG"], token="not-a-token"))
+    with pytest.raises(Forbidden, match="Unauthorized"):
+        stranger.get_secret("default", "matrix-secrets")
