@@ -28,7 +28,7 @@ from types import FrameType
 from .cache import Cache, Work, target_platform
 from .errors import BuildError, ChecksumError, DownloadError, LabError
 from .progress import Progress, duration
-from .projects import PROJECTS, TOOLS, Project
+from .projects import PROGRAMS, PROJECTS, TOOLS, Project
 
 VERSION_TIMEOUT = 10.0
 """Seconds that a program on PATH may take to say its version."""
@@ -82,8 +82,7 @@ class Provider:
             mirror: base URL, instead of KUBEVAULT_MIRROR.
             progress: told what is done.
         """
-        programs = [program for project in PROJECTS for program in project.packages]
-        paths = {program: os.environ.get(variable(program)) for program in programs} | dict(given or {})
+        paths = {program: os.environ.get(variable(program)) for program in PROGRAMS} | dict(given or {})
         # A relative XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification).
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         default = (home if home.is_absolute() else Path.home() / ".cache") / "kubevault"
@@ -172,7 +171,8 @@ class Provider:
         project = self.programs[program]
         version = self._version(project)
         release = project.release(program, version, *target_platform())
-        return f"{program} {version}: the release {release.url}, else a build of {self.tools / project.name}"
+        source = f" from the mirror {self.mirror}" if self.mirror else ""
+        return f"{program} {version}: the release {release.url}{source}, else a build of {self.tools / project.name}"
 
     def destination(self, program: str) -> Path:
         """Give the place in the cache where a program belongs."""

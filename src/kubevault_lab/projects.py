@@ -108,3 +108,6 @@ PROJECTS = (
     ),
     Project("vault", "github.com/hashicorp/vault", {"vault": "github.com/hashicorp/vault"}, "version", _vault),
 )
+
+PROGRAMS = tuple(program for project in PROJECTS for program in project.packages)
+"""Their programs."""
