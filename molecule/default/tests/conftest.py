@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from kubevault_lab import environment
 from secretmanager.kubeconfig import find_access
 from secretmanager.kubernetes import KubernetesClient
 from secretmanager.vault import VaultClient
@@ -43,5 +44,4 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     folder = Path(os.environ["KUBEVAULT_LAB"])
-    lines = [line for line in (folder / "env").read_text().splitlines() if not line.startswith("#")]
-    return Lab(folder, {name: shlex.split(value)[0] for name, _, value in (line.partition("=") for line in lines)})
+    return Lab(folder, environment.read(folder))

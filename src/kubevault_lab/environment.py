@@ -1,0 +1,20 @@
+"""What a client of the lab needs: the file ``env`` in the lab's folder."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+
+def read(lab: str | Path) -> dict[str, str]:
+    """Give the variables of the file ``env``, by name.
+
+    Args:
+        lab: the lab's folder.
+
+    Raises:
+        OSError: there is no such file, so no lab.
+    """
+    lines = (Path(lab) / "env").read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: shlex.split(value)[0] for name, _, value in pairs}
