@@ -357,16 +357,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", choices=["text", "json"], default="text", help="how to write the paths")
     options = parser.parse_args(arguments)
 
+    return run(Provider.from_environment(), options.names or None, options.output)
+
+
+def run(provider: Provider, names: Iterable[str] | None, output: str) -> int:
+    """Provide programs as the command line does.
+
+    Args:
+        provider: provides them.
+        names: which; all where None.
+        output: how to write the paths, "text" or "json".
+
+    Returns:
+        Exit status, see main().
+    """
     signal.signal(signal.SIGTERM, _exit)
     try:
-        paths = provide(options.names or None)
+        paths = provider.provide(names)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the cache holds nothing unfinished", file=sys.stderr)
         return 130
-    if options.output == "json":
+    if output == "json":
         print(json.dumps({program: str(path) for program, path in paths.items()}))
     else:
         for program, path in paths.items():

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: lab_binaries
 short_description: Provide etcd, kube-apiserver, kube-controller-manager and Vault
 description:
-  - Provides each program from the first of these that has it - a given path, or C(PATH) where it has the pinned version;
-    the cache; the official release with its published SHA-256; a build of the Go module that C(tools/) pins.
+  - Provides each program from the first of these that has it - a given path, or C(PATH) where it has the pinned
+    version; the cache; the official release with its published SHA-256; a build of the Go module that C(tools/) pins.
   - A build may take a quarter of an hour. C(python -m kubevault_lab.binaries) does the same and shows how far it is.
 options:
   names:
@@ -72,6 +72,7 @@ messages:
 import io
 
 from ansible.module_utils.basic import AnsibleModule
+
 from kubevault_lab.binaries import Provider
 from kubevault_lab.errors import LabError
 from kubevault_lab.progress import Progress
@@ -88,9 +89,11 @@ class Messages(Progress):
         self._module = module
 
     def say(self, text: str) -> None:
+        """Keep a line."""
         self.said.append(text)
 
     def warn(self, text: str) -> None:
+        """Warn as Ansible does, whatever the verbosity."""
         self._module.warn(text)
 
 
