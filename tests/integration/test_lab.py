@@ -9,20 +9,18 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from plays import BIN, play
 
 from kubevault_lab import environment
 from secretmanager.kubernetes import KubernetesClient
 from secretmanager.vault import VaultClient
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "vault"]
 
 
@@ -32,16 +30,7 @@ class Lab:
 
     def play(self, playbook: str) -> int:
         """Run a playbook; give how many tasks changed something."""
-        run = subprocess.run(
-            [BIN / "ansible-playbook", f"playbooks/{playbook}"],
-            cwd=ROOT,
-            env={**os.environ, "KUBEVAULT_LAB": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        return int(re.search(r"changed=(\d+)", run.stdout)[1])
+        return play(f"playbooks/{playbook}", self.folder).changed
 
     @property
     def env(self) -> dict[str, str]:

@@ -1,0 +1,99 @@
+"""site.yml on a lab that it has set up: idempotent, honest in check mode, and it puts drift right."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from plays import play
+
+from kubevault_lab import environment
+from secretmanager.vault import VaultClient
+
+SECRETS = ("follow-the-white-rabbit", "correct-horse")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Path:
+    assert "KUBEVAULT_LAB" in os.environ, "run by tests/in-a-lab, or set KUBEVAULT_LAB to the folder of a lab"
+    return Path(os.environ["KUBEVAULT_LAB"])
+
+
+@pytest.fixture(scope="module")
+def vault(lab: Path) -> VaultClient:
+    env = environment.read(lab)
+    token = Path(env["VAULT_TOKEN_FILE"]).read_text().strip()
+    return VaultClient(env["VAULT_ADDR"], ca_cert=env["VAULT_CACERT"], token=token)
+
+
+def read(vault: VaultClient, path: str) -> dict[str, object]:
+    answer = vault.request("GET", path)
+    assert answer.ok, answer
+    return answer.json()["data"]
+
+
+def test_a_second_run_changes_nothing(lab: Path) -> None:
+    assert play("site.yml", lab).changed == 0
+
+
+def test_check_mode_on_a_configured_lab_foretells_no_change(lab: Path) -> None:
+    assert play("site.yml", lab, "--check", "--diff").changed == 0
+
+
+def test_check_mode_without_a_lab_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    run = play("site.yml", tmp_path / "none", "--check")
+    assert run.changed > 0
+    assert "There is no lab" in run.output
+    assert not (tmp_path / "none").exists()
+
+
+DRIFT = {
+    "a policy was edited": (
+        "sys/policies/acl/kubevault-reader-aes256-key",
+        {"policy": 'path "transit/decrypt/*" {\n  capabilities = ["update"]\n}\n'},
+    ),
+    "a role's token lives longer": (
+        "auth/kubernetes/role/demo",
+        {
+            "bound_service_account_names": ["default"],
+            "bound_service_account_namespaces": ["default"],
+            "audience": "vault",
+            "token_ttl": "1h",
+            "token_max_ttl": "1h",
+            "token_policies": ["kubevault-reader-aes256-key"],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRIFT)
+def test_drift_in_vault_is_put_right(lab: Path, vault: VaultClient, name: str) -> None:
+    path, body = DRIFT[name]
+    before = read(vault, path)
+    assert vault.request("POST", path, body).ok
+    assert read(vault, path) != before
+    foretold = play("playbooks/trust.yml", lab, "--check")
+    assert foretold.changed == 1
+    assert play("playbooks/trust.yml", lab).changed == 1
+    assert read(vault, path) == before
+    assert play("playbooks/trust.yml", lab).changed == 0
+
+
+def test_a_lost_token_reviewer_is_put_right(lab: Path, vault: VaultClient) -> None:
+    path = "auth/kubernetes/config"
+    config = read(vault, path)
+    body = {name: config[name] for name in ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")}
+    assert vault.request("POST", path, {**body, "token_reviewer_jwt": "gone"}).ok
+    assert play("playbooks/trust.yml", lab, "--check").changed == 1
+    assert play("playbooks/trust.yml", lab).changed == 1
+    assert play("playbooks/trust.yml", lab).changed == 0
+    assert play("playbooks/verify.yml", lab).changed == 0
+
+
+def test_no_secret_is_printed_at_the_highest_verbosity(lab: Path) -> None:
+    env = environment.read(lab)
+    token = Path(env["VAULT_TOKEN_FILE"]).read_text().strip()
+    run = play("site.yml", lab, "-vvvv", "--diff")
+    reviewer = "eyJhbGciOi"  # how every JWT begins
+    assert [secret for secret in (*SECRETS, token, reviewer) if secret in run.output] == []
