@@ -118,9 +118,9 @@ secret:
       elements: str
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402 - Ansible's documentation comes first
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import (  # noqa: E402 - as above
+from ..module_utils.kubevault import (
     KUBERNETES_OPTIONS,
     VAULT_OPTIONS,
     VAULT_REQUIRED_IF,
@@ -151,7 +151,6 @@ def main() -> None:
     try:
         from secretmanager.errors import SecretManagerError
         from secretmanager.kubernetes import KubernetesClient
-
         from secretmanager.sealed import Scope
         from secretmanager.sealing import Sealer, Wanted, plaintext
     except ImportError as error:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 if TYPE_CHECKING:
+    from secretmanager.admin.connection import Vault
     from secretmanager.vault import VaultClient
 
-SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path, not a token
+SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 VAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "vault_url": {"type": "str", "required": True, "fallback": (env_fallback, ["VAULT_ADDR"])},
@@ -122,6 +123,30 @@ def connect_to_vault(module: AnsibleModule, transit_mount: str = "transit") -> V
         login = client().login_kubernetes(params["vault_role"], _jwt(module), mount)
     token = login.client_token
     return client()
+
+
+def administrate_vault(module: AnsibleModule, token: str | None = None) -> Vault:
+    """Give a connection for Vault's administration, logged in by the module's options.
+
+    Args:
+        module: the module.
+        token: a token instead of the options' own; an empty one for requests that need none.
+
+    Raises:
+        secretmanager.errors.SecretManagerError: the log-in was refused, or Vault is out of reach.
+    """
+    from secretmanager.admin.connection import Vault
+
+    params = module.params
+    if token is None:
+        token = connect_to_vault(module).token
+    return Vault(
+        params["vault_url"],
+        token=token or "",
+        ca_cert=vault_ca(module),
+        namespace=params["vault_namespace"],
+        timeout=params["vault_timeout"],
+    )
 
 
 def _jwt(module: AnsibleModule) -> str:

@@ -52,11 +52,13 @@ class Login:
         client_token: the token.
         lease_duration: how long it lives, in seconds; 0 for ever.
         renewable: whether it may be renewed.
+        is_batch: whether it is a batch token, which Vault does not store: it cannot be revoked, it ends.
     """
 
     client_token: str = field(repr=False)
     lease_duration: int
     renewable: bool
+    is_batch: bool = False
 
 
 class VaultClient:
@@ -326,7 +328,12 @@ def _split(entries: Sequence[dict[str, str]]) -> Iterator[tuple[int, Sequence[di
 
 def _login(answer: Mapping[str, Any]) -> Login:
     auth = answer["auth"]
-    return Login(auth["client_token"], int(auth["lease_duration"]), bool(auth["renewable"]))
+    return Login(
+        auth["client_token"],
+        int(auth["lease_duration"]),
+        bool(auth["renewable"]),
+        auth.get("token_type") == "batch",
+    )
 
 
 def _errors(answer: Answer) -> tuple[str, ...]:

@@ -131,9 +131,7 @@ def _network(text: str) -> str:
         return text
 
 
-def differences(
-    wanted: Mapping[str, object], found: Mapping[str, object], prefix: str = ""
-) -> dict[str, Difference]:
+def differences(wanted: Mapping[str, object], found: Mapping[str, object], prefix: str = "") -> dict[str, Difference]:
     """Compare the wanted fields, and only those, with what Vault answers.
 
     Args:

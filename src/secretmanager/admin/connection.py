@@ -109,9 +109,7 @@ class Vault:
         """
         needed = {"get": ["read"], "post": ["create", "update"], "delete": ["delete"]}[method]
         body = {"paths": [path]}
-        answer = self._client.adapter.request(
-            "post", "/v1/sys/capabilities-self", json=body, raise_exception=False
-        )
+        answer = self._client.adapter.request("post", "/v1/sys/capabilities-self", json=body, raise_exception=False)
         if not isinstance(answer, dict):
             return needed  # the token may not even ask
         return [name for name in needed if name not in answer[path]] or ["sudo"]

@@ -93,9 +93,7 @@ class Kind:
         """Give Vault's answer with the fields that it leaves out at their default."""
         return found
 
-    def writes(
-        self, path: str, wanted: Values, found: Values | None, pending: Differences
-    ) -> Iterator[Write]:
+    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
         """Give the requests, path and body each, that bring about the wanted fields.
 
         Args:
@@ -119,9 +117,7 @@ class Mount(Kind):
     Source: https://developer.hashicorp.com/vault/api-docs/system/mounts and /system/auth
     """
 
-    def writes(
-        self, path: str, wanted: Values, found: Values | None, pending: Differences
-    ) -> Iterator[Write]:
+    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
         if found is None:
             yield path, dict(wanted)
             return
@@ -149,9 +145,7 @@ class TransitKey(Kind):
     def complete(self, found: Values) -> Values:
         return {"convergent_encryption": False, "key_size": 0, **found}
 
-    def writes(
-        self, path: str, wanted: Values, found: Values | None, pending: Differences
-    ) -> Iterator[Write]:
+    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
         if found is None:
             yield path, {name: value for name, value in wanted.items() if name not in self._only_config}
             if later := {name: value for name, value in wanted.items() if name in self._only_config}:
@@ -184,9 +178,7 @@ class AuthConfig(Kind):
     vault-plugin-auth-kubernetes), so a write says again what was found.
     """
 
-    def writes(
-        self, path: str, wanted: Values, found: Values | None, pending: Differences
-    ) -> Iterator[Write]:
+    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
         kept: dict[str, object] = {}
         if found is not None and "kubernetes_host" in found:
             for name, value in found.items():

@@ -95,13 +95,7 @@ def ensure_token(
     data = _lookup(connect(held)) if held else None
     found = _found(data, path) if data else ABSENT
     if found == wanted:
-        if (
-            not check
-            and held
-            and data
-            and data["renewable"]
-            and int(data["ttl"]) < int(data["creation_ttl"]) / 2
-        ):
+        if not check and held and data and data["renewable"] and int(data["ttl"]) < int(data["creation_ttl"]) / 2:
             connect(held).request("post", "auth/token/renew-self")
         return TokenOutcome(False, found, wanted)
     if check:

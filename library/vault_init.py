@@ -1,0 +1,137 @@
+#!/usr/bin/python
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: Vault initialised once, and unsealed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_init
+short_description: Initialise Vault once, and unseal it
+version_added: "0.1.0"
+author: KUBEVAULT (@kubevault)
+description:
+  - Initialises a Vault that is not, and writes its unseal keys and its root token to files of mode 0600. Nothing else shows
+    them, at any verbosity.
+  - Unseals a Vault that is sealed, by the keys in that file, and waits until it serves requests.
+  - A Vault that is initialised and unsealed is left alone.
+options:
+  key_shares:
+    description: Into how many unseal keys the root key is split.
+    type: int
+    default: 1
+  key_threshold:
+    description: How many unseal keys open the seal.
+    type: int
+    default: 1
+  keys_file:
+    description: File for the unseal keys. Its folder must exist.
+    type: path
+    required: true
+  root_token_file:
+    description: File for the root token. Its folder must exist.
+    type: path
+    required: true
+  pgp_keys:
+    description: Public keys in base64, one for each share, that encrypt the unseal keys. Then Vault stays sealed after it was initialised.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: How long to wait for Vault's listener, and then for its active node, in seconds.
+    type: float
+    default: 60.0
+  vault_url:
+    description: Vault's address. Falls back to E(VAULT_ADDR).
+    type: str
+    required: true
+  vault_ca_cert:
+    description:
+      - PEM file of the CA that signed Vault's certificate. Without it the system's own CAs count.
+      - Falls back to E(VAULT_CACERT). The certificate is always verified.
+    type: path
+  vault_namespace:
+    description: Vault namespace (Enterprise, OpenBao). Falls back to E(VAULT_NAMESPACE).
+    type: str
+  vault_timeout:
+    description: Time that one request may take, in seconds.
+    type: float
+    default: 30.0
+attributes:
+  check_mode:
+    description: Looks, writes nothing, and says what a run would change.
+    support: full
+  diff_mode:
+    description: Shows whether Vault is initialised and sealed.
+    support: full
+seealso:
+  - module: vault_token
+"""
+
+EXAMPLES = r"""
+- name: Initialise Vault once, and unseal it
+  vault_init:
+    vault_url: https://vault.example.org:8200
+    vault_ca_cert: pki/ca.crt
+    key_shares: 5
+    key_threshold: 3
+    keys_file: secrets/vault-unseal-keys.json
+    root_token_file: secrets/vault-root-token
+"""
+
+RETURN = r"""
+initialized:
+  description: Whether Vault is initialised, or in check mode would be.
+  returned: success
+  type: bool
+sealed:
+  description: Whether Vault is sealed.
+  returned: success
+  type: bool
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.kubevault import VAULT_OPTIONS, administrate_vault, require
+
+CONNECTION = ("vault_url", "vault_ca_cert", "vault_namespace", "vault_timeout")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            # no_log false: counts, paths and public keys. Ansible would otherwise warn of their names.
+            "key_shares": {"type": "int", "default": 1, "no_log": False},
+            "key_threshold": {"type": "int", "default": 1, "no_log": False},
+            "keys_file": {"type": "path", "required": True, "no_log": False},
+            "root_token_file": {"type": "path", "required": True, "no_log": False},
+            "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "timeout": {"type": "float", "default": 60.0},
+            **{name: VAULT_OPTIONS[name] for name in CONNECTION},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
+        from secretmanager.errors import SecretManagerError
+    except ImportError as error:
+        require(module, "kubevault[ansible]", error)
+
+    params = module.params
+    fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys")
+    try:
+        found, left = ensure_unsealed(
+            administrate_vault(module, token=""),
+            Initialisation(**{name: params[name] for name in fields}),
+            timeout=params["timeout"],
+            check=module.check_mode,
+        )
+    except SecretManagerError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=found != left, **asdict(left), diff={"before": asdict(found), "after": asdict(left)})
+
+
+if __name__ == "__main__":
+    main()

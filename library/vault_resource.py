@@ -1,0 +1,220 @@
+#!/usr/bin/python
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what Vault's API shall hold at some paths."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_resource
+short_description: Keep resources of Vault's API as declared
+version_added: "0.1.0"
+author: KUBEVAULT (@kubevault)
+description:
+  - Reads a path of Vault's API, compares it with what is wanted, and writes only where they differ. A second run
+    changes nothing.
+  - For every path whose read answers what a write sets, among them policies (C(sys/policies/acl/NAME)), mounts
+    (C(sys/mounts/PATH), C(sys/auth/PATH)), keys (C(transit/keys/NAME)), and the configuration and roles of auth methods
+    (C(auth/kubernetes/config), C(auth/kubernetes/role/NAME)).
+  - Many resources go in one task over one connection, in the order given, which saves what a task costs.
+  - Values are compared as Vault understands them. Durations such as V(10s), V(1h30m), V(90) or V(30d) are compared in
+    seconds. Lists that mean a set to Vault (as O(resources[].data.token_policies)) are compared without order. Policies
+    and PEM texts are compared without the white space around them. A dict is compared for the keys given.
+  - After a write the path is read back. A field that Vault ignored, as it does silently with many that it does not know,
+    is an error.
+options:
+  resources:
+    description: The resources, brought about one after the other. A path stands here once.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: The path in Vault's API, without C(/v1/).
+        type: str
+        required: true
+      data:
+        description:
+          - The fields wanted, by the names that Vault's API gives them. Fields that are not given are left as they are.
+          - What is wanted and what was found appear in the diff and in errors. Values that must not go to
+            O(resources[].secret_data).
+        type: dict
+        default: {}
+      secret_data:
+        description:
+          - Fields that Vault never shows, as C(token_reviewer_jwt). They are sent with each write, but never compared and
+            never shown.
+          - Where Vault's answer says C(FIELD_set) is false, that is reason enough to write. Otherwise
+            O(resources[].refresh) says that they are out of date.
+        type: dict
+        default: {}
+      refresh:
+        description: Write even though the readable fields match, because Vault's copy of O(resources[].secret_data) is out of date.
+        type: bool
+        default: false
+      state:
+        description:
+          - V(present) brings the fields about. V(absent) deletes the path.
+          - Deleting a mount deletes all that it holds. A Transit key is deleted only if its C(deletion_allowed) is true.
+        type: str
+        choices: [present, absent]
+        default: present
+extends_documentation_fragment:
+  - kubevault_vault
+attributes:
+  check_mode:
+    description: Reads, compares, and writes nothing. It says what a run would change.
+    support: full
+  diff_mode:
+    description: Shows the fields that differ, per path; write-only fields as C((write-only)).
+    support: full
+notes:
+  - "Mounts: C(type), C(local) and C(seal_wrap) cannot change. C(description), C(options), C(plugin_version) and the fields of
+    C(config) can, and are written to C(PATH/tune). The token needs C(sudo) on C(sys/auth/*), even to read."
+  - "A path C(MOUNT/keys/NAME) is taken for a Transit key. C(type), C(derived), C(convergent_encryption) and C(key_size) are
+    fixed when it is made. C(exportable) and C(allow_plaintext_backup) can be turned on, never off. Such a difference is an
+    error that names the field."
+  - C(auth/PATH/config) of the Kubernetes method is written as a whole by Vault. So a write says again what was found, and
+    it is an error to change it without the C(token_reviewer_jwt) that Vault holds, since that would remove it.
+  - It is not for values of a KV engine, which it would show. The module M(kubevault_secret) keeps secrets.
+seealso:
+  - module: vault_init
+  - module: vault_token
+  - name: Vault's HTTP API
+    description: Paths and fields.
+    link: https://developer.hashicorp.com/vault/api-docs
+"""
+
+EXAMPLES = r"""
+- name: The Transit engine and its keys
+  vault_resource:
+    vault_url: https://vault.example.org:8200
+    vault_ca_cert: /etc/vault.d/ca.pem
+    vault_token_file: /root/.vault-operator
+    resources:
+      - path: sys/mounts/transit
+        data:
+          type: transit
+          description: Keys of sealed secrets
+      - path: transit/keys/aes256-key
+        data:
+          type: aes256-gcm96
+          derived: true
+          exportable: false
+          deletion_allowed: false
+          auto_rotate_period: 30d
+
+- name: A policy, and the role that grants it for ten seconds
+  vault_resource:
+    resources:
+      - path: sys/policies/acl/kubevault-reader
+        data:
+          policy: |
+            path "transit/decrypt/aes256-key" {
+              capabilities = ["update"]
+            }
+      - path: auth/kubernetes/role/demo
+        data:
+          bound_service_account_names: [default]
+          bound_service_account_namespaces: [default]
+          audience: vault
+          token_policies: [kubevault-reader]
+          token_ttl: 10s
+
+- name: The Kubernetes API that checks service accounts' tokens
+  vault_resource:
+    resources:
+      - path: auth/kubernetes/config
+        data:
+          kubernetes_host: https://127.0.0.1:6443
+          kubernetes_ca_cert: "{{ cluster_ca }}"
+          disable_local_ca_jwt: true
+        secret_data:
+          token_reviewer_jwt: "{{ reviewer_jwt }}"
+        refresh: "{{ not login.allowed }}"
+
+- name: A role that is not wanted any more
+  vault_resource:
+    resources:
+      - path: auth/kubernetes/role/old
+        state: absent
+"""
+
+RETURN = r"""
+resources:
+  description:
+    - What was done, in the order of the option O(resources). Where the module fails, those before the failure.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The resource's path.
+      type: str
+      sample: auth/kubernetes/role/demo
+    changed:
+      description: Whether it was written or deleted, or in check mode would be.
+      type: bool
+    fields:
+      description: The fields that differed, C(state) where it was made or deleted.
+      type: list
+      elements: str
+      sample: [token_ttl]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.kubevault import VAULT_OPTIONS, VAULT_REQUIRED_IF, administrate_vault, require
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "resources": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "data": {"type": "dict", "default": {}},
+                    "secret_data": {"type": "dict", "default": {}, "no_log": True},
+                    "refresh": {"type": "bool", "default": False},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                },
+            },
+            **VAULT_OPTIONS,
+        },
+        required_if=VAULT_REQUIRED_IF,
+        supports_check_mode=True,
+    )
+    try:
+        from secretmanager.admin.resources import Resource, apply, check_batch
+        from secretmanager.errors import SecretManagerError
+    except ImportError as error:
+        require(module, "kubevault[ansible]", error)
+
+    done: list[dict[str, object]] = []
+    before: dict[str, object] = {}
+    after: dict[str, object] = {}
+    changed = False
+    try:
+        resources = [Resource(**entry) for entry in module.params["resources"]]
+        check_batch(resources)
+        vault = administrate_vault(module)
+        for resource in resources:
+            outcome = apply(vault, resource, check=module.check_mode)
+            changed = changed or outcome.changed
+            fields = sorted({*outcome.before, *outcome.after})
+            done.append({"path": outcome.path, "changed": outcome.changed, "fields": fields})
+            if outcome.changed:
+                before[outcome.path], after[outcome.path] = dict(outcome.before), dict(outcome.after)
+            for warning in outcome.warnings:
+                module.warn(f"{outcome.path}: {warning}")
+    except SecretManagerError as error:
+        module.fail_json(msg=str(error), changed=changed, resources=done)
+
+    module.exit_json(changed=changed, resources=done, diff={"before": before, "after": after})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: a Vault token in a file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_token
+short_description: Keep a Vault token in a file
+version_added: "0.1.0"
+author: KUBEVAULT (@kubevault)
+description:
+  - Sees to it that a file of mode 0600 holds a valid token with the policies given. A token that fits is kept, and renewed once
+    half of its life is over.
+  - A token that is missing, has ended or does not fit is made anew with the token of the options O(vault_token) or
+    O(vault_token_file), or by another log-in. The one that did not fit is revoked.
+  - With O(state=absent) revokes the token in the file and deletes the file.
+options:
+  path:
+    description: The token's file. Its folder must exist.
+    type: path
+    required: true
+  state:
+    description: Whether there shall be a token.
+    type: str
+    choices: [present, absent]
+    default: present
+  policies:
+    description: The token's policies. Vault adds C(default). Required for O(state=present).
+    type: list
+    elements: str
+  period:
+    description: How long it lives without being renewed, and with renewals for ever, as a duration of Vault.
+    type: str
+  orphan:
+    description: Whether it outlives the token that made it.
+    type: bool
+    default: true
+  display_name:
+    description: What audit logs call it.
+    type: str
+extends_documentation_fragment:
+  - kubevault_vault
+attributes:
+  check_mode:
+    description: Looks, writes nothing, and says what a run would change.
+    support: full
+  diff_mode:
+    description: Shows policies, period and mode, never the token.
+    support: full
+seealso:
+  - module: vault_init
+"""
+
+EXAMPLES = r"""
+- name: Issue the operator's token, by the root token
+  vault_token:
+    vault_token_file: secrets/vault-root-token
+    path: secrets/vault-operator-token
+    policies: [kubevault-operator]
+    period: 768h
+
+- name: Revoke the root token
+  vault_token:
+    path: secrets/vault-root-token
+    state: absent
+"""
+
+RETURN = r"""
+token:
+  description: What the token is. It is not shown itself.
+  returned: success
+  type: dict
+  sample: {state: present, policies: [default, kubevault-operator], period: 2764800, orphan: true, mode: "0600"}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.kubevault import (
+    VAULT_OPTIONS,
+    VAULT_REQUIRED_IF,
+    administrate_vault,
+    connect_to_vault,
+    require,
+)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "policies": {"type": "list", "elements": "str"},
+            "period": {"type": "str"},
+            "orphan": {"type": "bool", "default": True},
+            "display_name": {"type": "str"},
+            **VAULT_OPTIONS,
+        },
+        required_if=[*VAULT_REQUIRED_IF, ("state", "present", ["policies"])],
+        supports_check_mode=True,
+    )
+    try:
+        from secretmanager.admin.tokens import TokenSpec, ensure_token, remove_token
+        from secretmanager.errors import SecretManagerError
+    except ImportError as error:
+        require(module, "kubevault[ansible]", error)
+
+    params = module.params
+    fields = ("policies", "period", "orphan", "display_name")
+
+    def connect(token: str) -> object:
+        return administrate_vault(module, token)
+
+    try:
+        if params["state"] == "absent":
+            outcome = remove_token(connect, params["path"], check=module.check_mode)
+        else:
+            outcome = ensure_token(
+                connect,
+                params["path"],
+                TokenSpec(**{name: params[name] for name in fields}),
+                lambda: connect_to_vault(module).token,
+                check=module.check_mode,
+            )
+    except SecretManagerError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=outcome.changed, token=outcome.after, diff={"before": outcome.before, "after": outcome.after}
+    )
+
+
+if __name__ == "__main__":
+    main()
