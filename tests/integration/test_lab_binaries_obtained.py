@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -604,6 +605,30 @@ def test_two_at_once_build_once(provider: Provider, start: Start, gate: Gate) ->
     assert gate.compiled() == 1
     assert "built in" in first.err.read_text()
     assert "building" not in second.err.read_text()
+
+
+def test_two_that_both_want_to_build_build_once(start: Start, gate: Gate, tmp_path: Path) -> None:
+    # Both have found no release before either builds: Go is slow to say its version.
+    asked = tmp_path / "asked"
+    asked.touch()
+    (tmp_path / "bin").mkdir()
+    slow = tmp_path / "bin/go"
+    slow.write_text(
+        f'#!/bin/sh\n[ "$1" != version ] || {{ echo >>"{asked}"; flock -s "{tmp_path}/gate" true; }}\n'
+        f'exec "{shutil.which("go")}" "$@"\n'
+    )
+    slow.chmod(0o755)
+    gate.environment["PATH"] = f"{slow.parent}:{os.environ['PATH']}"
+    processes = [start(), start()]
+    for process in processes:
+        until(lambda: asked.read_text().count("\n") == 2, process)
+    gate.open()
+    outs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    said = "".join(process.err.read_text() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert outs[0] == outs[1]
+    assert said.count("not downloaded") == 4
+    assert said.count("built in") == 1
 
 
 def test_a_build_says_how_far_it_is(start: Start, gate: Gate) -> None:

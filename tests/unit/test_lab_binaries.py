@@ -326,6 +326,16 @@ def test_a_program_is_named_as_go_build_does(package: str, name: str) -> None:
     assert gobuild.executable_name(package) == name
 
 
+def test_what_go_has_compiled_before_is_not_counted() -> None:
+    listed = [
+        "false ",
+        "true build ID mismatch",
+        "true stale dependency: internal/cpu",
+        "true not installed but available in build cache",
+    ]
+    assert gobuild._stale(listed) == 2
+
+
 def test_kubernetes_is_told_its_version() -> None:
     assert KUBERNETES.ldflags("1.36.3") == (
         "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3"
