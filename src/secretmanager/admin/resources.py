@@ -118,6 +118,7 @@ class Mount(Kind):
     """
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+        """Make the mount, or tune it."""
         if found is None:
             yield path, dict(wanted)
             return
@@ -143,9 +144,11 @@ class TransitKey(Kind):
     _config = _only_config | _only_on | {"auto_rotate_period"}
 
     def complete(self, found: Values) -> Values:
+        """Add what Vault leaves out."""
         return {"convergent_encryption": False, "key_size": 0, **found}
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+        """Make the key, or change its configuration."""
         if found is None:
             yield path, {name: value for name, value in wanted.items() if name not in self._only_config}
             if later := {name: value for name, value in wanted.items() if name in self._only_config}:
@@ -164,6 +167,7 @@ class TransitKey(Kind):
         yield f"{path}/config", {name: wanted[name] for name in pending}
 
     def check_removal(self, path: str, found: Values) -> None:
+        """Refuse where the key may not be deleted."""
         if found.get("deletion_allowed") is False:
             raise ConfigError(
                 f"{path}: found deletion_allowed false, so Vault refuses to delete the key; if what it encrypted"
@@ -179,6 +183,7 @@ class AuthConfig(Kind):
     """
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+        """Say again what was found, since Vault writes it as a whole."""
         kept: dict[str, object] = {}
         if found is not None and "kubernetes_host" in found:
             for name, value in found.items():
@@ -265,7 +270,7 @@ def _shown(
         return {"state": "absent"}, {"state": "present", **resource.data, **secrets}
     before = {name: NOT_SET if d.found is None else d.found for name, d in pending.items()}
     after = {name: d.wanted for name, d in pending.items()}
-    sent = {name: f"{WRITE_ONLY} sent again" for name in secrets}
+    sent = dict.fromkeys(secrets, f"{WRITE_ONLY} sent again")
     return before | secrets | dict.fromkeys(unset, NOT_SET), after | sent | dict.fromkeys(unset, WRITE_ONLY)
 
 
