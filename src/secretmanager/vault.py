@@ -137,7 +137,7 @@ class VaultClient:
             raise TransitKeyNotFound(
                 "there is no such Transit key", place=path, status=404, remedy="make it, or check its name"
             )
-        data: dict[str, Any] = self._checked("GET", path, answer)["data"]
+        data: dict[str, Any] = self.checked("GET", path, answer)["data"]
         return data
 
     def login_kubernetes(self, role: str, jwt: str, mount: str = "kubernetes") -> Login:
@@ -174,12 +174,12 @@ class VaultClient:
     def renew_self(self, *, token: str | None = None) -> Login:
         """Renew the token."""
         path = "auth/token/renew-self"
-        return _login(self._checked("POST", path, self.request("POST", path, {}, token=token)))
+        return _login(self.checked("POST", path, self.request("POST", path, {}, token=token)))
 
     def revoke_self(self, *, token: str | None = None) -> None:
         """Revoke the token."""
         path = "auth/token/revoke-self"
-        self._checked("POST", path, self.request("POST", path, {}, token=token))
+        self.checked("POST", path, self.request("POST", path, {}, token=token))
 
     def request(
         self,
@@ -188,6 +188,7 @@ class VaultClient:
         body: Mapping[str, Any] | None = None,
         *,
         token: str | None = None,
+        repeatable: bool = True,
     ) -> Answer:
         """Send one request; any answer is given back, whatever its status.
 
@@ -196,6 +197,7 @@ class VaultClient:
             path: path without ``/v1/``.
             body: JSON object to send.
             token: instead of the client's own; an empty one for none.
+            repeatable: False where sending it twice is not the same as once; then it is sent once.
 
         Raises:
             TLSError: Vault's certificate is not to be trusted.
@@ -204,7 +206,7 @@ class VaultClient:
         used = self.token if token is None else token
         headers = {**self._headers, "X-Vault-Token": used} if used else self._headers
         try:
-            return self._api.request(method, f"/v1/{path}", body, headers=headers)
+            return self._api.request(method, f"/v1/{path}", body, headers=headers, repeatable=repeatable)
         except NoAnswer as error:
             raise VaultUnavailable(
                 f"no answer from Vault: {error}",
@@ -227,7 +229,7 @@ class VaultClient:
                 errors=errors,
                 remedy=remedy,
             )
-        return _login(self._checked("POST", path, answer))
+        return _login(self.checked("POST", path, answer))
 
     def _batch(
         self,
@@ -246,7 +248,7 @@ class VaultClient:
             answer = self.request("POST", path, {"batch_input": batch}, token=token)
             results = (answer.json().get("data") or {}).get("batch_results")
             if not results:
-                self._checked("POST", path, answer)
+                self.checked("POST", path, answer)
                 raise VaultError("Vault's answer to a batch holds no results", place=path, status=answer.status)
             for item, result in zip(items[start : start + len(batch)], results, strict=True):
                 if error := result.get("error"):
@@ -267,8 +269,21 @@ class VaultClient:
             )
         return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
 
-    def _checked(self, method: str, path: str, answer: Answer) -> dict[str, Any]:
-        """Give the JSON of an answer that succeeded; raise what the others mean."""
+    def checked(self, method: str, path: str, answer: Answer) -> dict[str, Any]:
+        """Give the JSON of an answer that succeeded; raise what the others mean.
+
+        Args:
+            method: HTTP method of the request.
+            path: its path, without ``/v1/``.
+            answer: what `request` gave.
+
+        Raises:
+            VaultSealed: Vault is sealed or not initialised.
+            InvalidToken: the token is not valid (any more).
+            PermissionDenied: its policies lack a capability.
+            TransitKeyNotFound: there is no such key.
+            VaultError: any other refusal, in Vault's own words.
+        """
         if answer.ok:
             return answer.json()
         status, errors = answer.status, _errors(answer)
