@@ -25,13 +25,11 @@ from secretmanager.errors import ConfigError
     ],
 )
 def test_a_path_that_is_none_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="^path: found"):
+    with pytest.raises(ConfigError, match=r"^path: found"):
         Resource(path, {"type": "transit"})
 
 
-@pytest.mark.parametrize(
-    "path", ["sys/mounts/a", "auth/kube-1/role/a.b_c", "transit/keys/v1", "sys/mounts/a/b"]
-)
+@pytest.mark.parametrize("path", ["sys/mounts/a", "auth/kube-1/role/a.b_c", "transit/keys/v1", "sys/mounts/a/b"])
 def test_a_path_is_taken(path: str) -> None:
     assert Resource(path, {"type": "transit"}).path == path
 

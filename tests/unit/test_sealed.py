@@ -7,8 +7,8 @@ import base64
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from secretmanager.errors import SealedDataError
 
+from secretmanager.errors import SealedDataError
 from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, key_version, sealed_values
 
 PARTS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
@@ -29,9 +29,7 @@ def test_the_context_is_the_place(a: Place, b: Place) -> None:
 
 
 @given(PARTS, st.sampled_from(Scope), PARTS, DIGESTS)
-def test_a_manifest_comes_back_as_it_was(
-    key: str, scope: Scope, digest_key: str, digests: dict[str, str]
-) -> None:
+def test_a_manifest_comes_back_as_it_was(key: str, scope: Scope, digest_key: str, digests: dict[str, str]) -> None:
     manifest = Manifest(key, scope, digest_key, digests)
     assert Manifest.load(manifest.dump(), "ns/name") == manifest
     reordered = Manifest(key, scope, digest_key, dict(reversed(digests.items())))

@@ -40,6 +40,7 @@ ports:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from kubevault_lab.ports import choose
 
 
