@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, cast, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from .errors import ConfigError
+from .kubeconfig import SERVICE_ACCOUNT_DIR
 
 Source = Literal["KUBEVAULT", "KUBERNETES", "FILE", "ENVIRONMENT"]
-AuthMethod = Literal["kubernetes", "approle"]
+AuthMethod = Literal["kubernetes", "approle", "gcp"]
+
+ENVIRONMENT = {
+    "vault_url": "VAULT_ADDR",
+    "vault_namespace": "VAULT_NAMESPACE",
+    "ca_cert": "VAULT_CACERT",
+    "role_id": "VAULT_ROLE_ID",
+    "secret_id": "VAULT_SECRET_ID",
+}
+"""Environment variables that stand in for options that are not given, named as Vault's own tools name them."""
 
 
 @dataclass(frozen=True)
@@ -21,26 +33,44 @@ class Config:
         kube_config: path of a kubeconfig file; None for ``$KUBECONFIG``, the pod's own account, ``~/.kube/config``.
         context: context of that file; None for its current one.
         service_account: service account to log in to Vault as.
-        namespace: its namespace.
-        token_file: file of a projected service-account token for Vault, instead of asking for one.
+        namespace: its namespace; without one the pod's own, or "default".
+        audience: whom the service account's token is for; None for the API server itself.
+        token_file: file of a projected service-account token for Vault, instead of asking Kubernetes for one; None for
+            `identity.TOKEN_FILE` where it holds a token of this service account.
         vault_url: Vault's address, ``https://...``.
         vault_namespace: Vault namespace (Enterprise, OpenBao).
         ca_cert: path of the PEM file of the CA of Vault's certificate; True for the system's own CAs.
         auth: how to log in to Vault.
         auth_mount: where that auth method is mounted; None for its own name.
-        role: role of Vault to log in to.
-        audience: whom the service account's token is for; None for the API server itself.
+        role: role of Vault to log in to, for ``auth`` "kubernetes" and "gcp".
         role_id: role ID, for ``auth`` "approle".
+        role_id_file: file that holds it.
         secret_id: secret ID, likewise.
+        secret_id_file: file that holds it; read again at each log-in.
+        secret_id_wrapped: whether the secret ID given is a response-wrapping token, to be unwrapped once.
+        gcp_credentials_file: JSON key file of a Google service account, for ``auth`` "gcp"; None for the account that
+            Google's metadata server knows.
         transit_mount: where the Transit engine is mounted.
-        timeout: time that one answer may take, in seconds.
+        timeout: time that one answer may take, in seconds; no further attempt begins after it.
+        retries: how often a request is sent again that may succeed a moment later.
+        connections: how many connections to each server are kept; more threads than that wait for one another.
+        cache_ciphertext_ttl: how long a Secret is kept as Kubernetes gave it, in seconds; 0 for not at all.
+        cache_plaintext_ttl: how long what Vault decrypted is kept, in seconds; 0 for not at all.
+        cache_max_entries: how many Secrets, and how many decrypted results, are kept at most.
+        cache_stale_if_error: how long after its time a decrypted result still serves while Vault or Kubernetes is out
+            of reach, in seconds (as ``stale-if-error``, RFC 5861 section 4); needs ``cache_plaintext_ttl``.
+        redis_url: Redis for change notices, ``rediss://[USER@]HOST[:PORT][/DATABASE]``; None for a watch of Kubernetes.
+        redis_password_file: file that holds its password.
+        redis_ca_cert: path of the PEM file of the CA of its certificate; True for the system's own CAs.
+        redis_channel: first part of the channels' names.
     """
 
     source: Source
     kube_config: str | None = None
     context: str | None = None
     service_account: str = "default"
-    namespace: str = "default"
+    namespace: str = ""
+    audience: str | None = "vault"
     token_file: str | None = None
     vault_url: str = ""
     vault_namespace: str | None = None
@@ -48,32 +78,53 @@ class Config:
     auth: AuthMethod = "kubernetes"
     auth_mount: str | None = None
     role: str = ""
-    audience: str | None = "vault"
     role_id: str = ""
+    role_id_file: str | None = None
     secret_id: str = field(default="", repr=False)
+    secret_id_file: str | None = None
+    secret_id_wrapped: bool = False
+    gcp_credentials_file: str | None = None
     transit_mount: str = "transit"
     timeout: float = 30.0
+    retries: int = 4
+    connections: int = 10
+    cache_ciphertext_ttl: float = 0.0
+    cache_plaintext_ttl: float = 0.0
+    cache_max_entries: int = 100
+    cache_stale_if_error: float = 0.0
+    redis_url: str | None = field(default=None, repr=False)
+    redis_password_file: str | None = None
+    redis_ca_cert: bool | str = True
+    redis_channel: str = "kubevault"
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Config:
         """Check a configuration.
 
         Args:
-            config: by name, as the attributes; ``SOURCE`` names the source.
+            config: by name, as the attributes; ``SOURCE`` names the source. For options that are not given, see
+                `ENVIRONMENT`.
 
         Raises:
             ConfigError: an option is unknown, missing or of another type; names it.
         """
         given = {("source" if name == "SOURCE" else name): value for name, value in config.items()}
-        known = {item.name: item for item in fields(cls)}
+        known = {item.name: str(item.type) for item in fields(cls)}
         if unknown := sorted(given.keys() - known.keys()):
-            raise ConfigError(f"{unknown[0]}: there is no such option; allowed are SOURCE, {', '.join(sorted(known))}")
+            allowed = ", ".join(sorted(known.keys() - {"source"}))
+            raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):
             raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
-        if given.get("ca_cert") in ("True", None):
-            given["ca_cert"] = True  # as the published client takes it
+        for name, variable in ENVIRONMENT.items():
+            if given.get(name) is None and (value := os.environ.get(variable)):
+                given[name] = value
+        for name in ("ca_cert", "redis_ca_cert"):
+            if given.get(name, True) in ("True", None):
+                given[name] = True  # as the published client takes it
         for name, value in given.items():
-            _check_type(name, value, str(known[name].type))
+            _check(name, value, known[name])
+        if not given.get("namespace"):
+            given["namespace"] = _own_namespace()
         made = cls(**given)
         if made.source == "KUBEVAULT":
             made._check_kubevault()
@@ -82,22 +133,45 @@ class Config:
     def _check_kubevault(self) -> None:
         if self.auth not in get_args(AuthMethod):
             raise ConfigError(f"auth: found {self.auth!r}; allowed are {', '.join(get_args(AuthMethod))}")
-        needed = {
-            "kubernetes": ("vault_url", "role"),
-            "approle": ("vault_url", "role_id", "secret_id"),
-        }[self.auth]
-        for name in needed:
-            if not getattr(self, name):
-                raise ConfigError(f"{name}: is missing; SOURCE KUBEVAULT with auth {self.auth} needs it")
+        needed: dict[str, tuple[tuple[str, ...], ...]] = {
+            "kubernetes": (("role",),),
+            "approle": (("role_id", "role_id_file"), ("secret_id", "secret_id_file")),
+            "gcp": (("role",),),
+        }
+        for names in (("vault_url",), *needed[self.auth]):
+            if not any(getattr(self, name) for name in names):
+                raise ConfigError(f"{' or '.join(names)}: is missing; SOURCE KUBEVAULT with auth {self.auth} needs it")
+        if self.cache_stale_if_error and not self.cache_plaintext_ttl:
+            raise ConfigError("cache_stale_if_error: needs cache_plaintext_ttl, since it serves what that keeps")
 
 
-def _check_type(name: str, value: object, annotation: str) -> None:
-    allowed: dict[str, type | tuple[type, ...]] = {
-        "str": str,
-        "str | None": (str, type(None)),
-        "bool | str": (bool, str),
-        "float": (int, float),
-    }
-    if annotation in allowed and not isinstance(value, cast("Any", allowed[annotation])):
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "bool": (bool,),
+    "bool | str": (bool, str),
+    "float": (int, float),
+    "int": (int,),
+}
+_AT_LEAST = {"timeout": 0.001, "connections": 1, "cache_max_entries": 1}
+"""Least values of numbers; of the others it is 0."""
+
+
+def _check(name: str, value: object, annotation: str) -> None:
+    if annotation not in _TYPES:
+        return  # one of a few words, which are checked where all is known
+    number = annotation in ("int", "float")
+    if not isinstance(value, _TYPES[annotation]) or (number and isinstance(value, bool)):
         # Not the value itself: it may be a secret.
         raise ConfigError(f"{name}: found a value of type {type(value).__name__}; allowed is {annotation}")
+    least = _AT_LEAST.get(name, 0)
+    if number and not (isinstance(value, int | float) and least <= value < float("inf")):
+        raise ConfigError(f"{name}: found {value}; allowed is {least} or more")
+
+
+def _own_namespace() -> str:
+    """Give the pod's own namespace; "default" outside of one."""
+    try:
+        return Path(SERVICE_ACCOUNT_DIR, "namespace").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return "default"

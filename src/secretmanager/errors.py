@@ -2,10 +2,13 @@
 
     SecretManagerError
     ├── ConfigError              an option, file or environment variable is missing or wrong
+    ├── ManagerClosed            the manager was closed
+    ├── SecretFileError          a file of secrets is missing, not readable, or open to others
     ├── SecretDataError          a Secret was read, but what it holds cannot be used
     │   ├── SecretKeyNotFound        it lacks the data key
     │   ├── SecretFormatError        the value is not JSON, or not of the form that was asked for
     │   └── SealedDataError          manifest or ciphertext is damaged, or belongs elsewhere
+    │       └── WrongTransitKey          it was sealed with another Transit key than the one that was named
     ├── TLSError                 a server's certificate is not to be trusted
     ├── VaultError               Vault refused
     │   ├── VaultUnavailable         no connection, or no answer in time
@@ -15,11 +18,12 @@
     │   ├── PermissionDenied         the token's policies lack a capability
     │   ├── TransitKeyNotFound       there is no such key
     │   └── DecryptionFailed         the key does not open this ciphertext at this place
-    └── KubernetesError          the Kubernetes API refused
-        ├── KubernetesUnavailable    no connection, or no answer in time
-        ├── Forbidden                RBAC lacks a permission, or the API does not know the caller
-        ├── SecretNotFound           there is no such Secret or ConfigMap
-        └── ConflictError            somebody else wrote in between
+    ├── KubernetesError          the Kubernetes API refused
+    │   ├── KubernetesUnavailable    no connection, or no answer in time
+    │   ├── Forbidden                RBAC lacks a permission, or the API does not know the caller
+    │   ├── SecretNotFound           there is no such Secret or ConfigMap
+    │   └── ConflictError            somebody else wrote in between
+    └── NoticeError              Redis refused, or is out of reach
 
 No message holds a value, a token or a key. What a server said stands in the message, in its own words.
 """
@@ -54,12 +58,28 @@ class ConfigError(SecretManagerError):
     """An option, a file or an environment variable is missing or wrong; nothing was sent or written."""
 
 
+class ManagerClosed(SecretManagerError):
+    """The manager was closed, and its Vault token revoked; make a new one."""
+
+
+class SecretFileError(SecretManagerError):
+    """A file of secrets cannot be used.
+
+    Attributes:
+        reason: "missing", "not readable" or "open to others".
+    """
+
+    def __init__(self, message: str, *, reason: str, place: str, remedy: str | None = None) -> None:
+        super().__init__(message, place=place, remedy=remedy)
+        self.reason = reason
+
+
 class SecretDataError(SecretManagerError):
     """A Secret was read, but what it holds cannot be used."""
 
 
 class SecretKeyNotFound(SecretDataError):
-    """The Secret, ConfigMap or file lacks the key."""
+    """The Secret or ConfigMap lacks the data key, or the environment the variable."""
 
 
 class SecretFormatError(SecretDataError):
@@ -68,6 +88,24 @@ class SecretFormatError(SecretDataError):
 
 class SealedDataError(SecretDataError):
     """A manifest or a ciphertext is damaged, missing or belongs elsewhere."""
+
+
+class WrongTransitKey(SealedDataError):
+    """The value was sealed with another Transit key than the one that was named.
+
+    Attributes:
+        asked: the key that was named.
+        found: the key that the Secret's manifest names.
+    """
+
+    def __init__(self, *, asked: str, found: str, place: str) -> None:
+        super().__init__(
+            f"it was sealed with Transit key {found}, and {asked} was asked for",
+            place=place,
+            remedy=f"ask for {found}, or for none: the Secret says it",
+        )
+        self.asked = asked
+        self.found = found
 
 
 class TLSError(SecretManagerError):
@@ -148,7 +186,20 @@ class TransitKeyNotFound(VaultError):
 
 
 class DecryptionFailed(VaultError):
-    """The Transit key does not open this ciphertext at this place."""
+    """The Transit key does not open this ciphertext at this place.
+
+    Attributes:
+        reason: "does not fit" where it was sealed for another place or with another key, "version" where the key's
+            version is not allowed any more, "other" for what `errors` says.
+    """
+
+    @property
+    def reason(self) -> str:
+        """What does not fit, as Vault tells it."""
+        said = " ".join(self.errors)
+        if "version" in said:
+            return "version"
+        return "does not fit" if "authentication failed" in said or "context" in said else "other"
 
 
 class KubernetesError(SecretManagerError):
@@ -187,3 +238,15 @@ class SecretNotFound(KubernetesError):
 
 class ConflictError(KubernetesError):
     """Somebody else wrote the object in between, or made it first."""
+
+
+class NoticeError(SecretManagerError):
+    """Redis refused, or is out of reach, so that change notices are neither sent nor received.
+
+    Attributes:
+        reason: "unreachable", "denied" or "other".
+    """
+
+    def __init__(self, message: str, *, reason: str, place: str, remedy: str | None = None) -> None:
+        super().__init__(message, place=place, remedy=remedy)
+        self.reason = reason

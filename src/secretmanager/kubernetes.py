@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,14 @@ from .errors import (
     KubernetesUnavailable,
     SecretNotFound,
 )
-from .http import Answer, JsonApi, NoAnswer
+from .http import Answer, JsonApi, NoAnswer, Stream
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
 """Objects that one page of a list holds, as kubectl's ``--chunk-size``."""
+
+STREAM_GRACE = 10
+"""Time after which a watch counts as lost that the server should have ended, in seconds."""
 
 Object = dict[str, Any]
 Resource = Literal["secrets", "configmaps", "serviceaccounts"]
@@ -109,6 +113,36 @@ class KubernetesClient:
         """Give a Secret, ConfigMap or service account; raises as `get_secret`."""
         return self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
 
+    def watch(
+        self, resource: Resource, namespace: str, name: str, resource_version: str | None = None, seconds: int = 300
+    ) -> Events:
+        """Watch one object.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+
+        Args:
+            resource: its kind.
+            namespace: its namespace.
+            name: its name.
+            resource_version: the version after which changes matter; without one, the object as it is comes first.
+            seconds: how long the server keeps the watch open.
+
+        Raises:
+            Forbidden: RBAC lacks ``watch``.
+        """
+        query = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(seconds)}
+        if resource_version is not None:
+            query["resourceVersion"] = resource_version
+        path = f"{_path(namespace, resource)}?{urlencode(query)}"
+        try:
+            # The server ends the watch; where it does not, the connection is lost.
+            stream = self._api.stream(path, headers=self._headers(), timeout=seconds + STREAM_GRACE)
+            if stream.status != 200:
+                raise _refusal(Answer(stream.status, stream.read()), f"{namespace}/{name}")
+        except NoAnswer as error:
+            raise self._unavailable(error) from error
+        return Events(self, stream, f"{namespace}/{name}")
+
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
         """Give all Secrets of a namespace, or of all, page by page.
 
@@ -175,18 +209,53 @@ class KubernetesClient:
         *,
         repeatable: bool = True,
     ) -> Object:
-        headers = {"Authorization": self._authorization()} if self._authorization else {}
         try:
-            answer = self._api.request(method, path, body, headers=headers, repeatable=repeatable)
+            answer = self._api.request(method, path, body, headers=self._headers(), repeatable=repeatable)
         except NoAnswer as error:
-            raise KubernetesUnavailable(
-                f"no answer from the Kubernetes API: {error}",
-                place=self.url,
-                remedy="check the address, and that it runs",
-            ) from error
+            raise self._unavailable(error) from error
         if answer.ok:
             return answer.json()
         raise _refusal(answer, place)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self._authorization()} if self._authorization else {}
+
+    def _unavailable(self, error: NoAnswer) -> KubernetesUnavailable:
+        return KubernetesUnavailable(
+            f"no answer from the Kubernetes API: {error}",
+            place=self.url,
+            remedy="check the address, and that it runs",
+        )
+
+
+class Events:
+    """The events of a watch, each its kind ("ADDED", "MODIFIED", "DELETED") and the object; they end with the watch.
+
+    Raises, while iterating:
+        KubernetesUnavailable: the connection was lost.
+        KubernetesError: the server ended the watch, as with status 410 where the version is too old.
+    """
+
+    def __init__(self, client: KubernetesClient, stream: Stream, place: str) -> None:
+        self._client = client
+        self._stream = stream
+        self._place = place
+
+    def __iter__(self) -> Iterator[tuple[str, Object]]:
+        """Give event by event."""
+        try:
+            for line in self._stream:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise _refusal(Answer(int(status.get("code", 500)), json.dumps(status).encode()), self._place)
+                yield event["type"], event["object"]
+        except NoAnswer as error:
+            raise self._client._unavailable(error) from error
+
+    def close(self) -> None:
+        """End the watch; another thread that iterates stops."""
+        self._stream.close()
 
 
 def _path(namespace: str, resource: str, name: str | None = None) -> str:
@@ -199,7 +268,10 @@ _REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
     403: (Forbidden, "grant it by RBAC"),
     404: (SecretNotFound, "check name and namespace"),
     409: (ConflictError, "try again"),
+    429: (KubernetesUnavailable, "send less, or wait"),
+    502: (KubernetesUnavailable, "check what is between here and the API"),
     503: (KubernetesUnavailable, "wait until the API is ready"),
+    504: (KubernetesUnavailable, "check what is between here and the API"),
 }
 
 

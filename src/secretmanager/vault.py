@@ -72,6 +72,7 @@ class VaultClient:
         token: token to authenticate with.
         transit_mount: where the Transit engine is mounted.
         retries: how often a request is sent again that may succeed a moment later.
+        connections: how many are kept alive.
 
     Raises:
         ConfigError: address or CA is not usable.
@@ -87,8 +88,16 @@ class VaultClient:
         token: str | None = None,
         transit_mount: str = "transit",
         retries: int = 4,
+        connections: int = 10,
     ) -> None:
-        self._api = JsonApi(url, option="vault_url", context=tls_context(ca_cert), timeout=timeout, retries=retries)
+        self._api = JsonApi(
+            url,
+            option="vault_url",
+            context=tls_context(ca_cert),
+            timeout=timeout,
+            connections=connections,
+            retries=retries,
+        )
         self._headers = {"X-Vault-Request": "true"}
         if namespace:
             self._headers["X-Vault-Namespace"] = namespace
@@ -170,6 +179,43 @@ class VaultClient:
             "AppRole",
             "check role_id, and have a new secret_id issued if it was used up or has ended",
         )
+
+    def login_gcp(self, role: str, jwt: str, mount: str = "gcp") -> Login:
+        """Log in with a token that a Google service account signed, or Google's metadata server.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/auth/gcp#login
+
+        Raises:
+            LoginDenied: the role does not exist, or the service account or the token does not fit it.
+        """
+        return self._login(
+            f"auth/{mount}/login",
+            {"role": role, "jwt": jwt},
+            f"role {role}",
+            "check the role's bound_service_accounts, and that the service account and its key still exist",
+        )
+
+    def unwrap(self, wrapping_token: str) -> dict[str, Any]:
+        """Give what a response-wrapping token holds; it opens once.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap
+
+        Raises:
+            LoginDenied: the token has ended, or somebody unwrapped it already.
+        """
+        path = "sys/wrapping/unwrap"
+        answer = self.request("POST", path, {}, token=wrapping_token, repeatable=False)
+        if answer.status in (400, 403):
+            errors = _errors(answer)
+            raise LoginDenied(
+                f"the wrapping token does not open: {'; '.join(errors)}",
+                place=f"{self.url}/v1/{path}",
+                status=answer.status,
+                errors=errors,
+                remedy="have a new one issued; if it had not ended, find out who unwrapped it: its content is known",
+            )
+        data: dict[str, Any] = self.checked("POST", path, answer)["data"]
+        return data
 
     def renew_self(self, *, token: str | None = None) -> Login:
         """Renew the token."""
@@ -279,6 +325,8 @@ class VaultClient:
 
         Raises:
             VaultSealed: Vault is sealed or not initialised.
+            VaultUnavailable: it is overloaded, or a standby that does not forward requests, or something before it
+                cannot reach it.
             InvalidToken: the token is not valid (any more).
             PermissionDenied: its policies lack a capability.
             TransitKeyNotFound: there is no such key.
@@ -296,6 +344,8 @@ class VaultClient:
                 errors=errors,
                 remedy="unseal Vault, or wait for its leader",
             )
+        if remedy := _UNAVAILABLE.get(status):
+            raise VaultUnavailable(said, place=self.url, status=status, errors=errors, remedy=remedy)
         if status == 403 and "invalid token" in said:
             raise InvalidToken(
                 f"{path}: {said}", status=status, errors=errors, remedy="log in again: the token has ended"
@@ -316,6 +366,13 @@ class VaultClient:
         raise VaultError(said, place=path, status=status, errors=errors)
 
 
+_UNAVAILABLE = {
+    307: "address the active node: this one is a standby that does not forward requests",
+    412: "try again: this node has not yet seen the newest write",
+    429: "send less, or raise the rate limit quota",
+    502: "check what is between here and Vault",
+    504: "check what is between here and Vault",
+}
 _REMEDY_403 = "grant it, and check that the key exists: Vault says the same of one that does not"
 
 
