@@ -99,6 +99,24 @@ def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None) -> ssl
         raise ConfigError(f"ca_cert: {found} cannot be used: {reason}; give a PEM file") from error
 
 
+def tls_error(error: ssl.SSLError, place: str) -> TLSError:
+    """Translate what the TLS library says of a server.
+
+    Args:
+        error: the original.
+        place: the server's address.
+    """
+    code = getattr(error, "verify_code", None)
+    reason = _TLS_REASONS.get(code, "other") if code else "other"
+    said = getattr(error, "verify_message", None) or error.reason or str(error)
+    return TLSError(
+        f"its certificate is not to be trusted: {reason}: {said}" if code else f"no secure connection: {said}",
+        reason=reason,
+        place=place,
+        remedy=_TLS_REMEDIES[reason],
+    )
+
+
 def load_client_cert(context: ssl.SSLContext, cert: str | bytes, key: str | bytes) -> None:
     """Have a context show a client certificate.
 
@@ -308,15 +326,7 @@ class JsonApi:
     def _translated(self, error: OSError | HTTPException) -> TLSError | NoAnswer:
         lost = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
         if isinstance(error, ssl.SSLError) and not isinstance(error, lost):
-            code = getattr(error, "verify_code", None)
-            reason = _TLS_REASONS.get(code, "other") if code else "other"
-            said = getattr(error, "verify_message", None) or error.reason or str(error)
-            return TLSError(
-                f"its certificate is not to be trusted: {reason}: {said}" if code else f"no secure connection: {said}",
-                reason=reason,
-                place=self.url,
-                remedy=_TLS_REMEDIES[reason],
-            )
+            return tls_error(error, self.url)
         if isinstance(error, TimeoutError):
             return NoAnswer(f"none within {self._timeout:g} s")
         if isinstance(error, HTTPException) and not isinstance(error, OSError):

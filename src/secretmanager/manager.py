@@ -1,50 +1,71 @@
-"""SecretManager: reads secrets for a service. Its methods have the names that users of the seed know."""
+"""SecretManager: reads secrets for a service. Its methods have the names that teams know from the earlier client."""
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, overload
+from weakref import WeakSet
 
+from . import identity
+from .cache import Cache
 from .config import Config
-from .errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound
-from .kubeconfig import MountedToken
-from .kubernetes import KubernetesClient
-from .sealed import MANIFEST_KEY, Place, key_version, manifest_of
+from .errors import (
+    ConfigError,
+    DecryptionFailed,
+    KubernetesUnavailable,
+    ManagerClosed,
+    SecretManagerError,
+    VaultUnavailable,
+)
+from .kubernetes import KubernetesClient, Object, Resource
+from .reading import ReadType, Request, decoded, request_from, sealed_items, texts_of
 from .session import VaultSession
 from .vault import Login, TransitItem, VaultClient
 
+if TYPE_CHECKING:
+    from .watching import Watch
+
 log = logging.getLogger(__name__)
 
-ReadType = Literal["SECRET", "CONFIG_MAP"]
-_RESOURCES: dict[str, Literal["secrets", "configmaps"]] = {"SECRET": "secrets", "CONFIG_MAP": "configmaps"}
-
-JWT_LIFE = 600
-"""Life of the service account's token, in seconds: the least that Kubernetes allows."""
+Plaintexts = dict[str, bytearray]
+"""What Vault decrypted, by data key."""
 
 
 class SecretManager:
-    """Reads secrets. Threads may share one.
+    """Reads secrets. Threads may share one, and should: it keeps its connections and its Vault token.
+
+    Nothing is sent before the first read. Use it as a context manager, or `close` it, to revoke the token.
 
     Args:
         config: options by name, as `config.Config` documents them; ``SOURCE`` says where secrets come from.
+        log_level: level of the logger ``secretmanager``; None leaves it as it is. No level shows a value.
 
     Raises:
         ConfigError: an option is unknown, missing or wrong.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], log_level: int | str | None = None) -> None:
+        if log_level is not None:
+            logging.getLogger("secretmanager").setLevel(log_level)
         self.config = Config.from_dict(config)
         self._lock = threading.Lock()
+        self._closed = False
         self._kubernetes: KubernetesClient | None = None
-        self._session: VaultSession | None = None
         self._vault: VaultClient | None = None
-        self._jwt: tuple[str, float] | None = None
+        self._session: VaultSession | None = None
+        self._watches: WeakSet[Watch] = WeakSet()
+        limit = self.config.cache_max_entries
+        self._objects: Cache[tuple[Resource, str, str], Object] = Cache(self.config.cache_ciphertext_ttl, limit)
+        self._plaintexts: Cache[Request, Plaintexts] = Cache(
+            self.config.cache_plaintext_ttl,
+            limit,
+            stale=self.config.cache_stale_if_error,
+            copy=lambda kept: {key: bytearray(value) for key, value in kept.items()},
+            wipe=_wipe,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -55,10 +76,14 @@ class SecretManager:
         self.close()
 
     def close(self) -> None:
-        """Revoke the Vault token and close all connections. The manager may be used again; it then starts anew."""
+        """End all watches, revoke the Vault token, forget what is cached and close all connections; once is enough."""
         with self._lock:
+            self._closed = True
             session, vault, kubernetes = self._session, self._vault, self._kubernetes
-            self._session = self._vault = self._kubernetes = self._jwt = None
+            watches = list(self._watches)
+        for watch in watches:
+            watch.close()
+        self.clear_cache()
         if session:
             session.close()
         if vault:
@@ -68,6 +93,7 @@ class SecretManager:
 
     # Reading
 
+    @overload
     def read_secrets(
         self,
         secret_name: str,
@@ -75,34 +101,43 @@ class SecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def read_secrets(self, file_name: str, file_type: str = "JSON") -> dict[str, Any]: ...
+
+    @overload
+    def read_secrets(
+        self, env_def_file: str | Mapping[str, str], env_file: str | None = None, definition_type: str = "JSON"
+    ) -> dict[str, Any]: ...
+
+    def read_secrets(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Read a secret from the manager's source.
 
         Args:
-            secret_name: name of the Secret or ConfigMap.
-            namespace: its namespace.
-            read_type: "SECRET" or "CONFIG_MAP".
-            read_key: data key that holds a JSON object; None for all data keys.
-            transit_key: Vault's key that opens it; needed where the Secret does not say it itself (its manifest does).
+            args: for the sources KUBEVAULT and KUBERNETES as `read_encrypted_secrets`; for FILE as `sources.read_file`;
+                for ENVIRONMENT as `sources.read_environment`.
+            options: the same by name.
 
         Returns:
-            With ``read_key`` the JSON object in it; without, the text of each data key.
+            With ``read_key`` the JSON object in that data key; without, the text of each data key. Of a file its JSON
+            object, of the environment the text of each variable.
 
         Raises:
-            SecretNotFound, SecretKeyNotFound: there is no such Secret or data key.
+            SecretNotFound, SecretKeyNotFound, SecretFileError: there is no such thing.
             SecretFormatError: the value is no JSON object.
             SealedDataError, DecryptionFailed: it is not sealed, or the key does not open it here.
             LoginDenied, PermissionDenied, Forbidden: somebody lacks a right; the message names it.
             VaultUnavailable, KubernetesUnavailable, TLSError: a server is out of reach, or not to be trusted.
+            ConfigError: an argument is unknown, missing or wrong.
         """
         if self.config.source == "KUBEVAULT":
-            return self.read_encrypted_secrets(secret_name, namespace, read_type, read_key, transit_key)
+            return self.read_encrypted_secrets(*args, **options)
         if self.config.source == "KUBERNETES":
-            found = self.read_k8s_secret(secret_name, namespace, read_type, read_key)
-            if isinstance(found, str):
-                return self.load_json_secrets(found, f"{namespace}/{secret_name}[{read_key}]")
-            return found
-        raise ConfigError(f"SOURCE: {self.config.source} is not read by read_secrets(name, namespace, ...)")
+            return self._read_plain(*args, **options)
+        from .sources import read_environment, read_file
+
+        return read_file(*args, **options) if self.config.source == "FILE" else read_environment(*args, **options)
 
     def read_encrypted_secrets(
         self,
@@ -112,15 +147,39 @@ class SecretManager:
         read_key: str | None = None,
         transit_key: str | None = None,
     ) -> dict[str, Any]:
-        """Read a sealed Secret; arguments, result and errors as of `read_secrets`."""
-        found = self._object(secret_name, namespace, read_type)
-        data = found.get("data") or {}
-        keys = [read_key] if read_key else sorted(data.keys() - {MANIFEST_KEY})
-        values = {key: self._value(data, Place(namespace, secret_name, key), read_type) for key in keys}
-        opened = self._open(found, namespace, secret_name, values, transit_key)
-        if read_key is None:
-            return opened
-        return self.load_json_secrets(opened[read_key], str(Place(namespace, secret_name, read_key)))
+        """Read a sealed Secret: get it from Kubernetes and have Vault decrypt it.
+
+        Args:
+            secret_name: name of the Secret or ConfigMap.
+            namespace: its namespace.
+            read_type: "SECRET" or "CONFIG_MAP".
+            read_key: data key that holds a JSON object; None for all data keys, each a text.
+            transit_key: Vault's key that opens it; needed where the Secret does not say it itself (its manifest does).
+
+        Returns, raises:
+            As `read_secrets`.
+        """
+        return self._read_sealed([Request(secret_name, namespace, read_type, read_key, transit_key)])[0]
+
+    def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Read several secrets: each Secret is got once, and each Transit key is used in one batch.
+
+        Args:
+            requests: what to read, as `reading.Request` or as mappings of the arguments of `read_secrets`.
+
+        Returns:
+            One result each, as of `read_secrets`, in the same order.
+
+        Raises:
+            As `read_secrets`: if one cannot be read, none is given.
+        """
+        if self.config.source in ("FILE", "ENVIRONMENT"):
+            return [self.read_secrets(**_named(request)) for request in requests]
+        wanted = [request if isinstance(request, Request) else request_from(request) for request in requests]
+        if self.config.source == "KUBERNETES":
+            objects = self._objects_of(wanted)
+            return [_plain(objects[request.object_key], request) for request in wanted]
+        return self._read_sealed(wanted)
 
     def read_k8s_secret(
         self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
@@ -131,13 +190,12 @@ class SecretManager:
             The text of ``read_key``, or without it the text of each data key.
 
         Raises:
-            SecretNotFound, SecretKeyNotFound, Forbidden, KubernetesUnavailable: as `read_secrets`.
+            SecretNotFound, SecretKeyNotFound, Forbidden, KubernetesUnavailable, TLSError: as `read_secrets`.
             SecretFormatError: a value is no UTF-8 text.
         """
-        data = self._object(secret_name, namespace, read_type).get("data") or {}
-        if read_key:
-            return self._value(data, Place(namespace, secret_name, read_key), read_type)
-        return {key: self._value(data, Place(namespace, secret_name, key), read_type) for key in data}
+        request = Request(secret_name, namespace, read_type, read_key)
+        texts = texts_of(self._objects_of([request])[request.object_key], request)
+        return texts[read_key] if read_key else texts
 
     def decrypt_data_with_vault(self, transit_key: str, ciphertext: str, context: bytes | None = None) -> str:
         """Decrypt one ciphertext.
@@ -145,57 +203,106 @@ class SecretManager:
         Args:
             transit_key: Vault's key.
             ciphertext: ``vault:vN:...``.
-            context: what a derived key was given; None for others.
+            context: what a derived key was given, as `sealed.Place.context`; None for others.
 
         Raises:
-            DecryptionFailed, TransitKeyNotFound, PermissionDenied, LoginDenied, VaultUnavailable, TLSError.
+            DecryptionFailed, TransitKeyNotFound, PermissionDenied, LoginDenied, VaultUnavailable, TLSError: as
+                `read_secrets`.
             SecretFormatError: the plaintext is no UTF-8 text.
         """
-        return self._decrypt(transit_key, {"": TransitItem(ciphertext.encode(), context)})[""]
+        (plaintext,) = self._decrypt(transit_key, [TransitItem(ciphertext.encode(), context)])
+        return decoded(plaintext, None)
 
     @staticmethod
     def load_json_secrets(text: str, place: str | None = None) -> dict[str, Any]:
         """Give the JSON object in a text.
 
         Raises:
-            SecretFormatError: the text is no JSON, or no object.
+            SecretFormatError: the text is no JSON, or no object; names the place, not the text.
         """
-        try:
-            found = json.loads(text)
-        except ValueError:
-            # Not "from" the original, which holds the text.
-            raise SecretFormatError("the value is no JSON", place=place, remedy="seal a JSON object there") from None
-        if not isinstance(found, dict):
-            raise SecretFormatError(
-                f"the value is JSON, but a {type(found).__name__}", place=place, remedy="seal a JSON object there"
-            )
-        return found
+        from .sources import load_json
+
+        return load_json(text, place)
+
+    def watch(
+        self,
+        secret_name: str,
+        namespace: str,
+        read_type: ReadType = "SECRET",
+        read_key: str | None = None,
+        transit_key: str | None = None,
+        *,
+        initial: bool = False,
+        on_change: Callable[[dict[str, Any]], None] | None = None,
+        on_error: Callable[[SecretManagerError], None] | None = None,
+    ) -> Watch:
+        """Watch a Secret: give, or call back with, the new secret after each change.
+
+        Notices come by Redis where ``redis_url`` is set, and by a watch of the Kubernetes API otherwise, and while
+        Redis is out of reach. Changes that happen meanwhile are found afterwards, because versions are compared.
+
+        Args:
+            secret_name: name of the Secret or ConfigMap.
+            namespace: its namespace.
+            read_type: "SECRET" or "CONFIG_MAP".
+            read_key: as `read_encrypted_secrets`.
+            transit_key: likewise.
+            initial: whether the secret as it is comes first, so that nothing can happen between reading and watching.
+            on_change: called with the new secret, by a thread of the watch's own; without it, iterate over the watch.
+            on_error: called where a changed secret cannot be read, or the watch is refused; without it such an error
+                is logged. It needs ``on_change``: an iteration raises.
+
+        Returns:
+            The watch, to be closed; it is a context manager, and without ``on_change`` an iterator.
+
+        Raises:
+            As `read_secrets`; NoticeError where Redis refuses.
+        """
+        from .watching import Watch, start
+
+        request = Request(secret_name, namespace, read_type, read_key, transit_key)
+        watch = Watch(self, request, initial=initial)
+        with self._lock:
+            self._watches.add(watch)
+        if on_change:
+            start(watch, on_change, on_error)
+        return watch
+
+    def clear_cache(self) -> None:
+        """Forget, and wipe, all that is cached."""
+        self._objects.forget()
+        self._plaintexts.forget()
 
     # Connections and identity
 
     def connect_to_k8s(self) -> KubernetesClient:
-        """Give the client of the Kubernetes API, made at its first use.
+        """Give the client of the Kubernetes API, made at its first use; it sends nothing.
 
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.
+            ManagerClosed: the manager was closed.
         """
         with self._lock:
+            self._check_open()
             if self._kubernetes is None:
+                config = self.config
                 self._kubernetes = KubernetesClient.from_kubeconfig(
-                    self.config.kube_config, self.config.context, timeout=self.config.timeout
+                    config.kube_config,
+                    config.context,
+                    timeout=config.timeout,
+                    connections=config.connections,
+                    retries=config.retries,
                 )
             return self._kubernetes
 
     def connect_to_vault(self) -> VaultClient:
-        """Give the client of Vault, made at its first use. It holds no token; the manager's session does.
+        """Give the client of Vault, made at its first use; it sends nothing and holds no token.
 
         Raises:
             ConfigError: address or CA is not usable.
+            ManagerClosed: the manager was closed.
         """
-        self._vault_session()
-        if self._vault is None:
-            raise ConfigError("the manager was closed meanwhile")
-        return self._vault
+        return self._connected()[0]
 
     def get_k8s_service_account_token(self, service_account: str | None = None, namespace: str | None = None) -> str:
         """Have Kubernetes issue a token of a service account, for the configuration's audience, for 10 minutes.
@@ -205,95 +312,149 @@ class SecretManager:
             namespace: None for the configuration's.
 
         Raises:
-            SecretNotFound, Forbidden, KubernetesUnavailable: as `kubernetes.KubernetesClient.create_token`.
+            SecretNotFound: there is no such service account.
+            Forbidden: RBAC lacks ``create`` on ``serviceaccounts/token``.
+            KubernetesUnavailable, TLSError: as `read_secrets`.
         """
-        config = self.config
-        return self.connect_to_k8s().create_token(
-            namespace or config.namespace, service_account or config.service_account, config.audience, JWT_LIFE
-        )
+        account, space = service_account or self.config.service_account, namespace or self.config.namespace
+        log.debug("asking for a token of service account %s/%s", space, account)
+        return self.connect_to_k8s().create_token(space, account, self.config.audience, identity.JWT_LIFE)
 
-    def _vault_session(self) -> VaultSession:
+    def _connected(self) -> tuple[VaultClient, VaultSession]:
         with self._lock:
-            if self._session is None:
+            self._check_open()
+            if self._vault is None or self._session is None:
                 config = self.config
+                if config.source != "KUBEVAULT":
+                    raise ConfigError(f"SOURCE: found {config.source}; only KUBEVAULT uses Vault")
                 self._vault = VaultClient(
                     config.vault_url,
                     ca_cert=config.ca_cert,
                     namespace=config.vault_namespace,
                     timeout=config.timeout,
                     transit_mount=config.transit_mount,
+                    retries=config.retries,
+                    connections=config.connections,
                 )
-                self._session = VaultSession(self._vault, self._log_in)
-            return self._session
+                who = identity.from_config(config, self.get_k8s_service_account_token)
+                vault = self._vault
 
-    def _log_in(self) -> Login:
-        config, vault = self.config, self.connect_to_vault()
-        mount = config.auth_mount or config.auth
-        if config.auth == "approle":
-            return vault.login_approle(config.role_id, config.secret_id, mount)
-        return vault.login_kubernetes(config.role, self._service_account_token(), mount)
+                def log_in() -> Login:
+                    return who.log_in(vault)
 
-    def _service_account_token(self) -> str:
-        """Give the service account's token: the projected one, or one that was issued lately."""
-        if self.config.token_file:
-            return MountedToken(self.config.token_file)()
-        now = time.monotonic()
-        if self._jwt is None or now > self._jwt[1]:
-            self._jwt = (self.get_k8s_service_account_token(), now + JWT_LIFE * 0.8)
-        return self._jwt[0]
+                self._session = VaultSession(vault, log_in)
+            return self._vault, self._session
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ManagerClosed("the manager was closed", remedy="make a new one")
 
     # Parts of reading
 
-    def _object(self, name: str, namespace: str, read_type: str) -> dict[str, Any]:
-        if read_type not in _RESOURCES:
-            raise ConfigError(f"read_type: found {read_type!r}; allowed are {', '.join(_RESOURCES)}")
-        log.debug("reading %s %s/%s", read_type, namespace, name)
-        return self.connect_to_k8s().get(_RESOURCES[read_type], namespace, name)
+    def _read_plain(
+        self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
+    ) -> dict[str, Any]:
+        request = Request(secret_name, namespace, read_type, read_key)
+        return _plain(self._objects_of([request])[request.object_key], request)
 
-    @staticmethod
-    def _value(data: Mapping[str, str], place: Place, read_type: str) -> str:
-        if place.key not in data:
-            known = ", ".join(sorted(data.keys() - {MANIFEST_KEY})) or "none"
-            raise SecretKeyNotFound("there is no such data key", place=str(place), remedy=f"it has {known}")
+    def _read_sealed(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        found = {request: kept for request in requests if (kept := self._plaintexts.get(request)) is not None}
+        missing = [request for request in dict.fromkeys(requests) if request not in found]
+        if missing:
+            try:
+                found |= self._opened(missing)
+            except (VaultUnavailable, KubernetesUnavailable) as error:
+                stale = {request: kept for request in missing if (kept := self._plaintexts.stale(request)) is not None}
+                if len(stale) < len(missing):
+                    raise
+                log.warning("%s: using what was read before: %s", ", ".join(map(str, missing)), error)
+                found |= stale
         try:
-            return data[place.key] if read_type == "CONFIG_MAP" else base64.b64decode(data[place.key]).decode()
-        except ValueError:
-            raise SecretFormatError("the value is no UTF-8 text", place=str(place)) from None
+            return [_result(found[request], request) for request in requests]
+        finally:
+            for plaintexts in found.values():
+                _wipe(plaintexts)
+
+    def _opened(self, requests: Sequence[Request]) -> dict[Request, Plaintexts]:
+        kept = {request for request in requests if self._objects.get(request.object_key) is not None}
+        try:
+            return self._open(self._objects_of(requests), requests)
+        except DecryptionFailed:
+            if not kept:
+                raise
+        log.debug("a cached ciphertext does not open; getting it anew")
+        gone = {request.object_key for request in kept}
+        self._objects.forget(lambda key: key in gone)
+        return self._open(self._objects_of(requests), requests)
+
+    def _objects_of(self, requests: Iterable[Request]) -> dict[tuple[Resource, str, str], Object]:
+        """Get each object that the requests are about, once."""
+        found = {}
+        for key in dict.fromkeys(request.object_key for request in requests):
+            cached = self._objects.get(key)
+            if cached is None:
+                log.debug("getting %s %s/%s", *key)
+                cached = self.connect_to_k8s().get(*key)
+                self._objects.put(key, cached)
+            found[key] = cached
+        return found
+
+    def _look(self, request: Request) -> Object:
+        """Get an object as it is now, past the cache."""
+        return self.connect_to_k8s().get(*request.object_key)
+
+    def _open_changed(self, found: Object, request: Request) -> dict[str, Any]:
+        """Read a secret from an object that changed; the caches follow."""
+        self._plaintexts.forget(lambda kept: kept.object_key == request.object_key)
+        self._objects.put(request.object_key, found)
+        if self.config.source == "KUBERNETES":
+            return _plain(found, request)
+        opened = self._open({request.object_key: found}, [request])[request]
+        try:
+            return _result(opened, request)
+        finally:
+            _wipe(opened)
 
     def _open(
-        self,
-        found: Mapping[str, Any],
-        namespace: str,
-        name: str,
-        values: Mapping[str, str],
-        transit_key: str | None,
-    ) -> dict[str, str]:
-        """Decrypt values of one Secret, in one request."""
-        manifest = manifest_of(found)
-        key_name = transit_key or (manifest.transit_key if manifest else None)
-        if key_name is None:
-            raise ConfigError(
-                f"transit_key: is missing, and {namespace}/{name} does not say it: an older tool sealed it"
-            )
-        items = {}
-        for key, text in values.items():
-            place = Place(namespace, name, key)
-            if key_version(text) is None:
-                raise SealedDataError(
-                    "the value is not sealed: it does not begin with vault:vN:",
-                    place=str(place),
-                    remedy="seal it, or read it with SOURCE KUBERNETES",
-                )
-            ours = manifest is not None and key in manifest.digests
-            context = place.context(manifest.scope) if manifest and ours else None
-            items[key] = TransitItem(text.encode(), context, str(place))
-        return self._decrypt(key_name, items)
+        self, objects: Mapping[tuple[Resource, str, str], Object], requests: Sequence[Request]
+    ) -> dict[Request, Plaintexts]:
+        """Decrypt what the requests ask for, with one batch for each Transit key."""
+        batches: dict[str, list[tuple[Request, str, TransitItem]]] = {}
+        for request in requests:
+            for key, transit_key, item in sealed_items(objects[request.object_key], request):
+                batches.setdefault(transit_key, []).append((request, key, item))
+        found: dict[Request, Plaintexts] = {request: {} for request in requests}
+        for transit_key, batch in batches.items():
+            plaintexts = self._decrypt(transit_key, [item for _, _, item in batch])
+            for (request, key, _), plaintext in zip(batch, plaintexts, strict=True):
+                found[request][key] = bytearray(plaintext)
+        for request, opened in found.items():
+            self._plaintexts.put(request, {key: bytearray(value) for key, value in opened.items()})
+        return found
 
-    def _decrypt(self, transit_key: str, items: Mapping[str, TransitItem]) -> dict[str, str]:
-        session, vault = self._vault_session(), self.connect_to_vault()
-        plain = session.call(lambda token: vault.decrypt(transit_key, list(items.values()), token=token))
-        try:
-            return {key: value.decode() for key, value in zip(items, plain, strict=True)}
-        except UnicodeDecodeError:
-            places = ", ".join(item.place or "the value" for item in items.values())
-            raise SecretFormatError("the plaintext is no UTF-8 text", place=places) from None
+    def _decrypt(self, transit_key: str, items: Sequence[TransitItem]) -> list[bytes]:
+        vault, session = self._connected()
+        log.debug("decrypting %d values with Transit key %s", len(items), transit_key)
+        return session.call(lambda token: vault.decrypt(transit_key, items, token=token))
+
+
+def _plain(found: Object, request: Request) -> dict[str, Any]:
+    texts = texts_of(found, request)
+    return SecretManager.load_json_secrets(texts[request.read_key], str(request)) if request.read_key else texts
+
+
+def _result(plaintexts: Plaintexts, request: Request) -> dict[str, Any]:
+    texts = {key: decoded(value, str(request.place(key))) for key, value in plaintexts.items()}
+    return SecretManager.load_json_secrets(texts[request.read_key], str(request)) if request.read_key else texts
+
+
+def _named(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(request, Request):
+        raise ConfigError(f"{request}: is asked of Kubernetes, and SOURCE is another")
+    return request
+
+
+def _wipe(plaintexts: Plaintexts) -> None:
+    """Overwrite plaintexts. Copies that Python made of them (str, the answer's JSON) it cannot reach."""
+    for value in plaintexts.values():
+        value[:] = bytes(len(value))

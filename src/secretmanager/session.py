@@ -1,4 +1,4 @@
-"""A Vault token's life: logged in when needed, renewed while it may be, logged in again when it has ended."""
+"""A Vault token's life: logged in when needed, renewed while it may be, logged in again before it ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from .errors import InvalidToken, PermissionDenied, VaultError
+from .errors import InvalidToken, ManagerClosed, PermissionDenied, SecretManagerError, VaultError
 from .vault import Login, VaultClient
 
 T = TypeVar("T")
@@ -16,101 +17,136 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FRESH = 1.0
-"""Age, in seconds, up to which a refusal is not blamed on the token's end."""
+"""Age, in seconds, up to which a token is not blamed for a refusal: it lacks a policy."""
+
+_WORTH = 1.0  # seconds; a renewal that gains less is not worth a request
+_LAST = 0.05  # part of its life, but no more than 2 s, for which a token is not used: a request takes time
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A token and its times, by the monotonic clock, in seconds."""
+
+    login: Login
+    born: float
+    since: float
+
+    @property
+    def end(self) -> float:
+        return self.since + self.login.lease_duration if self.login.lease_duration else float("inf")
+
+    @property
+    def usable(self) -> bool:
+        return time.monotonic() < self.end - min(2.0, _LAST * self.login.lease_duration)
 
 
 class VaultSession:
     """Gives a valid token to any number of threads, with one log-in at a time. It never looks a token up.
 
-    The token's age is told by the monotonic clock from before the log-in was sent, so neither a skewed clock nor a slow
-    answer makes it look younger than it is.
+    A token that may be renewed is renewed in the last third of its life, another is replaced in the last tenth, each
+    by one thread, while the others go on with it. Only where there is none that is usable do they wait. Nothing happens
+    in the background: an unused token ends.
+
+    Times are those of the monotonic clock from before the request was sent. So neither a clock that is wrong nor a slow
+    answer makes a token look younger than it is.
 
     Args:
         vault: the client.
-        log_in: logs in anew.
+        log_in: logs in anew; called by one thread at a time.
     """
 
     def __init__(self, vault: VaultClient, log_in: Callable[[], Login]) -> None:
         self._vault = vault
         self._log_in = log_in
         self._lock = threading.Lock()
-        self._login: Login | None = None
-        self._since = 0.0
-
-    def token(self) -> str:
-        """Give a token that is valid now.
-
-        Raises:
-            LoginDenied, VaultError, KubernetesError: as the log-in.
-        """
-        if token := self._current():
-            return token
-        with self._lock:
-            return self._current() or self._renewed() or self._fresh()
+        self._held: _Held | None = None
+        self._longest = float("inf")  # life that no renewal extends (token_max_ttl), once one was refused
+        self._closed = False
 
     def call(self, request: Callable[[str], T]) -> T:
-        """Make a request with a valid token; where Vault refuses an aged token, log in once more and repeat it."""
-        started = time.monotonic()
-        token = self.token()
+        """Make a request with a valid token; where Vault refuses an aged one, log in once more and repeat it.
+
+        Raises:
+            ManagerClosed: the session was closed.
+            LoginDenied, VaultError, KubernetesError: as the log-in, and as the request.
+        """
+        held = self._token()
         try:
-            return request(token)
+            return request(held.login.client_token)
         except (InvalidToken, PermissionDenied) as error:
-            if self._since >= started - FRESH and not isinstance(error, InvalidToken):
+            if isinstance(error, PermissionDenied) and time.monotonic() - held.born < FRESH:
                 raise
-            log.debug("Vault refused a token; logging in once more")
-            self._drop(token)
-        return request(self.token())
+            log.debug("Vault refused a token: %s; logging in once more", type(error).__name__)
+        with self._lock:
+            if self._held is held:
+                self._held = None
+        return request(self._token().login.client_token)
 
     def close(self) -> None:
-        """Revoke the token. One that has ended already is as good as revoked."""
+        """Revoke the token. One that has ended, or ends by itself, is left alone."""
         with self._lock:
-            login, self._login = self._login, None
-            if login is None or login.is_batch or self._left(login) <= 0:
-                return
+            held, self._held, self._closed = self._held, None, True
+        if held is None or held.login.is_batch or not held.usable:
+            return
+        try:
+            self._vault.revoke_self(token=held.login.client_token)
+            log.debug("the token is revoked")
+        except VaultError as error:
+            log.warning("the Vault token was not revoked, it ends by itself: %s", error)
+
+    def _token(self) -> _Held:
+        held = self._held
+        if held is None or not held.usable:
+            with self._lock:
+                # Another thread may have logged in meanwhile.
+                held = self._held
+                return held if held and held.usable else self._fresh()
+        if time.monotonic() >= self._due(held) and self._lock.acquire(blocking=False):
             try:
-                self._vault.revoke_self(token=login.client_token)
-            except VaultError as error:
-                # It ends by itself, within the seconds that it lives.
-                log.debug("the token could not be revoked: %s", error)
+                if self._held is held:
+                    held = self._replaced(held)
+            finally:
+                self._lock.release()
+        return held
 
-    def _left(self, login: Login) -> float:
-        """Give how long the token lives, in seconds."""
-        if login.lease_duration == 0:
-            return float("inf")
-        return self._since + login.lease_duration - time.monotonic()
+    def _due(self, held: _Held) -> float:
+        """Give when a token is to be replaced."""
+        lease = held.login.lease_duration
+        return held.end - lease / (3 if self._may_renew(held) else 10)
 
-    def _current(self) -> str | None:
-        """Give the token while it is worth using: renewable ones for two thirds of their life, others to the end."""
-        login = self._login
-        if login is None:
-            return None
-        margin = login.lease_duration / 3 if login.renewable else min(1.0, login.lease_duration / 10)
-        return login.client_token if self._left(login) > margin else None
+    def _may_renew(self, held: _Held) -> bool:
+        return held.login.renewable and held.end + _WORTH < held.born + self._longest
 
-    def _renewed(self) -> str | None:
-        login = self._login
-        if login is None or not login.renewable or self._left(login) <= 0:
-            return None
+    def _replaced(self, held: _Held) -> _Held:
+        try:
+            return (self._renewed(held) if self._may_renew(held) else None) or self._fresh()
+        except SecretManagerError as error:
+            # It is usable yet. Whoever comes next tries again.
+            log.warning("the Vault token was not replaced in time: %s", error)
+            return held
+
+    def _renewed(self, held: _Held) -> _Held | None:
         since = time.monotonic()
         try:
-            renewed = self._vault.renew_self(token=login.client_token)
+            login = self._vault.renew_self(token=held.login.client_token)
         except (InvalidToken, PermissionDenied) as error:
             log.debug("the token may not be renewed: %s", error)
+            self._longest = held.login.lease_duration
             return None
-        longer = since + renewed.lease_duration > self._since + login.lease_duration + FRESH
-        if not longer:
-            return None  # it is at its maximum (token_max_ttl)
-        self._login, self._since = renewed, since
-        log.debug("the token was renewed; it lives %d s", renewed.lease_duration)
-        return renewed.client_token
+        renewed = _Held(login, held.born, since)
+        log.debug("the token is renewed, for %d s", login.lease_duration)
+        if renewed.end < held.end + _WORTH:
+            self._longest = held.end - held.born
+            log.debug("it was at its longest, %.0f s", self._longest)
+            return None
+        self._held = renewed
+        return renewed
 
-    def _fresh(self) -> str:
+    def _fresh(self) -> _Held:
+        if self._closed:
+            raise ManagerClosed("the manager was closed", remedy="make a new one")
         since = time.monotonic()
-        self._login, self._since = self._log_in(), since
-        log.debug("logged in to Vault; the token lives %d s", self._login.lease_duration)
-        return self._login.client_token
-
-    def _drop(self, token: str) -> None:
-        with self._lock:
-            if self._login and self._login.client_token == token:
-                self._login = None
+        login = self._log_in()
+        self._held = _Held(login, since, since)
+        log.debug("logged in to Vault; the token lives %d s", login.lease_duration)
+        return self._held

@@ -1,0 +1,212 @@
+"""AsyncSecretManager: the same client for services that run on asyncio.
+
+Its requests are made by a few threads of its own, over the same kept-alive connections. A call that is cancelled
+leaves its request running to its end, whose result is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from .errors import SecretManagerError
+from .kubernetes import KubernetesClient
+from .manager import SecretManager
+from .reading import ReadType, Request
+from .vault import VaultClient
+from .watching import PAUSE, Watch
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class AsyncSecretManager:
+    """Reads secrets. Its methods are those of `manager.SecretManager`, each to be awaited, with the same errors.
+
+    Args:
+        config: as of `manager.SecretManager`; its ``connections`` is also how many requests are made at a time.
+        log_level: likewise.
+
+    Raises:
+        ConfigError: an option is unknown, missing or wrong.
+    """
+
+    def __init__(self, config: Mapping[str, Any], log_level: int | str | None = None) -> None:
+        self._manager = SecretManager(config, log_level)
+        self._threads = ThreadPoolExecutor(self._manager.config.connections, "secretmanager")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all watches, revoke the Vault token, forget what is cached and close all connections."""
+        await asyncio.to_thread(self._manager.close)
+        self._threads.shutdown(wait=False)
+
+    @overload
+    async def read_secrets(
+        self,
+        secret_name: str,
+        namespace: str,
+        read_type: ReadType = "SECRET",
+        read_key: str | None = None,
+        transit_key: str | None = None,
+    ) -> dict[str, Any]: ...
+
+    @overload
+    async def read_secrets(self, file_name: str, file_type: str = "JSON") -> dict[str, Any]: ...
+
+    @overload
+    async def read_secrets(
+        self, env_def_file: str | Mapping[str, str], env_file: str | None = None, definition_type: str = "JSON"
+    ) -> dict[str, Any]: ...
+
+    async def read_secrets(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read a secret from the manager's source; as `manager.SecretManager.read_secrets`."""
+        return await self._run(self._manager.read_secrets, *args, **options)
+
+    async def read_encrypted_secrets(
+        self,
+        secret_name: str,
+        namespace: str,
+        read_type: ReadType = "SECRET",
+        read_key: str | None = None,
+        transit_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Read a sealed Secret; as `manager.SecretManager.read_encrypted_secrets`."""
+        return await self._run(
+            self._manager.read_encrypted_secrets, secret_name, namespace, read_type, read_key, transit_key
+        )
+
+    async def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Read several secrets at once; as `manager.SecretManager.read_many`."""
+        return await self._run(self._manager.read_many, requests)
+
+    async def read_k8s_secret(
+        self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
+    ) -> str | dict[str, str]:
+        """Read a Secret or ConfigMap as it is; as `manager.SecretManager.read_k8s_secret`."""
+        return await self._run(self._manager.read_k8s_secret, secret_name, namespace, read_type, read_key)
+
+    async def decrypt_data_with_vault(self, transit_key: str, ciphertext: str, context: bytes | None = None) -> str:
+        """Decrypt one ciphertext; as `manager.SecretManager.decrypt_data_with_vault`."""
+        return await self._run(self._manager.decrypt_data_with_vault, transit_key, ciphertext, context)
+
+    @staticmethod
+    async def load_json_secrets(text: str, place: str | None = None) -> dict[str, Any]:
+        """Give the JSON object in a text; as `manager.SecretManager.load_json_secrets`."""
+        return SecretManager.load_json_secrets(text, place)
+
+    async def watch(
+        self,
+        secret_name: str,
+        namespace: str,
+        read_type: ReadType = "SECRET",
+        read_key: str | None = None,
+        transit_key: str | None = None,
+        *,
+        initial: bool = False,
+        on_change: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+        on_error: Callable[[SecretManagerError], Awaitable[None]] | None = None,
+    ) -> AsyncWatch:
+        """Watch a Secret; as `manager.SecretManager.watch`, with callbacks that are awaited, in a task of their own."""
+        made = await self._run(
+            self._manager.watch, secret_name, namespace, read_type, read_key, transit_key, initial=initial
+        )
+        watch = AsyncWatch(made)
+        if on_change:
+            watch._start(on_change, on_error)
+        return watch
+
+    async def clear_cache(self) -> None:
+        """Forget, and wipe, all that is cached."""
+        self._manager.clear_cache()
+
+    async def connect_to_k8s(self) -> KubernetesClient:
+        """Give the client of the Kubernetes API, which is not asynchronous itself."""
+        return await self._run(self._manager.connect_to_k8s)
+
+    async def connect_to_vault(self) -> VaultClient:
+        """Give the client of Vault, which is not asynchronous itself."""
+        return await self._run(self._manager.connect_to_vault)
+
+    async def get_k8s_service_account_token(
+        self, service_account: str | None = None, namespace: str | None = None
+    ) -> str:
+        """Have Kubernetes issue a token; as `manager.SecretManager.get_k8s_service_account_token`."""
+        return await self._run(self._manager.get_k8s_service_account_token, service_account, namespace)
+
+    async def _run(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(function, *args, **options))
+
+
+class AsyncWatch:
+    """Gives a secret anew after each change, as `watching.Watch` does; to be closed, as by ``async with``."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        # A thread of its own: it waits, and would keep one from reading.
+        self._thread = ThreadPoolExecutor(1, "secretmanager-watch")
+        self._task: asyncio.Task[None] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        """Wait for the next change; give the new secret, or raise as `watching.Watch.__next__`."""
+        if self._watch.closed:
+            raise StopAsyncIteration
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._thread, next, self._watch, None)
+        if found is None:
+            raise StopAsyncIteration
+        return found
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End it; iterating ends."""
+        await asyncio.to_thread(self._watch.close)
+        self._thread.shutdown(wait=False)
+        if self._task and self._task is not asyncio.current_task():
+            await self._task
+
+    def _start(
+        self,
+        on_change: Callable[[dict[str, Any]], Awaitable[None]],
+        on_error: Callable[[SecretManagerError], Awaitable[None]] | None,
+    ) -> None:
+        async def run() -> None:
+            while True:
+                try:
+                    secrets = await anext(self)
+                except StopAsyncIteration:
+                    return
+                except SecretManagerError as error:
+                    if on_error:
+                        await on_error(error)
+                    else:
+                        log.error("%s", error)  # noqa: TRY400 - its message says all; a trace would show locals
+                    await asyncio.sleep(PAUSE)
+                else:
+                    await on_change(secrets)
+
+        self._task = asyncio.create_task(run(), name=f"watch {self._watch}")

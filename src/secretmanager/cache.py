@@ -1,0 +1,81 @@
+"""What was read lately, for a time and up to a number of entries."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Cache(Generic[K, V]):
+    """Keeps values for a time; the least used goes where there are too many. Threads may share it.
+
+    Args:
+        ttl: how long a value serves, in seconds; 0 keeps nothing.
+        max_entries: how many are kept.
+        stale: how long after that a value is kept for `stale`, in seconds.
+        copy: makes what `get` gives from what is kept, while no other thread wipes it.
+        wipe: is given each value that goes.
+    """
+
+    def __init__(
+        self,
+        ttl: float,
+        max_entries: int,
+        *,
+        stale: float = 0.0,
+        copy: Callable[[V], V] = lambda value: value,
+        wipe: Callable[[V], None] = lambda value: None,
+    ) -> None:
+        self._ttl = ttl
+        self._max_entries = max_entries
+        self._stale = stale
+        self._copy = copy
+        self._wipe = wipe
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """Give a value whose time has not come; None where there is none."""
+        return self._get(key, self._ttl)
+
+    def stale(self, key: K) -> V | None:
+        """Give a value whose time may have come, but not long ago; None where there is none."""
+        return self._get(key, self._ttl + self._stale)
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value; it belongs to the cache from now on."""
+        with self._lock:
+            self._drop(key)
+            if self._ttl <= 0:
+                self._wipe(value)
+                return
+            self._entries[key] = (time.monotonic(), value)
+            if len(self._entries) > self._max_entries:
+                self._drop(next(iter(self._entries)))
+
+    def forget(self, which: Callable[[K], bool] = lambda key: True) -> None:
+        """Drop the values of some keys; without an argument, of all."""
+        with self._lock:
+            for key in [key for key in self._entries if which(key)]:
+                self._drop(key)
+
+    def _get(self, key: K, age: float) -> V | None:
+        with self._lock:
+            now = time.monotonic()
+            # All that is too old goes now, not when it is asked for: it may be plaintext.
+            for old in [k for k, (since, _) in self._entries.items() if now - since >= self._ttl + self._stale]:
+                self._drop(old)
+            if key not in self._entries or now - self._entries[key][0] >= age:
+                return None
+            self._entries.move_to_end(key)
+            return self._copy(self._entries[key][1])
+
+    def _drop(self, key: K) -> None:
+        if key in self._entries:
+            self._wipe(self._entries.pop(key)[1])

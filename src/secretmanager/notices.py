@@ -1,0 +1,261 @@
+"""Change notices over Redis: that a Secret changed, and to which version; never ciphertext or plaintext.
+
+A notice goes to the channel ``PREFIX:NAMESPACE/NAME``, so Redis' ACL can grant the channels of one namespace. It tells
+whoever listens to look; what the Secret holds they read from Kubernetes with rights of their own.
+
+Needs the extra ``kubevault[redis]``. Source: https://redis.io/docs/latest/develop/pubsub/
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from .errors import ConfigError, NoticeError, SecretManagerError
+from .http import CONNECT_TIMEOUT, tls_context, tls_error
+from .kubeconfig import MountedToken
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.credentials import CredentialProvider
+    from redis.retry import Retry
+except ImportError as error:
+    raise ConfigError("redis_url: needs the package redis; install kubevault[redis]") from error
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+HEALTH_CHECK = 15
+"""How often a quiet connection is checked, in seconds."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """That a Secret changed.
+
+    Attributes:
+        namespace: its namespace.
+        name: its name.
+        resource_version: Kubernetes' version of it after the change; empty where it was deleted.
+        key_versions: the newest version of each Transit key that its values are sealed with.
+    """
+
+    namespace: str
+    name: str
+    resource_version: str = ""
+    key_versions: Mapping[str, int] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """Give the notice as JSON."""
+        facts = {
+            "format": FORMAT,
+            "namespace": self.namespace,
+            "name": self.name,
+            "resource_version": self.resource_version,
+            "key_versions": dict(self.key_versions),
+        }
+        return json.dumps(facts, sort_keys=True)
+
+    @classmethod
+    def load(cls, text: str | bytes) -> Notice | None:
+        """Read a notice; None where the text is none."""
+        try:
+            facts = json.loads(text)
+            versions = {str(key): int(version) for key, version in facts["key_versions"].items()}
+            return cls(str(facts["namespace"]), str(facts["name"]), str(facts["resource_version"]), versions)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+class Notices:
+    """Sends and receives change notices over one Redis, by TLS and with a password.
+
+    Args:
+        url: ``rediss://[USER@]HOST[:PORT][/DATABASE]``.
+        password_file: file that holds the password, read again at each connection.
+        ca_cert: path of the PEM file of the CA of Redis' certificate, besides the system's own CAs; True for these
+            alone.
+        channel: first part of the channels' names.
+        timeout: time that one answer may take, in seconds.
+
+    Raises:
+        ConfigError: address, password file or CA is not usable.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        password_file: str | None = None,
+        ca_cert: bool | str = True,
+        channel: str = "kubevault",
+        timeout: float = 30.0,
+    ) -> None:
+        try:
+            parts = urlsplit(url)
+            self.place = f"rediss://{parts.hostname}:{parts.port or 6379}"
+        except ValueError as error:
+            raise ConfigError(f"redis_url: is no URL: {error}") from error
+        # Never the URL itself: it may hold a password. Options in its query could turn verification off.
+        if parts.scheme != "rediss" or not parts.hostname or parts.query or parts.fragment:
+            raise ConfigError(
+                f"redis_url: found another form, with scheme {parts.scheme!r};"
+                " allowed is rediss://[USER@]HOST[:PORT][/DATABASE], without options"
+            )
+        try:
+            database = int(parts.path.strip("/") or 0)
+        except ValueError:
+            raise ConfigError(f"redis_url: found {parts.path!r}; allowed is the number of a database") from None
+        if not parts.password and not password_file:
+            raise ConfigError("redis_password_file: is missing; notices go over an authenticated Redis alone")
+        tls_context(ca_cert)  # for its errors
+        credentials = _Credentials(unquote(parts.username or ""), unquote(parts.password or ""), password_file)
+        credentials.get_credentials()  # likewise
+        self._channel = channel
+        self._redis = redis.Redis(
+            parts.hostname,
+            parts.port or 6379,
+            database,
+            credential_provider=credentials,
+            ssl=True,
+            ssl_ca_certs=None if ca_cert is True else str(ca_cert),
+            ssl_cert_reqs="required",
+            ssl_check_hostname=True,
+            socket_connect_timeout=min(CONNECT_TIMEOUT, timeout),
+            socket_timeout=timeout,
+            health_check_interval=HEALTH_CHECK,
+            # Whoever calls decides whether to try again; a listener has to know that it was away.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def publish(self, notice: Notice) -> int:
+        """Tell whoever listens that a Secret changed.
+
+        Returns:
+            How many listen.
+
+        Raises:
+            NoticeError: Redis refused, or is out of reach. Listeners look at the Secret within a minute all the same.
+            TLSError: its certificate is not to be trusted.
+        """
+        with self._translated():
+            listeners = int(self._redis.publish(self._name(notice.namespace, notice.name), notice.dump()))
+        log.debug("told %d listeners of %s/%s %s", listeners, notice.namespace, notice.name, notice.resource_version)
+        return listeners
+
+    def listen(self, namespace: str, name: str) -> Subscription:
+        """Listen for notices of one Secret.
+
+        Raises:
+            NoticeError: Redis refuses, or is out of reach.
+            TLSError: its certificate is not to be trusted.
+        """
+        pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call] # it has no types
+        return Subscription(self, pubsub, self._name(namespace, name))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+    def _name(self, namespace: str, name: str) -> str:
+        return f"{self._channel}:{namespace}/{name}"
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            raise self._translation(error) from error
+
+    def _translation(self, error: Exception) -> SecretManagerError:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return tls_error(cause, self.place)
+            cause = cause.__cause__ or cause.__context__
+        denied = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
+        if isinstance(error, denied):
+            return NoticeError(
+                f"Redis refuses: {error}",
+                reason="denied",
+                place=self.place,
+                remedy="check user, password and the ACL of the channels",
+            )
+        if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+            return NoticeError(
+                f"no answer from Redis: {error}",
+                reason="unreachable",
+                place=self.place,
+                remedy="check the address, and that it runs",
+            )
+        return NoticeError(f"Redis: {error}", reason="other", place=self.place)
+
+
+class _Credentials(CredentialProvider):
+    """Gives user and password at each connection, so that a new password in its file is used."""
+
+    def __init__(self, user: str, password: str, path: str | None) -> None:
+        self._user = user
+        self._password = password
+        self._file = MountedToken(path, max_age=0) if path else None
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._file() if self._file else self._password
+        return (self._user, password) if self._user else (password,)
+
+
+class Subscription:
+    """A subscription to the notices of one Secret; redis-py renews it when the connection was lost."""
+
+    def __init__(self, notices: Notices, pubsub: redis.client.PubSub, channel: str) -> None:
+        self._notices = notices
+        self._pubsub = pubsub
+        with notices._translated():
+            pubsub.subscribe(channel)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a sign to look at the Secret: a notice, or that the subscription stands anew, since notices may have
+        been missed.
+
+        Args:
+            seconds: how long to wait at most.
+
+        Returns:
+            Whether there was a sign.
+
+        Raises:
+            NoticeError: Redis refuses, or is out of reach.
+            TLSError: its certificate is not to be trusted.
+        """
+        with self._notices._translated():
+            message = self._pubsub.get_message(timeout=seconds)
+        if message is None:
+            return False
+        notice = Notice.load(message["data"]) if message["type"] == "message" else None
+        log.debug("Redis: %s %s", message["type"], notice or "")
+        return message["type"] in ("message", "subscribe")
+
+    def close(self) -> None:
+        """End it."""
+        self._pubsub.close()
+
+
+def publish(notice: Notice, url: str, **options: object) -> int:
+    """Send one notice; arguments, result and errors as of `Notices` and `Notices.publish`."""
+    with Notices(url, **options) as notices:  # type: ignore[arg-type] # they are those of Notices
+        return notices.publish(notice)

@@ -1,0 +1,150 @@
+"""What to read of a Secret or ConfigMap, and how its values are taken apart, by pure functions."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from .errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
+from .kubernetes import Object, Resource
+from .sealed import MANIFEST_KEY, Place, key_version, manifest_of
+from .vault import TransitItem
+
+ReadType = Literal["SECRET", "CONFIG_MAP"]
+
+_RESOURCES: dict[str, Resource] = {"SECRET": "secrets", "CONFIG_MAP": "configmaps"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read.
+
+    Attributes:
+        secret_name: name of the Secret or ConfigMap.
+        namespace: its namespace.
+        read_type: "SECRET" or "CONFIG_MAP".
+        read_key: data key that holds a JSON object; None for all data keys, each a text.
+        transit_key: Vault's key that opens it; needed where the Secret does not say it itself (its manifest does).
+
+    Raises:
+        ConfigError: a part is of another type or not allowed.
+    """
+
+    secret_name: str
+    namespace: str
+    read_type: ReadType = "SECRET"
+    read_key: str | None = None
+    transit_key: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, optional in (("secret_name", False), ("namespace", False), ("read_key", True), ("transit_key", True)):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and not (optional and value is None):
+                raise ConfigError(f"{name}: found {value!r}; allowed is a name" + (", or None" if optional else ""))
+        if self.read_type not in _RESOURCES:
+            raise ConfigError(f"read_type: found {self.read_type!r}; allowed are {', '.join(_RESOURCES)}")
+
+    @property
+    def resource(self) -> Resource:
+        """The kind of object, as the API names it."""
+        return _RESOURCES[self.read_type]
+
+    @property
+    def object_key(self) -> tuple[Resource, str, str]:
+        """What tells the object from others."""
+        return (self.resource, self.namespace, self.secret_name)
+
+    def place(self, key: str) -> Place:
+        """Give the place of one of its values."""
+        return Place(self.namespace, self.secret_name, key)
+
+    def __str__(self) -> str:
+        """Give its place, as errors name it."""
+        return str(self.place(self.read_key)) if self.read_key else f"{self.namespace}/{self.secret_name}"
+
+
+def request_from(options: Mapping[str, Any]) -> Request:
+    """Give the request that a mapping tells, by the names of its parts.
+
+    Raises:
+        ConfigError: a name is unknown or missing.
+    """
+    allowed = [item.name for item in fields(Request)]
+    if unknown := sorted(options.keys() - set(allowed)):
+        raise ConfigError(f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(allowed)}")
+    if missing := [name for name in ("secret_name", "namespace") if name not in options]:
+        raise ConfigError(f"{', '.join(missing)}: is missing")
+    return Request(**options)
+
+
+def texts_of(found: Object, request: Request) -> dict[str, str]:
+    """Give the text of each data key that is asked for, as Kubernetes holds it. The manifest is none of them.
+
+    Raises:
+        SecretKeyNotFound: there is no such data key.
+        SecretFormatError: a value is no UTF-8 text.
+    """
+    data: Mapping[str, str] = found.get("data") or {}
+    names = sorted(data.keys() - {MANIFEST_KEY})
+    if request.read_key and request.read_key not in names:
+        raise SecretKeyNotFound(
+            "there is no such data key",
+            place=str(request),
+            remedy=f"it has {', '.join(names)}" if names else "it has no data at all",
+        )
+    wanted = [request.read_key] if request.read_key else names
+    return {key: _text(data[key], request.place(key), request.read_type) for key in wanted}
+
+
+def sealed_items(found: Object, request: Request) -> Iterator[tuple[str, str, TransitItem]]:
+    """Give for each data key that is asked for its name, the Transit key that opens it, and what to decrypt.
+
+    Raises:
+        SecretKeyNotFound, SecretFormatError: as `texts_of`.
+        SealedDataError: a value is not sealed, or nothing tells its Transit key, or the manifest is damaged.
+        WrongTransitKey: the manifest names another Transit key than the request.
+    """
+    manifest = manifest_of(found)
+    for key, text in texts_of(found, request).items():
+        place = request.place(key)
+        if key_version(text) is None:
+            raise SealedDataError(
+                "the value is not sealed: it is not of the form vault:vN:...",
+                place=str(place),
+                remedy="seal it, or read it with SOURCE KUBERNETES",
+            )
+        ours = manifest if manifest and key in manifest.digests else None
+        transit_key = request.transit_key or (ours.transit_key if ours else None)
+        if transit_key is None:
+            raise SealedDataError(
+                "nothing tells its Transit key: an older tool sealed it", place=str(place), remedy="name transit_key"
+            )
+        if ours and transit_key != ours.transit_key:
+            raise WrongTransitKey(asked=transit_key, found=ours.transit_key, place=str(place))
+        yield key, transit_key, TransitItem(text.encode(), place.context(ours.scope) if ours else None, str(place))
+
+
+def decoded(plaintext: bytes | bytearray, place: str | None) -> str:
+    """Give the text that was sealed.
+
+    Raises:
+        SecretFormatError: it is no UTF-8 text.
+    """
+    try:
+        return plaintext.decode()
+    except UnicodeDecodeError:
+        pass
+    # Outside of "except": the original holds the value, and an exception keeps what it was raised in.
+    raise SecretFormatError("what was sealed is no UTF-8 text", place=place, remedy="seal a text there")
+
+
+def _text(encoded: str, place: Place, read_type: str) -> str:
+    if read_type == "CONFIG_MAP":
+        return encoded
+    try:
+        return base64.b64decode(encoded).decode()
+    except ValueError:
+        pass
+    raise SecretFormatError("the value is no UTF-8 text", place=str(place))

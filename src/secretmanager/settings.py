@@ -1,0 +1,55 @@
+"""A source for pydantic-settings: ``class Settings(BaseSettings)`` reads its fields from a secret.
+
+Needs the extra ``kubevault[pydantic]``.
+Source: https://docs.pydantic.dev/latest/concepts/pydantic_settings/#customise-settings-sources
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import ConfigError
+from .manager import SecretManager
+
+try:
+    from pydantic_settings import BaseSettings, InitSettingsSource
+except ImportError as error:
+    raise ConfigError("settings need the package pydantic-settings; install kubevault[pydantic]") from error
+
+
+class SecretManagerSettingsSource(InitSettingsSource):
+    """Gives the fields of a settings class from one secret; keys that are no fields are left out.
+
+    Args:
+        settings_cls: the settings class. Its configuration has to have ``hide_input_in_errors``: else pydantic
+            shows values of the secret in its errors.
+        manager: a manager, which stays open, or a manager's configuration, for this one read.
+        args: what to read, as `manager.SecretManager.read_secrets` takes it.
+        options: the same by name.
+
+    Raises:
+        ConfigError: the class lacks ``hide_input_in_errors``, or the configuration is wrong.
+        SecretManagerError: as `manager.SecretManager.read_secrets`.
+    """
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], manager: SecretManager | Mapping[str, Any], *args: Any, **options: Any
+    ) -> None:
+        if not settings_cls.model_config.get("hide_input_in_errors"):
+            raise ConfigError(
+                f"{settings_cls.__name__}.model_config: hide_input_in_errors is not set, so errors would show values;"
+                " set it: SettingsConfigDict(hide_input_in_errors=True)"
+            )
+        if isinstance(manager, SecretManager):
+            secrets = manager.read_secrets(*args, **options)
+        else:
+            with SecretManager(manager) as own:
+                secrets = own.read_secrets(*args, **options)
+        fields = settings_cls.model_fields
+        known = {*fields, *(field.alias for field in fields.values())}
+        super().__init__(settings_cls, {key: value for key, value in secrets.items() if key in known})
+
+    def __repr__(self) -> str:
+        """Name it without a value."""
+        return f"{type(self).__name__}({self.settings_cls.__name__})"

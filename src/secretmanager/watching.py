@@ -1,0 +1,286 @@
+"""Watches a Secret for changes: told by Redis, or by the Kubernetes API."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from .config import Config
+from .errors import (
+    ConfigError,
+    Forbidden,
+    KubernetesError,
+    KubernetesUnavailable,
+    ManagerClosed,
+    NoticeError,
+    SecretManagerError,
+    SecretNotFound,
+    VaultUnavailable,
+)
+from .kubernetes import Events, Object
+from .reading import Request
+
+if TYPE_CHECKING:
+    from .manager import SecretManager
+    from .notices import Subscription
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 60.0
+"""How often a Secret is looked at where no notice comes, in seconds: one may have been lost."""
+
+WATCH = 300
+"""How long one watch of the Kubernetes API lasts, in seconds."""
+
+PAUSE = 5.0
+"""Pause before something that failed is tried again, in seconds."""
+
+_LISTEN = 1.0  # seconds; how long a watch that is closed may go on to listen to Redis
+
+
+class Waiter(Protocol):
+    """Waits until a Secret may have changed."""
+
+    def wait(self, version: str | None) -> None:
+        """Wait until a Secret may have changed from this version; None for one that is not there."""
+        ...
+
+    def close(self) -> None:
+        """End it; a thread that waits stops waiting."""
+        ...
+
+
+class Watch:
+    """Gives a secret anew after each change. One thread may iterate over it; any may close it.
+
+    Versions are compared, so that nothing is missed while a connection was lost, and a change that leaves the data
+    as they are is none. Where a server is out of reach, it waits and tries again. An error that will not pass is
+    raised, and iterating may go on after it.
+
+    Args:
+        manager: reads the secret.
+        request: which one.
+        initial: whether the secret as it is comes first.
+
+    Raises:
+        As `manager.SecretManager.watch`.
+    """
+
+    def __init__(self, manager: SecretManager, request: Request, *, initial: bool = False) -> None:
+        if manager.config.source not in ("KUBEVAULT", "KUBERNETES"):
+            raise ConfigError(f"SOURCE: found {manager.config.source}; watched are KUBEVAULT and KUBERNETES")
+        self._manager = manager
+        self._request = request
+        self._stop = threading.Event()
+        # It listens before it looks, so that no change falls between.
+        self._waiter = _waiter(manager, request, self._stop)
+        self._pending = initial
+        self._seen: Object | None = None
+        if not initial:
+            try:
+                self._seen = manager._look(request)
+            except BaseException:
+                self.close()
+                raise
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """Wait for the next change; give the new secret.
+
+        Raises:
+            As `manager.SecretManager.read_secrets`; NoticeError where Redis refuses.
+        """
+        while not self._stop.is_set():
+            try:
+                if not self._pending:
+                    self._waiter.wait(_version(self._seen))
+                if not self._stop.is_set() and (found := self._changed()) is not None:
+                    return found
+            except (VaultUnavailable, KubernetesUnavailable) as error:
+                log.warning("%s: will look again in %g s: %s", self._request, PAUSE, error)
+                self._pending = True
+                self._stop.wait(PAUSE)
+            except ManagerClosed:
+                break
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._stop.is_set()
+
+    def close(self) -> None:
+        """End it; iterating ends."""
+        self._stop.set()
+        self._waiter.close()
+
+    def _changed(self) -> dict[str, Any] | None:
+        """Look at the object; read the secret where its data changed."""
+        try:
+            found = self._manager._look(self._request)
+        except SecretNotFound:
+            if self._pending:
+                raise
+            if self._seen is not None:
+                log.warning("%s: is gone; waiting until it is there again", self._request)
+            self._seen = None
+            return None
+        before, self._seen = self._seen, found
+        if not self._pending and before is not None and before.get("data") == found.get("data"):
+            return None
+        log.debug("%s: changed to version %s", self._request, _version(found))
+        self._pending = False
+        return self._manager._open_changed(found, self._request)
+
+
+def start(
+    watch: Watch,
+    on_change: Callable[[dict[str, Any]], None],
+    on_error: Callable[[SecretManagerError], None] | None,
+) -> threading.Thread:
+    """Iterate over a watch in a thread of its own, and call back."""
+
+    def run() -> None:
+        with watch:
+            while True:
+                try:
+                    secrets = next(watch)
+                except StopIteration:
+                    return
+                except SecretManagerError as error:
+                    if on_error:
+                        on_error(error)
+                    else:
+                        log.error("%s", error)  # noqa: TRY400 - its message says all; a trace would show locals
+                    watch._stop.wait(PAUSE)
+                else:
+                    on_change(secrets)
+
+    thread = threading.Thread(target=run, name=f"watch {watch._request}", daemon=True)
+    thread.start()
+    return thread
+
+
+def _version(found: Object | None) -> str | None:
+    return str(found["metadata"]["resourceVersion"]) if found else None
+
+
+def _waiter(manager: SecretManager, request: Request, stop: threading.Event) -> Waiter:
+    watch = KubernetesWatch(manager, request, stop)
+    if not manager.config.redis_url:
+        return watch
+    if request.resource != "secrets":
+        raise ConfigError(f"read_type: found {request.read_type}; notices by Redis are about Secrets")
+    return RedisNotices(manager.config, request, stop, watch)
+
+
+class KubernetesWatch:
+    """Waits by a watch of the Kubernetes API."""
+
+    def __init__(self, manager: SecretManager, request: Request, stop: threading.Event) -> None:
+        self._manager = manager
+        self._request = request
+        self._stop = stop
+        self._events: Events | None = None
+
+    def wait(self, version: str | None, seconds: int = WATCH) -> None:
+        """As `Waiter.wait`, for some seconds at most.
+
+        Raises:
+            Forbidden: RBAC lacks ``watch``.
+            KubernetesUnavailable: the connection was lost.
+        """
+        self._events = events = self._manager.connect_to_k8s().watch(*self._request.object_key, version, seconds)
+        try:
+            if not self._stop.is_set():
+                next(iter(events), None)
+        except KubernetesError as error:
+            if error.status != 410:  # Gone: too much happened since that version
+                raise
+        finally:
+            events.close()
+
+    def close(self) -> None:
+        """As `Waiter.close`."""
+        if self._events:
+            self._events.close()
+
+
+class RedisNotices:
+    """Waits by notices over Redis, and while it is out of reach by another waiter."""
+
+    def __init__(self, config: Config, request: Request, stop: threading.Event, fallback: KubernetesWatch) -> None:
+        from .notices import Notices
+
+        assert config.redis_url  # noqa: S101 - for the type checker
+        self._notices = Notices(
+            config.redis_url,
+            password_file=config.redis_password_file,
+            ca_cert=config.redis_ca_cert,
+            channel=config.redis_channel,
+            timeout=config.timeout,
+        )
+        self._request = request
+        self._stop = stop
+        self._fallback = fallback
+        self._lock = threading.Lock()  # held while it listens
+        self._subscription: Subscription | None = None
+        self._subscribe()
+
+    def wait(self, version: str | None) -> None:
+        """As `Waiter.wait`.
+
+        Raises:
+            NoticeError: Redis refuses.
+            TLSError: its certificate is not to be trusted.
+        """
+        if self._subscription is None:
+            self._subscribe()
+        if self._subscription is None:
+            self._wait_otherwise(version)
+            return
+        until = time.monotonic() + LOOK_AGAIN
+        try:
+            while time.monotonic() < until:
+                with self._lock:
+                    if self._stop.is_set() or self._subscription.wait(_LISTEN):
+                        return
+        except NoticeError as error:
+            self._subscription.close()
+            self._subscription = None
+            self._check(error)
+
+    def close(self) -> None:
+        """As `Waiter.close`."""
+        self._fallback.close()
+        with self._lock:
+            self._notices.close()
+
+    def _subscribe(self) -> None:
+        try:
+            self._subscription = self._notices.listen(self._request.namespace, self._request.secret_name)
+        except NoticeError as error:
+            self._check(error)
+
+    def _check(self, error: NoticeError) -> None:
+        if error.reason != "unreachable":
+            raise error
+        log.warning("%s: watching Kubernetes meanwhile: %s", self._request, error)
+
+    def _wait_otherwise(self, version: str | None) -> None:
+        try:
+            self._fallback.wait(version, int(PAUSE))
+        except Forbidden as error:
+            log.warning("%s: looking every %g s: %s", self._request, PAUSE, error)
+            self._stop.wait(PAUSE)
