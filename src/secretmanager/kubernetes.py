@@ -25,6 +25,9 @@ from .kubeconfig import ClusterAccess, find_access
 PAGE = 500
 """Objects that one page of a list holds, as kubectl's ``--chunk-size``."""
 
+FIELD_MANAGER = "kubevault"
+"""Who wrote a field, as a Secret's ``managedFields`` tell."""
+
 STREAM_GRACE = 10
 """Time after which a watch counts as lost that the server should have ended, in seconds."""
 
@@ -149,37 +152,49 @@ class KubernetesClient:
         Raises:
             Forbidden: RBAC lacks ``list``.
         """
-        query = {"limit": str(PAGE)}
-        if label_selector:
-            query["labelSelector"] = label_selector
-        path = _path(namespace, "secrets") if namespace else "/api/v1/secrets"
-        while True:
-            page = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces")
-            yield from page["items"]
-            if not (following := page["metadata"].get("continue")):
-                return
-            query["continue"] = following
+        yield from self._pages(namespace, {"labelSelector": label_selector} if label_selector else {})
 
-    def create_secret(self, namespace: str, body: Mapping[str, Any]) -> Object:
+    def list_names(self, namespace: str | None = None) -> Iterator[tuple[str, str]]:
+        """Give namespace and name of all Secrets of a namespace, or of all; no value is sent for it.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
+
+        Raises:
+            Forbidden: RBAC lacks ``list``.
+        """
+        metadata_only = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        for item in self._pages(namespace, {}, accept=metadata_only):
+            yield item["metadata"]["namespace"], item["metadata"]["name"]
+
+    # Writes may be sent again after a lost answer: one that took effect makes the second a ConflictError.
+
+    def create_secret(self, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
         """Make a Secret.
+
+        Args:
+            namespace: its namespace.
+            body: the Secret.
+            dry_run: have the API check it and do nothing.
 
         Raises:
             ConflictError: there is one of this name already.
             SecretNotFound: the namespace does not exist.
         """
-        return self._write("POST", _path(namespace, "secrets"), namespace, body)
+        return self._write("POST", _path(namespace, "secrets"), namespace, body, dry_run=dry_run)
 
-    def update_secret(self, namespace: str, body: Mapping[str, Any]) -> Object:
-        """Replace a Secret, if its ``resourceVersion`` is still the one in the body.
+    def update_secret(self, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+        """Replace a Secret, if its ``resourceVersion`` is still the one in the body; arguments as `create_secret`.
 
         Raises:
             ConflictError: somebody else wrote it in between.
             SecretNotFound: it is gone.
         """
-        return self._write("PUT", _path(namespace, "secrets", body["metadata"]["name"]), namespace, body)
+        return self._write(
+            "PUT", _path(namespace, "secrets", body["metadata"]["name"]), namespace, body, dry_run=dry_run
+        )
 
-    def delete_secret(self, namespace: str, found: Mapping[str, Any]) -> None:
-        """Delete a Secret, if it is still as found.
+    def delete_secret(self, namespace: str, found: Mapping[str, Any], *, dry_run: bool = False) -> None:
+        """Delete a Secret, if it is still as found; arguments as `create_secret`.
 
         Raises:
             ConflictError: somebody else wrote it in between.
@@ -188,17 +203,31 @@ class KubernetesClient:
         metadata = found["metadata"]
         preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        self._write("DELETE", _path(namespace, "secrets", metadata["name"]), namespace, {**body, "metadata": metadata})
+        path = _path(namespace, "secrets", metadata["name"])
+        self._write("DELETE", path, namespace, {**body, "metadata": metadata}, dry_run=dry_run)
 
     def close(self) -> None:
         """Close all connections."""
         self._api.close()
 
-    def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any]) -> Object:
+    def _pages(self, namespace: str | None, query: Mapping[str, str], accept: str | None = None) -> Iterator[Object]:
+        path = _path(namespace, "secrets") if namespace else "/api/v1/secrets"
+        query = {"limit": str(PAGE), **query}
+        while True:
+            page = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept)
+            yield from page["items"]
+            if not (following := page["metadata"].get("continue")):
+                return
+            query["continue"] = following
+
+    def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         place = f"{namespace}/{body['metadata']['name']}"
+        query = {} if method == "DELETE" else {"fieldManager": FIELD_MANAGER}
         if method == "DELETE":
             body = {key: value for key, value in body.items() if key != "metadata"}
-        return self._call(method, path, place, body, repeatable=False)
+        if dry_run:
+            query["dryRun"] = "All"
+        return self._call(method, f"{path}?{urlencode(query)}" if query else path, place, body)
 
     def _call(
         self,
@@ -207,10 +236,11 @@ class KubernetesClient:
         place: str,
         body: Mapping[str, Any] | None = None,
         *,
-        repeatable: bool = True,
+        accept: str | None = None,
     ) -> Object:
+        headers = {**self._headers(), "Accept": accept} if accept else self._headers()
         try:
-            answer = self._api.request(method, path, body, headers=self._headers(), repeatable=repeatable)
+            answer = self._api.request(method, path, body, headers=headers)
         except NoAnswer as error:
             raise self._unavailable(error) from error
         if answer.ok:

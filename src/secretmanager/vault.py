@@ -109,10 +109,13 @@ class VaultClient:
         """Encrypt each item; give the ciphertexts (``vault:vN:...``) in order.
 
         Raises:
+            TransitKeyNotFound: there is no such key.
             PermissionDenied: the token may not, or there is no such key (Vault tells only who may create keys).
             VaultError: any other refusal, as of a context that the key does not fit.
         """
-        return self._batch("encrypt", key, items, "plaintext", "ciphertext", token=token)
+        # Vault would make a key that is missing, if the token may; of a type that is none, it cannot.
+        only_existing = {"type": "existing-only"}
+        return self._batch("encrypt", key, items, "plaintext", "ciphertext", token=token, parameters=only_existing)
 
     def decrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[bytes]:
         """Decrypt each item; give the plaintexts in order.
@@ -286,12 +289,13 @@ class VaultClient:
         wanted: str,
         *,
         token: str | None,
+        parameters: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Run a Transit operation over all items, with as few requests as the limits of a batch allow."""
         path = f"{self._transit}/{operation}/{key}"
         found: list[str] = []
         for start, batch in _split([_entry(item, given) for item in items]):
-            answer = self.request("POST", path, {"batch_input": batch}, token=token)
+            answer = self.request("POST", path, {"batch_input": batch, **(parameters or {})}, token=token)
             results = (answer.json().get("data") or {}).get("batch_results")
             if not results:
                 self.checked("POST", path, answer)
@@ -359,9 +363,13 @@ class VaultClient:
                 errors=errors,
                 remedy="grant it, and check that the path is right" if "/keys/" in path else _REMEDY_403,
             )
-        if "encryption key not found" in said:
+        if "encryption key not found" in said or "unknown key type" in said:
             raise TransitKeyNotFound(
-                said, place=path, status=status, errors=errors, remedy="make the key, or check its name"
+                "there is no such Transit key",
+                place=path,
+                status=status,
+                errors=errors,
+                remedy="make the key, or check its name",
             )
         raise VaultError(said, place=path, status=status, errors=errors)
 

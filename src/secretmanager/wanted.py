@@ -1,0 +1,313 @@
+"""What is to be sealed, and its checks. Nothing is sent here, and no error shows a value.
+
+The rules are those of Kubernetes:
+https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and
+https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+from .sealed import MANIFEST_KEY, SEALED_LABEL, Scope
+
+SECRET_BYTES = 1024 * 1024
+"""What a Secret's values may take together, in bytes (Kubernetes' ``MaxSecretSize``)."""
+
+ANNOTATION_BYTES = 256 * 1024
+"""What a Secret's annotations may take together, in bytes."""
+
+SERVICE_ACCOUNT_TOKEN_TYPE = "kubernetes.io/service-account-token"
+"""Type of Secrets that Kubernetes itself fills; nothing in them can be sealed."""
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_DATA_KEY = re.compile(r"(?!\.\.)[-._a-zA-Z0-9]+")
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?")
+
+
+class State(StrEnum):
+    """Whether the Secret is to be there."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+class Behavior(StrEnum):
+    """What becomes of sealed data keys that are not given; the words are those of Kustomize."""
+
+    MERGE = "merge"
+    """They stay."""
+    REPLACE = "replace"
+    """They are removed. Data keys of others stay."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One Secret as wanted.
+
+    Attributes:
+        namespace: its namespace, which must exist.
+        name: its name.
+        values: plaintext by data key; stays out of repr().
+        transit_key: Vault's key that encrypts; needed where there is something to seal.
+        scope: where the ciphertext decrypts. Without one that of the Secret as it is; a new Secret is strict if the
+            Transit key is ``derived``, else cluster-wide.
+        digest_key: Vault's key of the digests, never rotated; without one ``TRANSIT_KEY-digest``.
+        state: whether the Secret is to be there.
+        behavior: what becomes of sealed data keys that are not given.
+        absent_keys: data keys to remove, whoever made them.
+        labels: labels to set; others stay.
+        annotations: annotations to set; others stay.
+        type: the Secret's type; without one, a new Secret's is ``Opaque``.
+        immutable: whether Kubernetes refuses later changes; None leaves it as it is.
+        recreate: delete and make anew what Kubernetes does not let change: an immutable Secret, or its type.
+        force: take over a Secret, or data keys, that were not sealed here; given values replace theirs.
+        adopt: likewise, and seal in place all plaintext found there.
+
+    Raises:
+        ConfigError: names, keys or sizes that Kubernetes does not allow, or options that do not go together; names all.
+    """
+
+    namespace: str
+    name: str
+    values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    transit_key: str | None = None
+    scope: Scope | None = None
+    digest_key: str | None = None
+    state: State = State.PRESENT
+    behavior: Behavior = Behavior.MERGE
+    absent_keys: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    type: str | None = None
+    immutable: bool | None = None
+    recreate: bool = False
+    force: bool = False
+    adopt: bool = False
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise ConfigError("; ".join(problems))
+
+    @property
+    def place(self) -> str:
+        """``namespace/name``, as errors name it."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def digests_by(self) -> str:
+        """Name of the digest key; empty where nothing is sealed."""
+        return self.digest_key or (f"{self.transit_key}-digest" if self.transit_key else "")
+
+    def _problems(self) -> Iterator[str]:
+        yield from _name_problems("namespace", self.namespace, _NAMESPACE, 63, "an RFC 1123 label")
+        yield from _name_problems("name", self.name, _SUBDOMAIN, 253, "an RFC 1123 subdomain")
+        for key in sorted({*self.values, *self.absent_keys}):
+            yield from _name_problems(
+                "data key", key, _DATA_KEY, 253, "letters, digits, '-', '_' and '.', no '..' first"
+            )
+        if MANIFEST_KEY in {*self.values, *self.absent_keys}:
+            yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
+        if both := sorted(self.absent_keys & self.values.keys()):
+            yield f"data keys {', '.join(both)} are both given and among absent_keys"
+        if self.state is State.PRESENT and (self.values or self.adopt) and not self.transit_key:
+            yield "transit_key is missing"
+        if self.state is State.ABSENT and (self.values or self.absent_keys or self.adopt):
+            yield "state absent deletes the whole Secret, so it takes no values, absent_keys or adopt"
+        if self.type == SERVICE_ACCOUNT_TOKEN_TYPE:
+            yield f"type {self.type} is for Secrets that Kubernetes fills; it cannot be sealed"
+        yield from self._metadata_problems()
+        yield from self._size_problems()
+
+    def _metadata_problems(self) -> Iterator[str]:
+        for option, entries in (("labels", self.labels), ("annotations", self.annotations)):
+            for key, value in entries.items():
+                prefix, slash, name = key.rpartition("/")
+                if not (_fits(name, _QUALIFIED, 63) and (not slash or _fits(prefix, _SUBDOMAIN, 253))):
+                    yield f"{option}: key {key!r} is not allowed; allowed is [DOMAIN/]NAME of at most 63 characters"
+                if option == "labels" and value and not _fits(value, _QUALIFIED, 63):
+                    yield f"labels: value {value!r} of {key} is not allowed; allowed are letters, digits, '-', '_', '.'"
+        if self.labels.get(SEALED_LABEL, "true") != "true":
+            yield f"labels: {SEALED_LABEL} is the sealer's own; leave it out"
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in self.annotations.items())
+        if size > ANNOTATION_BYTES:
+            yield f"annotations take {size} bytes; allowed are {ANNOTATION_BYTES}"
+
+    def _size_problems(self) -> Iterator[str]:
+        sizes = {key: sealed_size(value) for key, value in self.values.items()}
+        if sum(sizes.values()) > SECRET_BYTES:
+            yield size_problem(sizes)
+
+
+def sealed_size(plaintext: bytes) -> int:
+    """Give how long the ciphertext will at least be, in bytes: ``vault:v1:`` and base64 of nonce, value and tag."""
+    return len("vault:v1:") + (len(plaintext) + 12 + 16 + 2) // 3 * 4
+
+
+def size_problem(sizes: Mapping[str, int]) -> str:
+    """Say that a Secret is too large, by how much, and which data key is the largest.
+
+    Args:
+        sizes: bytes that each data key takes, sealed.
+    """
+    total, largest = sum(sizes.values()), max(sizes, key=lambda key: sizes[key])
+    return (
+        f"sealed, the Secret takes {total} bytes, {total - SECRET_BYTES} more than the {SECRET_BYTES} that Kubernetes"
+        f" allows; the largest data key is {largest} with {sizes[largest]} bytes"
+    )
+
+
+def plaintext(value: object, where: str) -> bytes:
+    """Give the bytes to seal: text as UTF-8, a dict or list as JSON, other scalars refused.
+
+    JSON is written with sorted keys, so that another order is no other value.
+
+    Args:
+        value: text, bytes, dict or list.
+        where: the option, for errors.
+
+    Raises:
+        ConfigError: the value is of another type, or holds what JSON or UTF-8 cannot say.
+    """
+    try:
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, dict | list):
+            return json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where} holds what UTF-8 cannot say; give such bytes as base64") from None
+    except (ValueError, TypeError, RecursionError):
+        # Not "from" the original, which could quote the value.
+        raise ConfigError(f"{where} holds what JSON cannot say, such as NaN, or keys of several types") from None
+    found = "nothing" if value is None else f"a value of type {type(value).__name__}"
+    raise ConfigError(f"{where} is {found}; allowed are text, dict and list, so quote numbers and booleans")
+
+
+def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None) -> list[Wanted]:
+    """Read Secrets as users write them, by the names of options that the Ansible module documents.
+
+    Besides the attributes of `Wanted` an entry has ``data`` (text, dict or list by data key), ``binary_data`` (base64)
+    and ``files`` (paths). Options that are None count as not given.
+
+    Args:
+        entries: one or more Secrets.
+        base: options for all of them; an entry's own win.
+
+    Raises:
+        ConfigError: names all that is wrong in all entries.
+    """
+    wanted: list[Wanted] = []
+    problems: list[str] = []
+    for index, entry in enumerate(entries):
+        where = f"secrets[{index}]: " if len(entries) > 1 else ""
+        try:
+            wanted.append(
+                _from_entry({**(base or {}), **{key: item for key, item in entry.items() if item is not None}})
+            )
+        except ConfigError as error:
+            problems.append(f"{where}{error}")
+    times = Counter(secret.place for secret in wanted)
+    problems += [f"secrets: {place} is there {count} times" for place, count in times.items() if count > 1]
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return wanted
+
+
+_SOURCES = ("data", "binary_data", "files")
+_WORDS: dict[str, type[StrEnum]] = {"scope": Scope, "state": State, "behavior": Behavior}
+
+
+def _from_entry(entry: Mapping[str, Any]) -> Wanted:
+    given = {key: item for key, item in entry.items() if item is not None}
+    allowed = {item.name for item in fields(Wanted)} - {"values"} | set(_SOURCES)
+    problems = [f"{key}: there is no such option" for key in sorted(map(str, given.keys() - allowed))]
+    problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
+    kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
+    kinds |= {"labels": dict, "annotations": dict, "recreate": bool, "force": bool, "adopt": bool, "absent_keys": list}
+    for key, kind in kinds.items():
+        if key in given and not isinstance(given[key], kind):
+            problems.append(f"{key} is of type {type(given[key]).__name__}; allowed is {kind.__name__}")
+    for key in ("labels", "annotations"):
+        for name, value in given[key].items() if isinstance(given.get(key), dict) else ():
+            if not isinstance(name, str) or not isinstance(value, str):
+                problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so quote it")
+    for key, words in _WORDS.items():
+        if key in given and given[key] not in list(words):
+            problems.append(f"{key} is {given[key]!r}; allowed are {', '.join(words)}")
+    values, more = _values(given)
+    problems += more
+    purpose = {*_SOURCES, "adopt", "absent_keys"}
+    if given.get("state") != State.ABSENT and not any(given.get(key) not in (None, False, []) for key in purpose):
+        problems.append(f"nothing to seal: give one of {', '.join(_SOURCES)}, adopt or absent_keys")
+    if problems:
+        name = "/".join(str(given[key]) for key in ("namespace", "name") if given.get(key))
+        raise ConfigError("; ".join(problems), place=name or None)
+    options = {key: item for key, item in given.items() if key not in _SOURCES}
+    for key, words in _WORDS.items():
+        if key in options:
+            options[key] = words(options[key])
+    options["absent_keys"] = frozenset(map(str, options.get("absent_keys", ())))
+    try:
+        return Wanted(**options, values=values)
+    except ConfigError as error:
+        raise ConfigError(error.message, place=f"{given['namespace']}/{given['name']}") from error
+
+
+def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
+    """Read the values of an entry; give them, and what is wrong with others."""
+    values: dict[str, bytes] = {}
+    problems: list[str] = []
+    readers = {"data": plaintext, "binary_data": _decoded, "files": _content}
+    for source in _SOURCES:
+        entries = given.get(source) or {}
+        if not isinstance(entries, dict):
+            problems.append(f"{source} is of type {type(entries).__name__}; allowed is dict")
+            continue
+        for key, value in entries.items():
+            if str(key) in values:
+                problems.append(f"{source}[{key}]: the data key is given twice")
+                continue
+            try:
+                values[str(key)] = readers[source](value, f"{source}[{key}]")
+            except ConfigError as error:
+                problems.append(str(error))
+    return values, problems
+
+
+def _decoded(value: object, where: str) -> bytes:
+    if not isinstance(value, str):
+        raise ConfigError(f"{where} is of type {type(value).__name__}; allowed is base64 text")
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)  # line breaks are customary in base64
+    except (binascii.Error, ValueError):
+        raise ConfigError(f"{where} is no base64") from None
+
+
+def _content(value: object, where: str) -> bytes:
+    try:
+        return Path(str(value)).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{where}: {value}: {error.strerror}") from error
+
+
+def _fits(text: str, pattern: re.Pattern[str], length: int) -> bool:
+    return len(text) <= length and bool(pattern.fullmatch(text))
+
+
+def _name_problems(label: str, text: str, pattern: re.Pattern[str], length: int, allowed: str) -> Iterable[str]:
+    if not _fits(text, pattern, length) or text == ".":
+        yield f"{label} {text!r} is not allowed; allowed is {allowed}, at most {length} characters"
