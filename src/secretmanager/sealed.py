@@ -2,8 +2,9 @@
 
 A sealed Secret is a Kubernetes Secret whose values are ciphertext of Vault's Transit engine, each the bare
 text ``vault:vN:...`` under its own data key. One more data key, ``MANIFEST_KEY``, holds a JSON manifest: what
-is sealed, with which Transit key and in which scope, and a digest of each plaintext. The manifest is a
-data key and no annotation because annotations are limited to 256 KiB in total, which many keys would exceed.
+is sealed, with which Transit key and in which scope, a digest of each plaintext and a checksum of each ciphertext.
+The manifest is a data key and no annotation because annotations are limited to 256 KiB in total, which many keys
+would exceed.
 A Secret without a manifest may be one that an older tool sealed; its ciphertext counts as plain.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit and
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,8 +41,10 @@ class Scope(StrEnum):
 
     STRICT = "strict"
     """Only under its own namespace, name and data key. Needs a Transit key with ``derived``."""
+    NAMESPACE_WIDE = "namespace-wide"
+    """Only in its own namespace. Needs a Transit key with ``derived``."""
     CLUSTER_WIDE = "cluster-wide"
-    """Anywhere."""
+    """Anywhere. Needs a Transit key without ``derived``."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,20 @@ class Place:
 
     def context(self, scope: Scope) -> bytes | None:
         """Give the context for Transit's key derivation; None for a plain key."""
-        return self._path() if scope is Scope.STRICT else None
+        match scope:
+            case Scope.STRICT:
+                return self._path()
+            case Scope.NAMESPACE_WIDE:
+                return self.namespace.encode("ascii")  # it holds no slash, so it is no path
+            case Scope.CLUSTER_WIDE:
+                return None
 
     def hmac_input(self, plaintext: bytes) -> bytes:
-        """Give what the digest key signs: format, place and plaintext, set apart by NUL (in no place)."""
-        return b"kubevault:%d\0%b\0%b" % (FORMAT, self._path(), plaintext)
+        """Give what the digest key signs: format, place and the plaintext's SHA-256, set apart by NUL (in no place).
+
+        The hash in the plaintext's stead keeps requests short, and the plaintext at home where nothing changed.
+        """
+        return b"kubevault:%d\0%b\0%b" % (FORMAT, self._path(), hashlib.sha256(plaintext).digest())
 
     def _path(self) -> bytes:
         return f"{self.namespace}/{self.name}/{self.key}".encode("ascii")
@@ -76,13 +89,14 @@ class Manifest:
         scope: scope of all its values.
         digest_key: name of the Transit key that made the digests.
         digests: Transit HMAC (``vault:vN:...``) of each sealed data key.
-
+        checksums: `checksum` of the ciphertext of each, so that a sealer, who may not decrypt, sees damage.
     """
 
     transit_key: str
     scope: Scope
     digest_key: str
     digests: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """Give the manifest as JSON: the same bytes for the same facts."""
@@ -92,6 +106,7 @@ class Manifest:
             "scope": str(self.scope),
             "digest_key": self.digest_key,
             "digests": dict(self.digests),
+            "checksums": dict(self.checksums),
         }
         return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
 
@@ -116,10 +131,11 @@ class Manifest:
                     place=place,
                     remedy="upgrade the package kubevault",
                 )
-            digests = facts["digests"]
-            if not all(isinstance(digest, str) for digest in digests.values()):
-                raise TypeError("a digest is no text")  # noqa: TRY301 - one translation for all that is malformed
-            return cls(str(facts["transit_key"]), Scope(facts["scope"]), str(facts["digest_key"]), digests)
+            digests, checksums = facts["digests"], facts.get("checksums", {})
+            texts = [facts["transit_key"], facts["digest_key"], *digests.values(), *checksums.values()]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("not all is text")  # noqa: TRY301 - one translation for all that is malformed
+            return cls(facts["transit_key"], Scope(facts["scope"]), facts["digest_key"], digests, checksums)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SealedDataError(
                 f"the manifest in data key {MANIFEST_KEY!r} is damaged",
@@ -136,6 +152,11 @@ class SealedValue:
     version: int
     scope: Scope | None
     transit_key: str | None
+
+
+def checksum(ciphertext: str) -> str:
+    """Give a checksum of a ciphertext: half of its SHA-256, in hex."""
+    return hashlib.sha256(ciphertext.encode()).hexdigest()[:32]
 
 
 def key_version(ciphertext: str) -> int | None:
@@ -182,3 +203,26 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
         ours = manifest if manifest and key in manifest.digests else None
         values[key] = SealedValue(ciphertext, version, ours.scope if ours else None, ours.transit_key if ours else None)
     return values
+
+
+def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) -> dict[str, Any]:
+    """Give a Secret with other ciphertexts of the same plaintexts, as after a rewrap; the manifest goes with them.
+
+    Args:
+        secret: as the Kubernetes API answers it.
+        ciphertexts: by data key; keys that are not there are added.
+
+    Raises:
+        SealedDataError: the manifest is damaged.
+    """
+    data = {**(secret.get("data") or {}), **{key: encode(text.encode()) for key, text in ciphertexts.items()}}
+    manifest = manifest_of(secret)
+    if manifest:
+        ours = {key: checksum(text) for key, text in ciphertexts.items() if key in manifest.digests}
+        data[MANIFEST_KEY] = encode(replace(manifest, checksums={**manifest.checksums, **ours}).dump())
+    return {**secret, "data": data}
+
+
+def encode(raw: bytes) -> str:
+    """Give bytes as the Kubernetes API takes them in ``data``: base64."""
+    return base64.b64encode(raw).decode("ascii")

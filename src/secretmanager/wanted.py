@@ -8,7 +8,7 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import json
 import re
 from collections import Counter
@@ -181,20 +181,27 @@ def plaintext(value: object, where: str) -> bytes:
     Raises:
         ConfigError: the value is of another type, or holds what JSON or UTF-8 cannot say.
     """
-    try:
-        if isinstance(value, bytes):
-            return value
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str | dict | list):
+        # Outside of "except": the original holds the value, and an exception keeps what it was raised in.
+        if (found := _encoded(value)) is not None:
+            return found
         if isinstance(value, str):
-            return value.encode()
-        if isinstance(value, dict | list):
-            return json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True).encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{where} holds what UTF-8 cannot say; give such bytes as base64") from None
+            raise ConfigError(f"{where} holds what UTF-8 cannot say; give such bytes as base64")
+        raise ConfigError(f"{where} holds what JSON cannot say, such as NaN, or keys of several types")
+    kind = "nothing" if value is None else f"a value of type {type(value).__name__}"
+    raise ConfigError(f"{where} is {kind}; allowed are text, dict and list, so quote numbers and booleans")
+
+
+def _encoded(value: str | dict[Any, Any] | list[Any]) -> bytes | None:
+    try:
+        text = (
+            value if isinstance(value, str) else json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True)
+        )
+        return text.encode()
     except (ValueError, TypeError, RecursionError):
-        # Not "from" the original, which could quote the value.
-        raise ConfigError(f"{where} holds what JSON cannot say, such as NaN, or keys of several types") from None
-    found = "nothing" if value is None else f"a value of type {type(value).__name__}"
-    raise ConfigError(f"{where} is {found}; allowed are text, dict and list, so quote numbers and booleans")
+        return None
 
 
 def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None) -> list[Wanted]:
@@ -291,10 +298,9 @@ def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
 def _decoded(value: object, where: str) -> bytes:
     if not isinstance(value, str):
         raise ConfigError(f"{where} is of type {type(value).__name__}; allowed is base64 text")
-    try:
+    with contextlib.suppress(ValueError):
         return base64.b64decode("".join(value.split()), validate=True)  # line breaks are customary in base64
-    except (binascii.Error, ValueError):
-        raise ConfigError(f"{where} is no base64") from None
+    raise ConfigError(f"{where} is no base64")
 
 
 def _content(value: object, where: str) -> bytes:
