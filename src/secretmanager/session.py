@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .errors import InvalidToken, ManagerClosed, PermissionDenied, SecretManagerError, VaultError
+from .errors import InvalidToken, ManagerClosed, PermissionDenied, SecretManagerError, VaultError, VaultUnavailable
 from .vault import Login, VaultClient
 
 T = TypeVar("T")
@@ -129,13 +129,16 @@ class VaultSession:
         since = time.monotonic()
         try:
             login = self._vault.renew_self(token=held.login.client_token)
-        except (InvalidToken, PermissionDenied) as error:
+        except VaultUnavailable:
+            raise
+        except VaultError as error:
             log.debug("the token may not be renewed: %s", error)
             self._longest = held.login.lease_duration
             return None
         renewed = _Held(login, held.born, since)
         log.debug("the token is renewed, for %d s", login.lease_duration)
-        if renewed.end < held.end + _WORTH:
+        # At its end a renewed token's lease is 0, which at a log-in would mean that it never ends.
+        if not login.lease_duration or renewed.end < held.end + _WORTH:
             self._longest = held.end - held.born
             log.debug("it was at its longest, %.0f s", self._longest)
             return None

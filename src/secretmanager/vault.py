@@ -221,9 +221,9 @@ class VaultClient:
         return data
 
     def renew_self(self, *, token: str | None = None) -> Login:
-        """Renew the token."""
+        """Renew the token. It is asked once: that a token is at its maximum Vault says with status 500."""
         path = "auth/token/renew-self"
-        return _login(self.checked("POST", path, self.request("POST", path, {}, token=token)))
+        return _login(self.checked("POST", path, self.request("POST", path, {}, token=token, repeatable=False)))
 
     def revoke_self(self, *, token: str | None = None) -> None:
         """Revoke the token."""

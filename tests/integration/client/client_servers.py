@@ -1,0 +1,357 @@
+"""Real servers of their own for the client's tests, which may be sealed, killed and started again."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kubevault_lab.binaries import provide
+from secretmanager.errors import SecretManagerError
+from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope
+from secretmanager.vault import TransitItem, VaultClient
+
+PATIENCE = 60.0
+"""Seconds to wait for what should come at once; a test fails after them."""
+
+
+def wait_until(what: str, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:g} s"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Authority:
+    """A CA, and certificates that it signs, in a folder."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test {name}")])
+        self._certificate = self._built(self._name, self._key, timedelta(days=1), authority=True)
+        self.file = folder / f"{name}.crt"
+        self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, *, address: str = "127.0.0.1", life: timedelta = timedelta(days=1)) -> tuple[Path, Path]:
+        """Give files of a certificate and its key; a negative life makes one that ended so long ago."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate = self._built(subject, key, life, address=address)
+        files = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        files[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return files
+
+    def _built(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        life: timedelta,
+        *,
+        address: str = "127.0.0.1",
+        authority: bool = False,
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        public = key.public_key()
+        builder = (
+            x509.CertificateBuilder(self._name, subject, public, x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=2))
+            .not_valid_after(now + life)
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        )
+        if authority:
+            usage = dict.fromkeys(
+                ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+                False,
+            )
+            builder = builder.add_extension(
+                x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False),
+                critical=True,
+            )
+        else:
+            issuer = self._key.public_key()
+            builder = builder.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False
+            ).add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+@dataclass
+class Program:
+    """A server's process; its output goes to a file."""
+
+    command: list[str]
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.env},
+                start_new_session=True,
+            )
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        if self.process:
+            self.process.send_signal(number)
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    def assert_alive(self) -> None:
+        assert self.process
+        assert self.process.poll() is None, self.log.read_text(errors="replace")
+
+
+class PrivateVault:
+    """A Vault server with data on disk, so that it may be killed and started again.
+
+    Attributes:
+        url: where it is.
+        expired_url: the same server with a certificate that has ended.
+        misnamed_url: with a certificate for another address.
+        ca: file of its CA.
+        root: client with its root token.
+        audit: its audit log, of one JSON object a line.
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        authority = Authority(folder, "vault-ca")
+        self.ca = str(authority.file)
+        certificates = [
+            authority.issue("vault"),
+            authority.issue("vault-expired", life=timedelta(hours=-1)),
+            authority.issue("vault-misnamed", address="192.0.2.1"),
+        ]
+        ports = [free_port() for _ in certificates]
+        self.port = ports[0]
+        self.url, self.expired_url, self.misnamed_url = (f"https://127.0.0.1:{port}" for port in ports)
+        listeners = [
+            {"tcp": {"address": f"127.0.0.1:{port}", "tls_cert_file": str(cert), "tls_key_file": str(key)}}
+            for port, (cert, key) in zip(ports, certificates, strict=True)
+        ]
+        config = {
+            "storage": {"file": {"path": str(folder / "data")}},
+            "listener": listeners,
+            "api_addr": self.url,
+            "disable_mlock": True,
+        }
+        path = folder / "vault.json"
+        path.write_text(json.dumps(config))
+        command = [str(provide(["vault"])["vault"]), "server", f"-config={path}"]
+        self.program = Program(command, folder / "vault.log", env or {})
+        self.audit = folder / "audit.log"
+        self.root = VaultClient(self.url, ca_cert=self.ca, retries=0)
+
+    def set_up(self) -> None:
+        """Start it, initialise and unseal it, and log its requests."""
+        self.start(unseal=False)
+        answer = self.root.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}).json()
+        self._unseal_key, self.root.token = answer["keys"][0], answer["root_token"]
+        self.unseal()
+        self.write("sys/audit/file", type="file", options={"file_path": str(self.audit)})
+
+    def start(self, *, unseal: bool = True) -> None:
+        self.program.start()
+        wait_until("Vault", self._answers)
+        if unseal:
+            self.unseal()
+
+    def _answers(self) -> bool:
+        self.program.assert_alive()
+        try:
+            return self.root.request("GET", "sys/seal-status", token="").ok
+        except SecretManagerError:
+            return False
+
+    def kill(self) -> None:
+        self.program.end()
+
+    def seal(self) -> None:
+        self.write("sys/seal")
+
+    def unseal(self) -> None:
+        assert self.root.request("PUT", "sys/unseal", {"key": self._unseal_key}, token="").ok
+        wait_until("an unsealed Vault", lambda: self.root.request("GET", "sys/health", token="").status == 200)
+
+    def write(self, path: str, /, **body: Any) -> dict[str, Any]:
+        """Write to a path as root; give the answer."""
+        answer = self.root.request("POST", path, body)
+        assert answer.ok, (path, answer.status, answer.body)
+        return answer.json()
+
+    def delete(self, path: str) -> None:
+        assert self.root.request("DELETE", path).ok, path
+
+    def policy(self, name: str, rules: Mapping[str, list[str]]) -> None:
+        policy = {"path": {path: {"capabilities": capabilities} for path, capabilities in rules.items()}}
+        self.write(f"sys/policies/acl/{name}", policy=json.dumps(policy))
+
+    def requests(self, path: str) -> int:
+        """Give how many requests of a path its audit log holds."""
+        whole_lines = self.audit.read_text().rpartition("\n")[0].splitlines()
+        entries = [json.loads(line) for line in whole_lines]
+        return sum(entry["type"] == "response" and entry["request"]["path"] == path for entry in entries)
+
+
+class RedisServer:
+    """A Redis server with TLS and a password, and nothing else."""
+
+    password = "a-password-of-redis"
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("redis-server")
+        assert program, "redis-server is not on PATH; install it, as by: apt-get install redis-server"
+        authority = Authority(folder, "redis-ca")
+        cert, key = authority.issue("redis")
+        self.ca = str(authority.file)
+        self.password_file = folder / "redis-password"
+        self.password_file.write_text(f"{self.password}\n")
+        self.port = free_port()
+        config = folder / "redis.conf"
+        config.write_text(
+            f"port 0\nbind 127.0.0.1\ntls-port {self.port}\ntls-cert-file {cert}\ntls-key-file {key}\n"
+            f"tls-ca-cert-file {authority.file}\ntls-auth-clients no\nrequirepass {self.password}\n"
+            f'save ""\ndir {folder}\n'
+        )
+        self.url = f"rediss://127.0.0.1:{self.port}"
+        self.program = Program([program, str(config)], folder / "redis.log")
+
+    def start(self) -> None:
+        self.program.start()
+        wait_until("Redis", self._listens)
+
+    def _listens(self) -> bool:
+        self.program.assert_alive()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def kill(self) -> None:
+        self.program.end()
+
+
+class Proxy:
+    """Stands before a server and cuts connections, as a network does. It sees TLS alone.
+
+    Attributes:
+        port: where it listens.
+        connections: how many were made so far.
+        cut_after_request: how many of the next requests are cut when they were passed on, before their answer.
+        refuse: whether new connections are cut at once.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.connections = 0
+        self.cut_after_request = 0
+        self.refuse = False
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_all(self) -> None:
+        """Cut all connections that stand."""
+        for pair in self._pairs:
+            _cut(*pair)
+        self._pairs.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut_all()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refuse:
+                client.close()
+                continue
+            self.connections += 1
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._pairs.append((client, server))
+            threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, upward: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                # TLS record type 23 is application data (RFC 8446 section 5.1); in TLS 1.3 the client's Finished too.
+                if upward and self.cut_after_request and data[0] == 23 and len(data) > 200:
+                    self.cut_after_request -= 1
+                    source.shutdown(socket.SHUT_RDWR)  # first, lest the answer is faster
+                    sink.sendall(data)
+                    break
+                sink.sendall(data)
+        _cut(source, sink)
+
+
+def _cut(*sockets: socket.socket) -> None:
+    for item in sockets:
+        with contextlib.suppress(OSError):
+            item.shutdown(socket.SHUT_RDWR)
+        item.close()
+
+
+def sealed(
+    vault: PrivateVault, place: tuple[str, str], key: str, values: Mapping[str, str], scope: Scope | None
+) -> dict[str, Any]:
+    """Give a Secret sealed by root: in a scope, with a manifest; or as an older tool does, without (scope None)."""
+    namespace, name = place
+    places = [Place(namespace, name, data_key) for data_key in values]
+    items = [TransitItem(values[spot.key].encode(), spot.context(scope) if scope else None) for spot in places]
+    ciphertexts = vault.root.encrypt(key, items)
+    data = {spot.key: text.encode() for spot, text in zip(places, ciphertexts, strict=True)}
+    if scope:
+        digests = dict.fromkeys(values, "vault:v1:AAAA")
+        data[MANIFEST_KEY] = Manifest(key, scope, f"{key}-digest", digests).dump()
+    return {
+        "metadata": {"name": name},
+        "data": {data_key: base64.b64encode(value).decode() for data_key, value in data.items()},
+    }
+
+
+@contextlib.contextmanager
+def running(server: PrivateVault | RedisServer, start: Callable[[], None]) -> Iterator[Any]:
+    try:
+        start()
+        yield server
+    finally:
+        server.program.end()

@@ -1,0 +1,177 @@
+"""What a caller sees of servers that are sealed, killed, overloaded, out of reach or not to be trusted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from client_servers import Authority, PrivateVault, Proxy
+from conftest import Cluster, Put
+
+from secretmanager import SecretManager
+from secretmanager.errors import ConfigError, LoginDenied, TLSError, VaultSealed, VaultUnavailable
+
+Manager = Callable[..., SecretManager]
+Refused = Callable[..., AbstractContextManager[Any]]
+Read = Callable[[SecretManager], dict[str, Any]]
+
+VALUES = {"a": "PLAIN-a"}
+
+
+@pytest.fixture
+def read(put: Put, cluster: Cluster) -> Read:
+    name = put(VALUES)
+    return lambda manager: manager.read_secrets(name, cluster.namespace, transit_key="plain")
+
+
+@pytest.fixture
+def proxy(vault: PrivateVault) -> Iterator[Proxy]:
+    proxy = Proxy(vault.port)
+    yield proxy
+    proxy.close()
+
+
+def test_a_sealed_vault(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
+    one = manager(retries=1)
+    assert read(one) == VALUES
+    vault.seal()
+    try:
+        with refused(VaultSealed, "unseal Vault", place=vault.url, status=503):
+            read(one)
+        with refused(VaultSealed, "unseal Vault", place=vault.url, status=503):
+            read(manager(retries=1))
+    finally:
+        vault.unseal()
+    assert read(one) == VALUES
+
+
+def test_a_vault_that_is_unsealed_meanwhile(manager: Manager, read: Read, vault: PrivateVault) -> None:
+    one = manager(retries=20)
+    assert read(one) == VALUES
+    vault.seal()
+    asked = vault.root.request("GET", "sys/seal-status").json()
+    assert asked["sealed"]
+    unsealing = threading.Timer(0.3, vault.unseal)
+    unsealing.start()
+    try:
+        assert read(one) == VALUES
+    finally:
+        unsealing.join()
+
+
+def test_a_vault_that_was_killed_and_started_again(
+    manager: Manager, read: Read, refused: Refused, vault: PrivateVault
+) -> None:
+    one = manager(retries=1)
+    assert read(one) == VALUES
+    vault.kill()
+    try:
+        with refused(VaultUnavailable, "check the address", place=vault.url, status=None):
+            read(one)
+    finally:
+        vault.start()
+    assert read(one) == VALUES
+
+
+def test_idle_connections_that_were_cut(manager: Manager, read: Read, proxy: Proxy) -> None:
+    one = manager(vault_url=f"https://127.0.0.1:{proxy.port}", retries=0)
+    assert read(one) == VALUES
+    made = proxy.connections
+    assert read(one) == VALUES
+    assert proxy.connections == made
+    proxy.cut_all()
+    assert read(one) == VALUES
+    assert proxy.connections == made + 1
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_a_request(
+    manager: Manager, read: Read, refused: Refused, proxy: Proxy
+) -> None:
+    one = manager(vault_url=f"https://127.0.0.1:{proxy.port}", retries=2)
+    assert read(one) == VALUES
+    proxy.cut_after_request = 2
+    assert read(one) == VALUES
+    assert proxy.cut_after_request == 0
+    proxy.cut_after_request = 3
+    with refused(VaultUnavailable, "no answer from Vault"):
+        read(one)
+
+
+def test_an_answer_that_does_not_come_in_time(
+    manager: Manager, read: Read, refused: Refused, vault: PrivateVault
+) -> None:
+    one = manager(timeout=0.5)
+    assert read(one) == VALUES
+    vault.program.process.send_signal(signal.SIGSTOP)
+    try:
+        with refused(VaultUnavailable, r"none within 0\.5 s"):
+            read(one)
+    finally:
+        vault.program.process.send_signal(signal.SIGCONT)
+    assert read(one) == VALUES
+
+
+def test_a_rate_limit(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
+    patient, impatient = manager(), manager(retries=0)
+    assert (read(patient), read(impatient)) == (VALUES, VALUES)
+    # With these headers Vault says when to come again (Retry-After).
+    vault.write("sys/quotas/config", enable_rate_limit_response_headers=True)
+    vault.write("sys/quotas/rate-limit/reading", path="transit/decrypt/plain", rate=1, interval="1s")
+    try:
+        with refused(VaultUnavailable, "rate limit", status=429):
+            for _ in range(3):
+                read(impatient)
+        for _ in range(3):
+            assert read(patient) == VALUES
+    finally:
+        vault.delete("sys/quotas/rate-limit/reading")
+
+
+def test_an_unknown_authority(
+    manager: Manager, read: Read, refused: Refused, vault: PrivateVault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = Authority(tmp_path_factory.mktemp("other"))
+    with refused(TLSError, "name the CA that signed it", reason="unknown authority", place=vault.url):
+        read(manager(ca_cert=str(other.file)))
+    with refused(TLSError, reason="unknown authority", place=vault.url):
+        read(manager(ca_cert=True))
+
+
+def test_a_certificate_that_has_ended(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
+    with refused(TLSError, "renewed", reason="expired", place=vault.expired_url):
+        read(manager(vault_url=vault.expired_url))
+
+
+def test_a_certificate_for_another_address(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
+    with refused(TLSError, "in the certificate", reason="wrong host name", place=vault.misnamed_url):
+        read(manager(vault_url=vault.misnamed_url))
+
+
+def test_plain_http(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
+    with refused(ConfigError, "vault_url: found one with the scheme 'http'"):
+        read(manager(vault_url=vault.url.replace("https", "http")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"role": "nosuch"}, "invalid role name"),
+        ({"service_account": "stranger"}, "service account name not authorized"),
+        ({"role": "default", "namespace": "default", "service_account": "default"}, "namespace not authorized"),
+        ({"audience": "elsewhere"}, "audience"),
+    ],
+)
+def test_a_denied_log_in(
+    manager: Manager, read: Read, refused: Refused, vault: PrivateVault, changes: dict[str, str], said: str
+) -> None:
+    with refused(LoginDenied, said, place=f"{vault.url}/v1/auth/kubernetes/login"):
+        read(manager(**changes))
+
+
+def test_an_auth_mount_that_is_not_there(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
+    with refused(LoginDenied, place=f"{vault.url}/v1/auth/elsewhere/login"):
+        read(manager(auth_mount="elsewhere"))
