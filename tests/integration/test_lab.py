@@ -118,6 +118,8 @@ def test_two_labs_live_side_by_side_and_one_goes_without_a_trace(lab: Lab) -> No
     assert not other.folder.exists()
     for port in ports:
         with socket.socket() as probe:
+            # As servers do: connections that have ended (TIME_WAIT) do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     assert_whole(lab)
     assert other.play("lab-down.yml") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -89,6 +90,29 @@ def test_a_lost_token_reviewer_is_put_right(lab: Path, vault: VaultClient) -> No
     assert play("playbooks/trust.yml", lab).changed == 1
     assert play("playbooks/trust.yml", lab).changed == 0
     assert play("playbooks/verify.yml", lab).changed == 0
+
+
+@pytest.mark.parametrize(("field", "value"), [("derived", True), ("type", "chacha20-poly1305")])
+def test_what_cannot_change_in_a_key_is_an_error(lab: Path, vault: VaultClient, field: str, value: object) -> None:
+    before = vault.request("GET", "transit/keys/aes256-key").json()["data"]
+    keys = {"kubevault_transit_keys": [{"name": "aes256-key", field: value}]}
+    run = play("playbooks/trust.yml", lab, "-e", json.dumps(keys), fails=True)
+    message = " ".join(run.output.split())
+    assert f"transit/keys/aes256-key: {field}: found" in message
+    assert "is fixed when a key is made" in message
+    assert vault.request("GET", "transit/keys/aes256-key").json()["data"] == before
+
+
+def test_a_workload_that_would_read_and_seal_with_a_key_is_refused(lab: Path) -> None:
+    workload = {
+        "role": "both",
+        "service_account": "default",
+        "namespace": "default",
+        "reads": ["aes256-key"],
+        "seals": ["aes256-key"],
+    }
+    run = play("playbooks/trust.yml", lab, "-e", json.dumps({"kubevault_workloads": [workload]}), fails=True)
+    assert "Workload both both reads and seals with aes256-key" in " ".join(run.output.split())
 
 
 def test_no_secret_is_printed_at_the_highest_verbosity(lab: Path) -> None:

@@ -69,6 +69,20 @@ def test_the_right_workload_reads(lab: Lab) -> None:
     assert secrets == {"username": "neo", "password": "follow-the-white-rabbit"}
 
 
+def test_what_an_older_tool_sealed_is_read(lab: Lab) -> None:
+    """A bare ciphertext of a JSON text, without annotations or manifest."""
+    token = (lab.folder / "vault/operator-token").read_text().strip()
+    (ciphertext,) = lab.vault(token=token).encrypt("aes256-key", [TransitItem(b'{"a": 1}')])
+    body = {"metadata": {"name": "older"}, "data": {"secrets.json": base64.b64encode(ciphertext.encode()).decode()}}
+    kubernetes = lab.operator()
+    made = kubernetes.create_secret("default", body)
+    try:
+        reader = manager(lab, kube_config=lab.env["KUBECONFIG"])
+        assert reader.read_secrets("older", "default", "SECRET", "secrets.json", "aes256-key") == {"a": 1}
+    finally:
+        kubernetes.delete_secret("default", made)
+
+
 def test_kubernetes_holds_ciphertext(lab: Lab) -> None:
     data = lab.operator().get_secret("default", "matrix-secrets")["data"]
     assert base64.b64decode(data["secrets.json"]).startswith(b"vault:v1:")
