@@ -88,6 +88,33 @@ def in_cluster(token: str | None = None) -> ClusterAccess:
     )
 
 
+def from_host(
+    host: str,
+    token: str | None = None,
+    ca_cert: str | None = None,
+    client_cert: str | None = None,
+    client_key: str | None = None,
+) -> ClusterAccess:
+    """Give access by an explicit address.
+
+    Args:
+        host: the API's address, ``https://...``.
+        token: who asks, as a bearer token.
+        ca_cert: path of the PEM file of the CA of its certificate; None for the system's own CAs.
+        client_cert: who asks, as the path of a client certificate's PEM file.
+        client_key: path of its key's PEM file.
+
+    Raises:
+        ConfigError: a file cannot be used, or nothing says who asks.
+    """
+    if not token and not (client_cert and client_key):
+        raise ConfigError("api_key, or client_cert and client_key, is missing: with host, one has to say who asks")
+    context = tls_context(ca_cert or True)
+    if client_cert and client_key:
+        load_client_cert(context, client_cert, client_key)
+    return ClusterAccess(host, context, (lambda: f"Bearer {token}") if token else None)
+
+
 class MountedToken:
     """A token in a file that somebody else renews, as the kubelet does.
 

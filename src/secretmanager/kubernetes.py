@@ -201,10 +201,16 @@ class KubernetesClient:
             SecretNotFound: it is gone.
         """
         metadata = found["metadata"]
-        preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        # The API reads all options from the body where there is one, and none from the query.
+        options: Object = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+        }
+        if dry_run:
+            options["dryRun"] = ["All"]
         path = _path(namespace, "secrets", metadata["name"])
-        self._write("DELETE", path, namespace, {**body, "metadata": metadata}, dry_run=dry_run)
+        self._call("DELETE", path, f"{namespace}/{metadata['name']}", options)
 
     def close(self) -> None:
         """Close all connections."""
@@ -222,12 +228,8 @@ class KubernetesClient:
 
     def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         place = f"{namespace}/{body['metadata']['name']}"
-        query = {} if method == "DELETE" else {"fieldManager": FIELD_MANAGER}
-        if method == "DELETE":
-            body = {key: value for key, value in body.items() if key != "metadata"}
-        if dry_run:
-            query["dryRun"] = "All"
-        return self._call(method, f"{path}?{urlencode(query)}" if query else path, place, body)
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._call(method, f"{path}?{urlencode(query)}", place, body)
 
     def _call(
         self,

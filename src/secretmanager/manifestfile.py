@@ -1,0 +1,282 @@
+"""Sealed Secrets as YAML manifests, to be committed: ciphertext is safe to publish.
+
+What did not change stays byte for byte as it was: other documents, comments, the order of keys, and each value whose
+plaintext is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError, ConflictError, SecretManagerError
+from .planning import Object
+from .sealed import Place, encode, sealed_values
+from .stores import Change
+from .wanted import Wanted
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+_ORDER = ("apiVersion", "kind", "metadata", "type", "immutable", "data")
+
+Edit = tuple[int, int, str]
+"""Characters from, to, and what takes their place."""
+
+
+class ManifestFile:
+    """Secrets in one YAML file, a document each. Documents of other kinds are left alone.
+
+    Args:
+        path: the file; made where it is missing, and deleted with its last document.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(os.path.realpath(Path(path).expanduser()))
+        self._text: str | None = None
+        self._documents: list[_Document] = []
+        self._after: dict[str, Object] = {}
+
+    def find(self, wanted: Sequence[Wanted]) -> dict[str, Object]:
+        """Give those of the Secrets that are there, by ``namespace/name``.
+
+        Raises:
+            ConfigError: the file cannot be read, or is no YAML, or holds a Secret twice.
+        """
+        self._text = self._read()
+        self._documents = list(self._parsed(self._text or ""))
+        found: dict[str, Object] = {}
+        for document in self._documents:
+            if place := document.place:
+                if place in found:
+                    raise ConfigError(f"{self.path}: Secret {place} is there twice", remedy="remove one of them")
+                found[place] = document.secret
+        self._after = dict(found)
+        return {item.place: found[item.place] for item in wanted if item.place in found}
+
+    def write(
+        self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
+    ) -> dict[str, SecretManagerError]:
+        """Write Secrets, all in one go or none; as `stores.Store.write`.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        if not changes:
+            return {}
+        for change in changes:
+            if change.secret is None:
+                self._after.pop(change.place, None)
+            else:
+                self._after[change.place] = change.secret
+        if not check:
+            if self._read() != self._text:
+                error = ConflictError(
+                    "somebody else wrote the file in between", place=str(self.path), remedy="run again"
+                )
+                return {change.place: error for change in changes}
+            self._replace(self._edited(changes))
+        for change in changes:
+            done(change)
+        return {}
+
+    def ciphertexts(self) -> dict[Place, str]:
+        """Give each ciphertext by its place, as they are after `write`."""
+        return {
+            Place(secret["metadata"]["namespace"], secret["metadata"]["name"], key): value.ciphertext
+            for secret in self._after.values()
+            for key, value in sealed_values(secret).items()
+        }
+
+    def _read(self) -> str | None:
+        try:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is no text"
+            raise ConfigError(f"{self.path}: {reason}; it should be a YAML file") from error
+
+    def _parsed(self, text: str) -> Iterator[_Document]:
+        try:
+            events = yaml.parse(text, _LOADER)
+            starts = [_mark(event).index for event in events if isinstance(event, yaml.DocumentStartEvent)]
+            nodes = list(yaml.compose_all(text, _LOADER))
+            contents = list(yaml.load_all(text, _LOADER))
+        except yaml.YAMLError:
+            # Not "from" the original, which quotes the file.
+            raise ConfigError(f"{self.path}: is no YAML; a file of manifests is needed") from None
+        for index, (start, node, content) in enumerate(zip(starts, nodes, contents, strict=True)):
+            end = starts[index + 1] if index + 1 < len(starts) else len(text)
+            yield _Document(start, end, node, content)
+
+    def _edited(self, changes: Sequence[Change]) -> str:
+        text = self._text or ""
+        newline = "\r\n" if "\r\n" in text else "\n"
+        by_place = {change.place: change for change in changes}
+        edits: list[Edit] = []
+        for document in self._documents:
+            change = by_place.pop(document.place, None) if document.place else None
+            if change is None:
+                continue
+            if change.secret is None:
+                edits.append((document.start, document.end, ""))
+            else:
+                edits.append((document.start, document.end, _rewritten(text, document, change.secret, newline)))
+        text = _applied(text, edits)
+        for change in by_place.values():
+            if change.secret is not None:
+                if text and not text.endswith("\n"):
+                    text += newline
+                text += f"---{newline}{_dumped(change.secret, newline)}"
+        return text
+
+    def _replace(self, text: str) -> None:
+        try:
+            if not self._after and not text.strip():
+                self.path.unlink(missing_ok=True)
+                return
+            descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fchmod(descriptor, self._mode())
+                    os.fsync(descriptor)
+                Path(name).replace(self.path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+    def _mode(self) -> int:
+        try:
+            return self.path.stat().st_mode & 0o7777
+        except FileNotFoundError:
+            mask = os.umask(0)
+            os.umask(mask)
+            return 0o666 & ~mask
+
+
+@dataclass(frozen=True)
+class _Document:
+    """One document: where it stands, its nodes and its content."""
+
+    start: int
+    end: int
+    node: yaml.Node
+    content: Any
+
+    @property
+    def place(self) -> str | None:
+        """``namespace/name`` of a Secret; None for other documents."""
+        if not isinstance(self.content, dict) or self.content.get("kind") != "Secret":
+            return None
+        metadata = self.content.get("metadata")
+        if not isinstance(metadata, dict) or not metadata.get("namespace") or not metadata.get("name"):
+            return None
+        return f"{metadata['namespace']}/{metadata['name']}"
+
+    @property
+    def secret(self) -> Object:
+        """The Secret as the API would hold it: ``stringData`` merged into ``data``."""
+        secret = {key: value for key, value in self.content.items() if key != "stringData"}
+        plain = {key: encode(str(text).encode()) for key, text in (self.content.get("stringData") or {}).items()}
+        return {**secret, "data": {**(secret.get("data") or {}), **plain}}
+
+
+def _rewritten(text: str, document: _Document, secret: Object, newline: str) -> str:
+    """Give the text of a document with another content, changed as little as possible."""
+    old = text[document.start : document.end]
+    if isinstance(document.node, yaml.MappingNode) and not isinstance(document.content.get("stringData"), dict):
+        with contextlib.suppress(_NotSimple):
+            edits = _mapping_edits(text, document.node, document.content, secret, newline)
+            new = _applied(text, edits, document.start, document.end)
+            with contextlib.suppress(yaml.YAMLError):
+                if list(yaml.load_all(new, _LOADER)) == [secret]:
+                    return new
+    marker = f"---{newline}" if old.startswith("---") else ""
+    return marker + _dumped(secret, newline)
+
+
+class _NotSimple(Exception):
+    """The document is written in a way that is not edited in place."""
+
+
+def _mapping_edits(
+    text: str, node: yaml.MappingNode, old: Mapping[str, Any], new: Mapping[str, Any], newline: str
+) -> Iterator[Edit]:
+    """Give the edits that make one block mapping another."""
+    if node.flow_style or not node.value:
+        raise _NotSimple
+    for key_node, value_node in node.value:
+        key = key_node.value
+        if key not in new:
+            yield _line_start(text, _mark(key_node).index), _line_end(text, _mark(value_node, end=True).index), ""
+        elif isinstance(new[key], dict) and isinstance(old[key], dict) and isinstance(value_node, yaml.MappingNode):
+            if new[key] != old[key]:
+                yield from _mapping_edits(text, value_node, old[key], new[key], newline)
+        elif new[key] != old[key]:
+            if not isinstance(value_node, yaml.ScalarNode) or isinstance(new[key], dict | list):
+                raise _NotSimple
+            start, end = _mark(value_node).index, _mark(value_node, end=True).index
+            yield start, end, _scalar(new[key]) if start < end else f" {_scalar(new[key])}"
+    added = {key: value for key, value in new.items() if key not in old}
+    if added:
+        end = _line_end(text, _mark(node.value[-1][1], end=True).index)
+        broken = "" if text[:end].endswith("\n") else newline
+        lines = _dump(added).splitlines()
+        yield end, end, broken + "".join(f"{' ' * _mark(node.value[0][0]).column}{line}{newline}" for line in lines)
+
+
+def _mark(item: yaml.Node | yaml.Event, *, end: bool = False) -> Any:
+    """Give where something begins or ends in the text."""
+    return item.end_mark if end else item.start_mark
+
+
+def _line_start(text: str, index: int) -> int:
+    return text.rfind("\n", 0, index) + 1
+
+
+def _line_end(text: str, index: int) -> int:
+    """Give where the line ends that holds what ends at an index; a block scalar ends at the start of the next line."""
+    if index and text[index - 1] == "\n":
+        return index
+    found = text.find("\n", index)
+    return len(text) if found < 0 else found + 1
+
+
+def _applied(text: str, edits: Iterable[Edit], start: int = 0, end: int | None = None) -> str:
+    """Give a part of the text with edits made, which do not overlap."""
+    parts = []
+    position, stop = start, len(text) if end is None else end
+    # Of two that insert at one spot, the inner mapping's comes first, as it was given.
+    for first, last, replacement in sorted(edits, key=lambda edit: edit[:2]):
+        if first < position:
+            raise _NotSimple
+        parts += [text[position:first], replacement]
+        position = last
+    return "".join([*parts, text[position:stop]])
+
+
+def _scalar(value: Any) -> str:
+    return str(yaml.dump(value, Dumper=_DUMPER, width=float("inf"))).removesuffix("...\n").strip()
+
+
+def _dump(value: Any) -> str:
+    return str(yaml.dump(value, Dumper=_DUMPER, sort_keys=False, width=float("inf"), default_flow_style=False))
+
+
+def _dumped(secret: Object, newline: str) -> str:
+    keys = sorted(secret, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
+    data = dict(sorted((secret.get("data") or {}).items()))
+    return _dump({key: data if key == "data" else secret[key] for key in keys}).replace("\n", newline)

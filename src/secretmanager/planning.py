@@ -1,0 +1,337 @@
+"""What sealing has to do to one Secret, by pure functions: from the Secret as found to the Secret as it will be."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .errors import ConfigError, SealedDataError
+from .sealed import (
+    MANIFEST_KEY,
+    SEALED_LABEL,
+    Manifest,
+    Place,
+    Scope,
+    checksum,
+    encode,
+    key_version,
+    manifest_of,
+)
+from .wanted import (
+    SECRET_BYTES,
+    SERVICE_ACCOUNT_TOKEN_TYPE,
+    Behavior,
+    State,
+    Wanted,
+    size_problem,
+)
+
+APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation in which ``kubectl apply`` keeps all that it applied, values too."""
+
+Object = dict[str, Any]
+
+
+class Action(StrEnum):
+    """What becomes of a Secret."""
+
+    UNCHANGED = "unchanged"
+    CREATED = "created"
+    UPDATED = "updated"
+    RECREATED = "recreated"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What sealing did to one Secret, or in check mode would do. It names data keys and holds no value.
+
+    Attributes:
+        namespace: the Secret's namespace.
+        name: its name.
+        action: what became of it.
+        transit_key: Vault's key that its values are sealed with; None where it is not there.
+        scope: where they decrypt; likewise.
+        added: data keys that are new.
+        updated: data keys that were sealed anew.
+        removed: data keys that are gone.
+        adopted: those of ``updated`` whose plaintext was found in the Secret.
+        metadata: what else changed: ``labels``, ``annotations``, ``type``, ``immutable``.
+    """
+
+    namespace: str
+    name: str
+    action: Action
+    transit_key: str | None = None
+    scope: Scope | None = None
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    adopted: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the Secret was, or would be, written."""
+        return self.action is not Action.UNCHANGED
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A Secret as wanted and as found, checked as far as it goes without Vault.
+
+    Attributes:
+        wanted: as wanted.
+        found: as found; None where it is not there.
+        manifest: its manifest; None where it has none, or a damaged one that ``force`` gives up.
+        values: what is to be sealed in it: what was given, and what is adopted. Stays out of repr().
+    """
+
+    wanted: Wanted
+    found: Object | None
+    manifest: Manifest | None
+    values: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def data(self) -> Mapping[str, str]:
+        """The data of the Secret as found, in base64, without the manifest."""
+        return {key: text for key, text in ((self.found or {}).get("data") or {}).items() if key != MANIFEST_KEY}
+
+    @property
+    def ours(self) -> set[str]:
+        """Data keys that were sealed here and are there."""
+        return set(self.manifest.digests if self.manifest else ()) & self.data.keys()
+
+    @property
+    def removed(self) -> set[str]:
+        """Data keys that are to go."""
+        replaced = self.ours - self.values.keys() if self.wanted.behavior is Behavior.REPLACE else set()
+        return (replaced | self.wanted.absent_keys) & self.data.keys()
+
+
+def draft(wanted: Wanted, found: Object | None) -> Draft:
+    """Compare what is wanted with what is there, as far as it goes without Vault.
+
+    Raises:
+        SealedDataError: the Secret, or a data key, was not sealed here, and neither ``force`` nor ``adopt`` is given;
+            or its manifest is damaged; or there is none to adopt.
+    """
+    if found is None:
+        if wanted.adopt and not wanted.values:
+            raise SealedDataError(
+                "there is no such Secret to adopt", place=wanted.place, remedy="check name and namespace"
+            )
+        return Draft(wanted, None, None, wanted.values)
+    if found.get("type") == SERVICE_ACCOUNT_TOKEN_TYPE:
+        raise SealedDataError("Kubernetes itself fills this Secret", place=wanted.place, remedy="choose another name")
+    try:
+        manifest = manifest_of(found)
+    except SealedDataError:
+        if not wanted.force:
+            raise
+        manifest = None
+    made = Draft(wanted, found, manifest, wanted.values)
+    if not (wanted.force or wanted.adopt):
+        _refuse_foreign(made)
+    if not wanted.adopt:
+        return made
+    return Draft(wanted, found, manifest, {**_plaintexts(made), **wanted.values})
+
+
+def _refuse_foreign(made: Draft) -> None:
+    wanted = made.wanted
+    deleted = made.data.keys() if wanted.state is State.ABSENT else set()
+    foreign = sorted((made.data.keys() & (wanted.values.keys() | deleted)) - made.ours)
+    if made.manifest and not foreign:
+        return
+    verb = "delete" if wanted.state is State.ABSENT else "take over"
+    what = f"data keys {', '.join(foreign)} were" if made.manifest else "the Secret was"
+    adopt = "" if wanted.state is State.ABSENT else ", or adopt to seal what it holds"
+    raise SealedDataError(f"{what} not sealed here", place=wanted.place, remedy=f"set force to {verb}{adopt}")
+
+
+def _plaintexts(made: Draft) -> dict[str, bytes]:
+    """Give what is there and not sealed; ciphertext without a digest, as of an older tool, is none."""
+    found = {
+        key: base64.b64decode(text)
+        for key, text in made.data.items()
+        if key not in made.ours and key not in made.wanted.absent_keys
+    }
+    return {key: raw for key, raw in found.items() if key_version(raw.decode("latin-1")) is None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done to one Secret.
+
+    Attributes:
+        draft: the Secret as wanted and as found.
+        manifest: what the manifest will be, apart from what is sealed anew.
+        sealing: data keys whose values are to be sealed.
+        digests: Transit HMAC of each value.
+        outcome: what is to be done.
+    """
+
+    draft: Draft
+    manifest: Manifest | None
+    sealing: tuple[str, ...]
+    digests: Mapping[str, str]
+    outcome: Outcome
+
+    def place(self, key: str) -> Place:
+        """Give the place of one of its values."""
+        return Place(self.draft.wanted.namespace, self.draft.wanted.name, key)
+
+
+def plan(made: Draft, scope: Scope | None, digests: Mapping[str, str]) -> Plan:
+    """Decide what is to be done.
+
+    Args:
+        made: the Secret as wanted and as found.
+        scope: the scope to seal in; None where the manifest stays as it is.
+        digests: Transit HMAC of each of its values, by data key.
+
+    Raises:
+        SealedDataError: the Secret is sealed with another key or in another scope, and not all values are given.
+        ConfigError: the Secret is immutable, or of another type, and ``recreate`` is not given.
+    """
+    wanted, found = made.wanted, made.found
+    if wanted.state is State.ABSENT:
+        action = Action.UNCHANGED if found is None else Action.DELETED
+        removed = tuple(sorted(made.data))
+        return Plan(made, None, (), {}, Outcome(wanted.namespace, wanted.name, action, removed=removed))
+    base = _base(made, scope)
+    data, removed_keys = made.data, made.removed
+    sealing = [key for key in made.values if not _is_sealed(base, data.get(key), key, digests[key])]
+    metadata = _metadata_changes(wanted, found)
+    changed = bool(sealing or removed_keys or metadata or base is not made.manifest)
+    if found is None:
+        action = Action.CREATED if made.values else Action.UNCHANGED
+    elif not changed:
+        action = Action.UNCHANGED
+    else:
+        action = Action.RECREATED if _needs_recreation(made, bool(sealing or removed_keys)) else Action.UPDATED
+    outcome = Outcome(
+        wanted.namespace,
+        wanted.name,
+        action,
+        base.transit_key if base else None,
+        base.scope if base else None,
+        added=tuple(key for key in sealing if key not in data),
+        updated=tuple(key for key in sealing if key in data),
+        removed=tuple(sorted(removed_keys)),
+        adopted=tuple(key for key in sealing if key not in wanted.values),
+        metadata=metadata,
+    )
+    return Plan(made, base, tuple(sealing), digests, outcome)
+
+
+def _base(made: Draft, scope: Scope | None) -> Manifest | None:
+    """Give the manifest to start from; one without digests where all has to be sealed anew."""
+    wanted, manifest = made.wanted, made.manifest
+    if scope is None or wanted.transit_key is None:
+        return manifest
+    fresh = Manifest(wanted.transit_key, scope, wanted.digests_by)
+    if manifest is None:
+        return fresh
+    if (manifest.transit_key, manifest.scope, manifest.digest_key) == (fresh.transit_key, scope, fresh.digest_key):
+        return manifest
+    if kept := sorted(made.ours - made.values.keys() - made.removed):
+        raise SealedDataError(
+            f"data keys {', '.join(kept)} are sealed with Transit key {manifest.transit_key}, scope {manifest.scope},"
+            f" digests by {manifest.digest_key}",
+            place=wanted.place,
+            remedy="give their values too, to seal all anew, or keep these",
+        )
+    return fresh
+
+
+def _is_sealed(base: Manifest | None, encoded: str | None, key: str, digest: str) -> bool:
+    """Whether a value is there already, whole, and the same."""
+    if base is None or encoded is None or base.digests.get(key) != digest:
+        return False
+    return base.checksums.get(key) == checksum(base64.b64decode(encoded).decode("latin-1"))
+
+
+def _metadata_changes(wanted: Wanted, found: Object | None) -> tuple[str, ...]:
+    metadata = (found or {}).get("metadata") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    changes = {
+        "labels": found is not None and bool({SEALED_LABEL: "true", **wanted.labels}.items() - labels.items()),
+        "annotations": bool(wanted.annotations.items() - annotations.items()),
+        "type": found is not None and wanted.type is not None and wanted.type != found.get("type", "Opaque"),
+        "immutable": wanted.immutable is not None and wanted.immutable != bool((found or {}).get("immutable")),
+    }
+    if found is None:
+        changes["labels"] = bool(wanted.labels)
+        changes["type"] = wanted.type not in (None, "Opaque")
+    return tuple(name for name, changed in changes.items() if changed)
+
+
+def _needs_recreation(made: Draft, data_changes: bool) -> bool:
+    """Whether Kubernetes does not allow the change.
+
+    Raises:
+        ConfigError: it does not, and ``recreate`` is not given.
+    """
+    wanted, found = made.wanted, made.found or {}
+    reasons = []
+    if found.get("immutable") and (data_changes or made.manifest is None or wanted.immutable is False):
+        reasons.append("the Secret is immutable")
+    if wanted.type is not None and wanted.type != found.get("type", "Opaque"):
+        reasons.append(f"its type is {found.get('type', 'Opaque')}, and a type cannot change")
+    if reasons and not wanted.recreate:
+        raise ConfigError(
+            " and ".join(reasons), place=wanted.place, remedy="set recreate to delete the Secret and make it anew"
+        )
+    return bool(reasons)
+
+
+def secret_of(made: Plan, ciphertexts: Mapping[str, str]) -> Object:
+    """Give the Secret as it will be.
+
+    Args:
+        made: what is to be done; not a deletion.
+        ciphertexts: of the data keys that were to be sealed.
+
+    Raises:
+        ConfigError: it is too large for Kubernetes.
+    """
+    wanted, found, outcome = made.draft.wanted, made.draft.found or {}, made.outcome
+    metadata = dict(found.get("metadata") or {"namespace": wanted.namespace, "name": wanted.name})
+    metadata.pop("managedFields", None)  # Kubernetes keeps what is there
+    metadata["labels"] = {**(metadata.get("labels") or {}), **wanted.labels, SEALED_LABEL: "true"}
+    annotations = {**(metadata.get("annotations") or {}), **wanted.annotations}
+    if made.draft.manifest is None or outcome.adopted:
+        # It holds the plaintext that was sealed just now.
+        annotations.pop(APPLIED_ANNOTATION, None)
+    if annotations or "annotations" in metadata:
+        metadata["annotations"] = annotations
+    if outcome.action is Action.RECREATED:
+        for name in ("uid", "resourceVersion", "creationTimestamp", "selfLink", "generation"):
+            metadata.pop(name, None)
+    data = {key: text for key, text in made.draft.data.items() if key not in outcome.removed}
+    data |= {key: encode(text.encode()) for key, text in ciphertexts.items()}
+    if made.manifest:
+        data[MANIFEST_KEY] = encode(_manifest(made, made.manifest, ciphertexts).dump())
+    sizes = {key: len(base64.b64decode(text)) for key, text in data.items()}
+    if sum(sizes.values()) > SECRET_BYTES:
+        raise ConfigError(size_problem(sizes), place=wanted.place)
+    secret: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+    secret["type"] = wanted.type or found.get("type") or "Opaque"
+    immutable = found.get("immutable") if wanted.immutable is None else wanted.immutable
+    return {**secret, "immutable": True} if immutable else secret
+
+
+def _manifest(made: Plan, base: Manifest, ciphertexts: Mapping[str, str]) -> Manifest:
+    gone = {*made.outcome.removed, *(base.digests.keys() - made.draft.data.keys())}
+    digests = {**_without(base.digests, gone), **{key: made.digests[key] for key in ciphertexts}}
+    checksums = {**_without(base.checksums, gone), **{key: checksum(text) for key, text in ciphertexts.items()}}
+    return Manifest(base.transit_key, base.scope, base.digest_key, digests, checksums)
+
+
+def _without(entries: Mapping[str, str], gone: Iterable[str]) -> dict[str, str]:
+    return {key: text for key, text in entries.items() if key not in gone}

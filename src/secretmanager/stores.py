@@ -1,0 +1,184 @@
+"""Where sealed Secrets are kept. A store finds them and writes them; here that of Kubernetes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from .errors import Forbidden, SecretManagerError, SecretNotFound
+from .kubernetes import KubernetesClient
+from .planning import Action, Object
+from .sealed import SEALED_LABEL
+from .wanted import Wanted
+
+CONCURRENCY = 8
+"""Requests that are under way at once, unless the user says otherwise."""
+
+LIST_FROM = 10
+"""From this many Secrets on, they are found by listing and not one by one."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One Secret to write.
+
+    Attributes:
+        action: what to do; never ``UNCHANGED``.
+        found: the Secret as found; None where it is to be created.
+        secret: the Secret as it will be; None where it is to be deleted.
+    """
+
+    action: Action
+    found: Object | None
+    secret: Object | None
+
+    @property
+    def namespace(self) -> str:
+        """The Secret's namespace."""
+        return str(((self.secret or self.found) or {})["metadata"]["namespace"])
+
+    @property
+    def place(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{((self.secret or self.found) or {})['metadata']['name']}"
+
+
+class Store(Protocol):
+    """Keeps Secrets."""
+
+    def find(self, wanted: Sequence[Wanted]) -> Mapping[str, Object]:
+        """Give those of the Secrets that are there, by ``namespace/name``."""
+
+    def write(
+        self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
+    ) -> Mapping[str, SecretManagerError]:
+        """Write Secrets; in check mode, only see whether it would go well.
+
+        Args:
+            changes: the Secrets.
+            check: write nothing.
+            done: called after each that was written.
+
+        Returns:
+            What went wrong, by ``namespace/name``; a ConflictError where a Secret is not as it was found.
+        """
+
+
+class KubernetesStore:
+    """Secrets in Kubernetes.
+
+    Args:
+        kubernetes: client that may get (better also list), create, update and, where asked for, delete them. It should
+            keep as many connections.
+        concurrency: requests that are under way at once.
+    """
+
+    def __init__(self, kubernetes: KubernetesClient, concurrency: int = CONCURRENCY) -> None:
+        self._kubernetes = kubernetes
+        self._concurrency = concurrency
+
+    def find(self, wanted: Sequence[Wanted]) -> dict[str, Object]:
+        """Give those of the Secrets that are there, by ``namespace/name``.
+
+        Many are found by their label. Where listing is not allowed, each is got by its name.
+
+        Raises:
+            Forbidden, KubernetesUnavailable: as the API says.
+        """
+        places = {item.place: (item.namespace, item.name) for item in wanted}
+        found: dict[str, Object] = {}
+        if len(places) >= LIST_FROM:
+            with contextlib.suppress(Forbidden):  # by name, then
+                found, places = self._listed(places)
+        for place, secret in zip(places, self._each(self._get, list(places.values())), strict=True):
+            if secret:
+                found[place] = secret
+        return found
+
+    def write(
+        self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
+    ) -> dict[str, SecretManagerError]:
+        """Write Secrets, some at once; in check mode let the API check them. As `Store.write`."""
+        if len(changes) > 1 and not check and (refused := self._preflight(changes)):
+            return refused
+
+        def write(change: Change) -> SecretManagerError | None:
+            try:
+                self._write(change, dry_run=check)
+            except SecretManagerError as error:
+                return error
+            done(change)
+            return None
+
+        errors = zip(changes, self._each(write, changes), strict=True)
+        return {change.place: error for change, error in errors if error}
+
+    def _listed(self, places: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Object], dict[str, tuple[str, str]]]:
+        """List Secrets; give those found, and the places of others that are there without the label."""
+        found: dict[str, Object] = {}
+        for namespace in _lists(places):
+            for secret in self._kubernetes.list_secrets(namespace, f"{SEALED_LABEL}=true"):
+                place = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
+                if place in places:
+                    found[place] = secret
+        missing = {place: parts for place, parts in places.items() if place not in found}
+        there = {item for namespace in _lists(missing) for item in self._kubernetes.list_names(namespace)}
+        return found, {place: parts for place, parts in missing.items() if parts in there}
+
+    def _get(self, parts: tuple[str, str]) -> Object | None:
+        try:
+            return self._kubernetes.get_secret(*parts)
+        except SecretNotFound:
+            return None
+
+    def _preflight(self, changes: Sequence[Change]) -> dict[str, SecretManagerError]:
+        """Try one change of each kind in each namespace, so that a missing namespace or right stops all of them."""
+
+        def kind(change: Change) -> tuple[str, str]:
+            return change.namespace, change.action
+
+        refused: dict[str, SecretManagerError] = {}
+        for _, alike in groupby(sorted(changes, key=kind), key=kind):
+            change = next(alike)
+            try:
+                self._write(change, dry_run=True)
+            except SecretManagerError as error:
+                refused[change.place] = error
+        return refused
+
+    def _write(self, change: Change, *, dry_run: bool) -> None:
+        if change.found and change.action in (Action.DELETED, Action.RECREATED):
+            with contextlib.suppress(SecretNotFound):  # gone already
+                self._kubernetes.delete_secret(change.namespace, change.found, dry_run=dry_run)
+        if change.secret is None or (change.action is Action.RECREATED and dry_run):
+            return
+        if change.action is Action.UPDATED:
+            self._kubernetes.update_secret(change.namespace, change.secret, dry_run=dry_run)
+            return
+        try:
+            self._kubernetes.create_secret(change.namespace, change.secret, dry_run=dry_run)
+        except SecretManagerError as error:
+            if change.action is Action.RECREATED:
+                error.remedy = "run again: the old Secret is deleted already, and the new one could not be made"
+            raise
+
+    def _each(self, call: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        if len(items) <= 1 or self._concurrency == 1:
+            yield from map(call, items)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(self._concurrency, len(items))) as pool:
+            yield from pool.map(call, items)
+
+
+def _lists(places: Mapping[str, tuple[str, str]]) -> list[str | None]:
+    """Give the namespaces to list; None for all at once, where there are many."""
+    namespaces = sorted({namespace for namespace, _ in places.values()})
+    return [None] if len(namespaces) >= LIST_FROM else list(namespaces)
