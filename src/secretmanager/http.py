@@ -192,10 +192,10 @@ class JsonApi:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"{option}: found {url!r}, which is no URL: {error}") from error
+        except ValueError:
+            # Neither it nor the original: they may hold a password.
+            raise ConfigError(f"{option}: found no URL; allowed is an address as https://HOST:PORT") from None
         if parts.scheme != "https" or not parts.hostname or parts.username:
-            # Not the URL itself: it may hold a password.
             found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "https" else "another form"
             raise ConfigError(f"{option}: found {found}; allowed is an address as https://HOST:PORT")
         self.url = url.rstrip("/")

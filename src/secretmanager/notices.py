@@ -102,8 +102,9 @@ class Notices:
         try:
             parts = urlsplit(url)
             self.place = f"rediss://{parts.hostname}:{parts.port or 6379}"
-        except ValueError as error:
-            raise ConfigError(f"redis_url: is no URL: {error}") from error
+        except ValueError:
+            # Not "from" the original, which may hold a part of a password.
+            raise ConfigError("redis_url: is no URL; allowed is rediss://[USER@]HOST[:PORT][/DATABASE]") from None
         # Never the URL itself: it may hold a password. Options in its query could turn verification off.
         if parts.scheme != "rediss" or not parts.hostname or parts.query or parts.fragment:
             raise ConfigError(

@@ -1,0 +1,259 @@
+"""Live updates: by Redis, by a watch of Kubernetes, and from one to the other; nothing is missed between."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_servers import PATIENCE, Authority, PrivateVault, RedisServer, sealed, wait_until
+from conftest import Cluster, Put
+
+from secretmanager import SecretManager, watching
+from secretmanager.errors import ConfigError, Forbidden, NoticeError, SecretFormatError, SecretNotFound, TLSError
+from secretmanager.notices import Notice, Notices, publish
+from secretmanager.watching import Watch
+
+Manager = Callable[..., SecretManager]
+Refused = Callable[..., AbstractContextManager[Any]]
+
+
+def by_redis(server: RedisServer, **changes: Any) -> dict[str, Any]:
+    given = {
+        "redis_url": server.url,
+        "redis_password_file": str(server.password_file),
+        "redis_ca_cert": server.ca,
+    }
+    return {**given, **changes}
+
+
+@contextmanager
+def changes(watch: Watch) -> Iterator[queue.Queue[Any]]:
+    """Iterate over a watch in a thread; give what it gives."""
+    found: queue.Queue[Any] = queue.Queue()
+
+    def run() -> None:
+        for secrets in watch:
+            found.put(secrets)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        watch.close()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert found.empty()
+
+
+def tell(server: RedisServer, cluster: Cluster, name: str) -> int:
+    notice = Notice(cluster.namespace, name, "1", {"plain": 1})
+    return publish(notice, server.url, password_file=str(server.password_file), ca_cert=server.ca)
+
+
+def test_a_watch_of_kubernetes_gives_each_change(manager: Manager, put: Put, cluster: Cluster) -> None:
+    name = put({"a": "PLAIN-1"})
+    with changes(manager().watch(name, cluster.namespace, transit_key="plain")) as found:
+        put({"a": "PLAIN-2"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+        put({"a": "PLAIN-3"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-3"}
+
+
+def test_a_change_of_labels_is_none(manager: Manager, put: Put, cluster: Cluster) -> None:
+    name = put({"a": "PLAIN-1"})
+    with changes(manager().watch(name, cluster.namespace, transit_key="plain")) as found:
+        cluster.api.patch_namespaced_secret(name, cluster.namespace, {"metadata": {"labels": {"x": "y"}}})
+        put({"a": "PLAIN-2"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+def test_the_secret_as_it_is_may_come_first(manager: Manager, put: Put, cluster: Cluster) -> None:
+    name = put({"a": '{"v": "PLAIN-1"}'})
+    watch = manager().watch(name, cluster.namespace, "SECRET", "a", "plain", initial=True)
+    with changes(watch) as found:
+        assert found.get(timeout=PATIENCE) == {"v": "PLAIN-1"}
+        put({"a": '{"v": "PLAIN-2"}'}, name=name)
+        assert found.get(timeout=PATIENCE) == {"v": "PLAIN-2"}
+
+
+def test_a_secret_that_goes_and_comes_again(manager: Manager, put: Put, cluster: Cluster) -> None:
+    name = put({"a": "PLAIN-1"})
+    with changes(manager().watch(name, cluster.namespace, transit_key="plain")) as found:
+        cluster.api.delete_namespaced_secret(name, cluster.namespace)
+        put({"a": "PLAIN-2"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+@pytest.fixture
+def brief_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "PAUSE", 0.1)
+
+
+def test_callbacks(manager: Manager, put: Put, cluster: Cluster, brief_pause: None) -> None:
+    name = put({"a": '{"v": "PLAIN-1"}'})
+    found: queue.Queue[Any] = queue.Queue()
+    watch = manager().watch(name, cluster.namespace, "SECRET", "a", "plain", on_change=found.put, on_error=found.put)
+    put({"a": "PLAIN-bad"}, name=name)
+    assert isinstance(found.get(timeout=PATIENCE), SecretFormatError)
+    put({"a": '{"v": "PLAIN-2"}'}, name=name)
+    assert found.get(timeout=PATIENCE) == {"v": "PLAIN-2"}
+    watch.close()
+
+
+def test_the_caches_follow(manager: Manager, put: Put, cluster: Cluster) -> None:
+    name, one = put({"a": "PLAIN-1"}), manager(cache_plaintext_ttl=600, cache_ciphertext_ttl=600)
+    assert one.read_secrets(name, cluster.namespace, transit_key="plain") == {"a": "PLAIN-1"}
+    with changes(one.watch(name, cluster.namespace, transit_key="plain")) as found:
+        put({"a": "PLAIN-2"}, name=name)
+        found.get(timeout=PATIENCE)
+        assert one.read_secrets(name, cluster.namespace, transit_key="plain") == {"a": "PLAIN-2"}
+
+
+def test_a_watch_ends_with_its_manager(manager: Manager, put: Put, cluster: Cluster) -> None:
+    one = manager()
+    with changes(one.watch(put({"a": "PLAIN-1"}), cluster.namespace, transit_key="plain")):
+        one.close()
+
+
+def test_what_cannot_be_watched(manager: Manager, put: Put, cluster: Cluster, refused: Refused, tmp_path: Path) -> None:
+    with refused(SecretNotFound):
+        manager().watch("nosuch", cluster.namespace)
+    with refused(ConfigError, "SOURCE: found FILE; watched are KUBEVAULT and KUBERNETES"):
+        manager(SOURCE="FILE").watch("x", "y")
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+    kubeconfig = cluster.kubeconfig_of(cluster.account("watchless", rules), tmp_path)
+    watch = manager(kube_config=kubeconfig).watch(put({"a": "PLAIN-1"}), cluster.namespace)
+    with refused(Forbidden, "cannot watch resource"):
+        next(watch)
+
+
+def test_a_vault_that_is_down_when_the_change_comes(
+    manager: Manager,
+    put: Put,
+    cluster: Cluster,
+    vault: PrivateVault,
+    brief_pause: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    name = put({"a": "PLAIN-1"})
+    other = sealed(vault, (cluster.namespace, name), "plain", {"a": "PLAIN-2"}, None)
+    with changes(manager(retries=0).watch(name, cluster.namespace, transit_key="plain")) as found:
+        vault.seal()
+        try:
+            cluster.put(name, other)
+            wait_until("another attempt", lambda: "will look again" in caplog.text)
+        finally:
+            vault.unseal()
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+def test_notices_by_redis(manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer) -> None:
+    name = put({"a": "PLAIN-1"})
+    one = manager(**by_redis(redis_server))
+    with changes(one.watch(name, cluster.namespace, transit_key="plain")) as found:
+        put({"a": "PLAIN-2"}, name=name)
+        assert tell(redis_server, cluster, name) == 1
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+        assert tell(redis_server, cluster, name) == 1  # nothing changed
+        assert tell(redis_server, cluster, "another") == 0
+        put({"a": "PLAIN-3"}, name=name)
+        assert tell(redis_server, cluster, name) == 1
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-3"}
+
+
+def test_what_happens_while_redis_is_away_is_found(
+    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer
+) -> None:
+    name = put({"a": "PLAIN-1"})
+    with changes(manager(**by_redis(redis_server)).watch(name, cluster.namespace, transit_key="plain")) as found:
+        redis_server.kill()
+        put({"a": "PLAIN-2"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}  # told by Kubernetes
+        redis_server.start()
+        wait_until("the watch at Redis", lambda: tell(redis_server, cluster, name) == 1)
+        put({"a": "PLAIN-3"}, name=name)
+        tell(redis_server, cluster, name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-3"}
+
+
+def test_a_reconnection_alone_is_a_sign_to_look(
+    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Without the right to watch, and with no notice, a change during an outage is found all the same."""
+    name = put({"a": "PLAIN-1"})
+    rules = [{"apiGroups": [""], "resources": ["secrets", "serviceaccounts/token"], "verbs": ["get", "create"]}]
+    kubeconfig = cluster.kubeconfig_of(cluster.account("outage", rules), tmp_path)
+    one = manager(kube_config=kubeconfig, **by_redis(redis_server))
+    with changes(one.watch(name, cluster.namespace, transit_key="plain")) as found:
+        redis_server.kill()
+        redis_server.start()
+        put({"a": "PLAIN-2"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+def test_redis_that_is_away_at_the_beginning(
+    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    name = put({"a": "PLAIN-1"})
+    with changes(manager(**by_redis(redis_server)).watch(name, cluster.namespace, transit_key="plain")) as found:
+        put({"a": "PLAIN-2"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+def test_redis_that_refuses(
+    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer, refused: Refused, tmp_path: Path
+) -> None:
+    name = put({"a": "PLAIN-1"})
+    wrong = tmp_path / "wrong"
+    wrong.write_text("PLAIN-wrong")
+    with refused(NoticeError, "check user, password", reason="denied", place=redis_server.url):
+        manager(**by_redis(redis_server, redis_password_file=str(wrong))).watch(name, cluster.namespace)
+    other = Authority(tmp_path, "other")
+    with refused(TLSError, reason="unknown authority", place=redis_server.url):
+        manager(**by_redis(redis_server, redis_ca_cert=str(other.file))).watch(name, cluster.namespace)
+    with refused(TLSError, reason="unknown authority", place=redis_server.url):
+        tell_with(redis_server, ca_cert=str(other.file))
+    redis_server.kill()
+    with refused(NoticeError, "check the address", reason="unreachable", place=redis_server.url):
+        tell(redis_server, cluster, name)
+
+
+def tell_with(server: RedisServer, **changes: Any) -> int:
+    given = {"password_file": str(server.password_file), "ca_cert": server.ca}
+    return publish(Notice("x", "y"), server.url, **{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://:PLAIN-x@127.0.0.1:1", "with scheme 'redis'"),
+        ("rediss://:PLAIN-x@127.0.0.1:1?ssl_cert_reqs=none", "without options"),
+        ("rediss://:PLAIN-x@127.0.0.1:1/PLAIN", "the number of a database"),
+        ("rediss://user:PLAIN-x/y@127.0.0.1:1", "is no URL"),
+        ("rediss://127.0.0.1:1", "redis_password_file: is missing"),
+        ("rediss://:PLAIN-x@127.0.0.1:port", "is no URL"),
+    ],
+)
+def test_redis_without_tls_or_password(url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        Notices(url)
+    assert "PLAIN-x" not in str(caught.value)
+
+
+def test_a_notice_holds_place_and_versions_and_nothing_else(redis_server: RedisServer) -> None:
+    notice = Notice("ns", "name", "42", {"key": 3})
+    assert Notice.load(notice.dump()) == notice
+    assert Notice.load("no notice") is None
+    with Notices(redis_server.url, password_file=str(redis_server.password_file), ca_cert=redis_server.ca) as notices:
+        subscription = notices.listen("ns", "name")
+        assert subscription.wait(PATIENCE)  # that it stands
+        assert notices.publish(notice) == 1
+        assert subscription.wait(PATIENCE)
+        subscription.close()
