@@ -64,7 +64,10 @@ def from_key_file(path: str, role: str, mount: str) -> GoogleServiceAccount:
 
 
 def from_metadata_server(role: str, mount: str) -> GoogleServiceAccount:
-    """Give the service account of this machine, pod or function; Google's metadata server signs the token."""
+    """Give the service account of this machine, pod or function; Google's metadata server signs the token.
+
+    Such a token lives for an hour, so the role of Vault needs ``max_jwt_exp=60m``.
+    """
 
     def jwt() -> str:
         request = google.auth.transport.urllib3.Request(urllib3.PoolManager())

@@ -1,0 +1,121 @@
+"""A Google service account logs in through Vault's own gcp auth method; Google is a stand-in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_servers import PrivateVault, running, sealed
+from conftest import SELF, Cluster
+from google.auth.compute_engine import _metadata
+from google_stand_in import ACCOUNT, GoogleStandIn, SigningKey
+
+from secretmanager import SecretManager
+from secretmanager.errors import ConfigError, LoginDenied
+
+Manager = Callable[..., SecretManager]
+Refused = Callable[..., AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[GoogleStandIn]:
+    google = GoogleStandIn()
+    yield google
+    google.close()
+
+
+@pytest.fixture(scope="module")
+def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
+    folder = tmp_path_factory.mktemp("google-vault")
+    own = google.key_file(folder / "vault.json.key")
+    vault = PrivateVault(folder, {"GOOGLE_APPLICATION_CREDENTIALS": str(own)})
+    with running(vault, vault.set_up):
+        vault.write("sys/mounts/transit", type="transit")
+        vault.write("transit/keys/plain")
+        vault.policy("reader", {"transit/decrypt/plain": ["update"], **SELF})
+        vault.write("sys/auth/gcp", type="gcp")
+        vault.write("auth/gcp/config", custom_endpoint={"api": google.url, "iam": google.url})
+        bound = {"type": "iam", "token_policies": ["reader"], "token_ttl": 10}
+        vault.write("auth/gcp/role/reader", bound_service_accounts=[ACCOUNT], **bound)
+        vault.write("auth/gcp/role/other", bound_service_accounts=["other@project.iam.gserviceaccount.com"], **bound)
+        # The metadata server's tokens live for an hour.
+        vault.write("auth/gcp/role/machine", bound_service_accounts=[ACCOUNT], max_jwt_exp="60m", **bound)
+        yield vault
+
+
+@pytest.fixture
+def given(google_vault: PrivateVault, cluster: Cluster) -> dict[str, Any]:
+    secret = sealed(google_vault, (cluster.namespace, "for-google"), "plain", {"a": "PLAIN-a"}, None)
+    cluster.put("for-google", secret)
+    return {"auth": "gcp", "vault_url": google_vault.url, "ca_cert": google_vault.ca, "service_account": ...}
+
+
+def read(manager: SecretManager, cluster: Cluster) -> dict[str, Any]:
+    return manager.read_secrets("for-google", cluster.namespace, transit_key="plain")
+
+
+def test_a_key_file(
+    manager: Manager, cluster: Cluster, google: GoogleStandIn, given: dict[str, Any], tmp_path: Path, refused: Refused
+) -> None:
+    given["gcp_credentials_file"] = str(google.key_file(tmp_path / "key.json"))
+    assert read(manager(**given), cluster) == {"a": "PLAIN-a"}
+    with refused(LoginDenied, "is not authorized for role"):
+        read(manager(**given, role="other"), cluster)
+
+
+def test_a_forged_key_file(
+    manager: Manager, cluster: Cluster, google: GoogleStandIn, given: dict[str, Any], tmp_path: Path, refused: Refused
+) -> None:
+    forged = google.key_file(tmp_path / "key.json", SigningKey("account-key"))
+    with refused(LoginDenied, "error in cryptographic primitive"):
+        read(manager(**given, gcp_credentials_file=str(forged)), cluster)
+
+
+def test_what_is_no_key_file(
+    manager: Manager, cluster: Cluster, given: dict[str, Any], tmp_path: Path, refused: Refused
+) -> None:
+    (tmp_path / "key.json").write_text('{"private_key": "PLAIN-key"}')
+    with refused(ConfigError, "is no JSON key file of a Google service account"):
+        read(manager(**given, gcp_credentials_file=str(tmp_path / "key.json")), cluster)
+    with refused(ConfigError, "No such file"):
+        read(manager(**given, gcp_credentials_file=str(tmp_path / "nosuch")), cluster)
+
+
+def test_the_metadata_server(
+    cluster: Cluster, google: GoogleStandIn, options: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """In a process of its own, because google-auth reads where the server is when it is imported."""
+    config = {name: value for name, value in {**options, **given, "role": "machine"}.items() if value is not ...}
+    code = (
+        "from secretmanager import SecretManager\n"
+        f"with SecretManager({config!r}) as manager:\n"
+        f"    print(manager.read_secrets('for-google', {cluster.namespace!r}, transit_key='plain'))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "GCE_METADATA_HOST": google.url.removeprefix("http://"), "NO_GCE_CHECK": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (0, "{'a': 'PLAIN-a'}\n"), run.stderr
+
+
+def test_a_metadata_server_without_an_account(
+    manager: Manager,
+    cluster: Cluster,
+    google: GoogleStandIn,
+    given: dict[str, Any],
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", google.url.removeprefix("http://"))
+    monkeypatch.setattr(google, "answer", lambda path, query: None)
+    with refused(ConfigError, "metadata server gives no token: .*Status: 404.*name gcp_credentials_file"):
+        read(manager(**given), cluster)
