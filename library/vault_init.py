@@ -38,25 +38,11 @@ options:
     elements: str
     default: []
   timeout:
-    description: How long to wait for Vault's listener, and then for its active node, in seconds.
+    description: How long to wait for Vault's listener, and then for its active node, in seconds. Check mode does not wait.
     type: float
     default: 60.0
-  vault_url:
-    description: Vault's address. Falls back to E(VAULT_ADDR).
-    type: str
-    required: true
-  vault_ca_cert:
-    description:
-      - PEM file of the CA that signed Vault's certificate. Without it the system's own CAs count.
-      - Falls back to E(VAULT_CACERT). The certificate is always verified.
-    type: path
-  vault_namespace:
-    description: Vault namespace (Enterprise, OpenBao). Falls back to E(VAULT_NAMESPACE).
-    type: str
-  vault_timeout:
-    description: Time that one request may take, in seconds.
-    type: float
-    default: 30.0
+extends_documentation_fragment:
+  - kubevault.core.kubevault_vault.connection
 attributes:
   check_mode:
     description: Looks, writes nothing, and says what a run would change.
@@ -65,7 +51,7 @@ attributes:
     description: Shows whether Vault is initialised and sealed.
     support: full
 seealso:
-  - module: vault_token
+  - module: kubevault.core.vault_token
 """
 
 EXAMPLES = r"""
@@ -94,9 +80,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import VAULT_OPTIONS, administrate_vault, require
-
-CONNECTION = ("vault_url", "vault_ca_cert", "vault_namespace", "vault_timeout")
+from ..module_utils.kubevault import VAULT_CONNECTION_OPTIONS, administer_vault, require
 
 
 def main() -> None:
@@ -109,7 +93,7 @@ def main() -> None:
             "root_token_file": {"type": "path", "required": True, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "timeout": {"type": "float", "default": 60.0},
-            **{name: VAULT_OPTIONS[name] for name in CONNECTION},
+            **VAULT_CONNECTION_OPTIONS,
         },
         supports_check_mode=True,
     )
@@ -117,13 +101,14 @@ def main() -> None:
         from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
-        require(module, "kubevault[ansible]", error)
+        require(module, "kubevault", error)
 
     params = module.params
     fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys")
     try:
         found, left = ensure_unsealed(
-            administrate_vault(module, token=""),
+            # Without retries: it looks again by itself, and sooner.
+            administer_vault(module, token="", retries=0),
             Initialisation(**{name: params[name] for name in fields}),
             timeout=params["timeout"],
             check=module.check_mode,

@@ -15,6 +15,8 @@ description:
     gives is revoked at once.
   - So it tells whether Vault's token reviewer still works, which Vault does not show otherwise.
   - It changes nothing that lasts, in check mode as without.
+  - It fails where it cannot tell, because Vault or Kubernetes is out of reach, Vault is sealed, or a certificate is not to be
+    trusted.
 options:
   role:
     description: Role of Vault to log in to.
@@ -36,30 +38,15 @@ options:
     description: Audience of its token.
     type: str
     default: vault
-  vault_url:
-    description: Vault's address. Falls back to E(VAULT_ADDR).
-    type: str
-    required: true
-  vault_ca_cert:
-    description:
-      - PEM file of the CA that signed Vault's certificate. Without it the system's own CAs count.
-      - Falls back to E(VAULT_CACERT). The certificate is always verified.
-    type: path
-  vault_namespace:
-    description: Vault namespace (Enterprise, OpenBao). Falls back to E(VAULT_NAMESPACE).
-    type: str
-  vault_timeout:
-    description: Time that one request may take, in seconds.
-    type: float
-    default: 30.0
 extends_documentation_fragment:
-  - kubevault_kubernetes
+  - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
     description: It changes nothing.
     support: full
 seealso:
-  - module: vault_resource
+  - module: kubevault.core.vault_resource
 """
 
 EXAMPLES = r"""
@@ -82,16 +69,16 @@ allowed:
   returned: success
   type: bool
 reason:
-  description: Why it did not; empty where it did.
+  description: Why it did not, in the words of Vault or Kubernetes; empty where it did.
   returned: success
   type: str
+  sample: "https://127.0.0.1:8200/v1/auth/kubernetes/login: log-in denied for role demo: permission denied; check the role's
+    service account, namespace and audience, and Vault's token reviewer"
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import KUBERNETES_OPTIONS, VAULT_OPTIONS, require, vault_ca
-
-CONNECTION = ("vault_url", "vault_ca_cert", "vault_namespace", "vault_timeout")
+from ..module_utils.kubevault import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS, require, vault_client
 
 
 def main() -> None:
@@ -102,35 +89,42 @@ def main() -> None:
             "service_account": {"type": "str", "required": True},
             "namespace": {"type": "str", "required": True},
             "audience": {"type": "str", "default": "vault"},
-            **{name: VAULT_OPTIONS[name] for name in CONNECTION},
+            **VAULT_CONNECTION_OPTIONS,
             **KUBERNETES_OPTIONS,
         },
         supports_check_mode=True,
     )
     try:
-        from secretmanager.errors import LoginDenied, SecretManagerError, SecretNotFound
+        from secretmanager.errors import (
+            PermissionDenied,
+            SecretManagerError,
+            SecretNotFound,
+            VaultError,
+            VaultUnavailable,
+        )
         from secretmanager.kubernetes import KubernetesClient
-        from secretmanager.vault import VaultClient
     except ImportError as error:
         require(module, "kubevault", error)
 
     params = module.params
     try:
-        vault = VaultClient(
-            params["vault_url"],
-            ca_cert=vault_ca(module),
-            namespace=params["vault_namespace"],
-            timeout=params["vault_timeout"],
-        )
+        vault = vault_client(module)
         kubernetes = KubernetesClient.from_kubeconfig(params["kubeconfig"], params["context"])
         jwt = kubernetes.create_token(params["namespace"], params["service_account"], params["audience"])
         login = vault.login_kubernetes(params["role"], jwt, params["mount"])
-        if not login.is_batch:
-            vault.revoke_self(token=login.client_token)
-    except (LoginDenied, SecretNotFound) as error:
+    except VaultUnavailable as error:
+        module.fail_json(msg=str(error))
+    except (VaultError, SecretNotFound) as error:
         module.exit_json(changed=False, allowed=False, reason=str(error))
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
+    if not login.is_batch:
+        try:
+            vault.revoke_self(token=login.client_token)
+        except PermissionDenied:
+            module.warn(f"The token may not revoke itself; it ends in {login.lease_duration} s.")
+        except SecretManagerError as error:
+            module.fail_json(msg=str(error))
     module.exit_json(changed=False, allowed=True, reason="")
 
 

@@ -60,13 +60,13 @@ options:
         choices: [present, absent]
         default: present
 extends_documentation_fragment:
-  - kubevault_vault
+  - kubevault.core.kubevault_vault
 attributes:
   check_mode:
     description: Reads, compares, and writes nothing. It says what a run would change.
     support: full
   diff_mode:
-    description: Shows the fields that differ, per path; write-only fields as C((write-only)).
+    description: Shows the fields that differ, a path after the other; of write-only fields that they are written, never a value.
     support: full
 notes:
   - "Mounts: C(type), C(local) and C(seal_wrap) cannot change. C(description), C(options), C(plugin_version) and the fields of
@@ -76,10 +76,10 @@ notes:
     error that names the field."
   - C(auth/PATH/config) of the Kubernetes method is written as a whole by Vault. So a write says again what was found, and
     it is an error to change it without the C(token_reviewer_jwt) that Vault holds, since that would remove it.
-  - It is not for values of a KV engine, which it would show. The module M(kubevault_secret) keeps secrets.
+  - It is not for values of a KV engine, which it would show. The module M(kubevault.core.kubevault_secret) keeps secrets.
 seealso:
-  - module: vault_init
-  - module: vault_token
+  - module: kubevault.core.vault_init
+  - module: kubevault.core.vault_token
   - name: Vault's HTTP API
     description: Paths and fields.
     link: https://developer.hashicorp.com/vault/api-docs
@@ -143,8 +143,9 @@ EXAMPLES = r"""
 RETURN = r"""
 resources:
   description:
-    - What was done, in the order of the option O(resources). Where the module fails, those before the failure.
-  returned: always
+    - What was done, in the order of the option O(resources). Where the module fails, what it had done before; the message
+      says so too.
+  returned: success, or failure at one of the resources
   type: list
   elements: dict
   contains:
@@ -164,7 +165,14 @@ resources:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import VAULT_OPTIONS, VAULT_REQUIRED_IF, administrate_vault, require
+from ..module_utils.kubevault import (
+    VAULT_OPTIONS,
+    VAULT_REQUIRED_IF,
+    administer_vault,
+    conceal,
+    log_in,
+    require,
+)
 
 
 def main() -> None:
@@ -187,33 +195,41 @@ def main() -> None:
         required_if=VAULT_REQUIRED_IF,
         supports_check_mode=True,
     )
+    entries = module.params["resources"]
+    secrets = [conceal(module, entry, "secret_data") for entry in entries]
     try:
-        from secretmanager.admin.resources import Resource, apply, check_batch
+        from secretmanager.admin.resources import Outcome, Resource, apply, check_batch
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
-        require(module, "kubevault[ansible]", error)
+        require(module, "kubevault", error)
 
-    done: list[dict[str, object]] = []
-    before: dict[str, object] = {}
-    after: dict[str, object] = {}
-    changed = False
+    done: list[Outcome] = []
+
+    def result() -> dict[str, object]:
+        return {
+            "changed": any(outcome.changed for outcome in done),
+            "resources": [
+                {"path": outcome.path, "changed": outcome.changed, "fields": outcome.fields} for outcome in done
+            ],
+            "diff": [outcome.diff() for outcome in done if outcome.changed],
+        }
+
     try:
-        resources = [Resource(**entry) for entry in module.params["resources"]]
+        resources = [
+            Resource(**{**entry, "secret_data": secret}) for entry, secret in zip(entries, secrets, strict=True)
+        ]
         check_batch(resources)
-        vault = administrate_vault(module)
+        vault = administer_vault(module, log_in(module))
         for resource in resources:
             outcome = apply(vault, resource, check=module.check_mode)
-            changed = changed or outcome.changed
-            fields = sorted({*outcome.before, *outcome.after})
-            done.append({"path": outcome.path, "changed": outcome.changed, "fields": fields})
-            if outcome.changed:
-                before[outcome.path], after[outcome.path] = dict(outcome.before), dict(outcome.after)
+            done.append(outcome)
             for warning in outcome.warnings:
                 module.warn(f"{outcome.path}: {warning}")
     except SecretManagerError as error:
-        module.fail_json(msg=str(error), changed=changed, resources=done)
-
-    module.exit_json(changed=changed, resources=done, diff={"before": before, "after": after})
+        changed = ", ".join(outcome.path for outcome in done if outcome.changed) or "none"
+        progress = f" ({len(done)} of {len(entries)} resources were done before; changed: {changed})" if done else ""
+        module.fail_json(msg=f"{error}{progress}", **result())
+    module.exit_json(**result())
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ options:
     description: What audit logs call it.
     type: str
 extends_documentation_fragment:
-  - kubevault_vault
+  - kubevault.core.kubevault_vault
 attributes:
   check_mode:
     description: Looks, writes nothing, and says what a run would change.
@@ -50,7 +50,7 @@ attributes:
     description: Shows policies, period and mode, never the token.
     support: full
 seealso:
-  - module: vault_init
+  - module: kubevault.core.vault_init
 """
 
 EXAMPLES = r"""
@@ -75,13 +75,15 @@ token:
   sample: {state: present, policies: [default, kubevault-operator], period: 2764800, orphan: true, mode: "0600"}
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import (
     VAULT_OPTIONS,
     VAULT_REQUIRED_IF,
-    administrate_vault,
-    connect_to_vault,
+    administer_vault,
+    log_in,
     require,
 )
 
@@ -101,28 +103,21 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        from secretmanager.admin.tokens import TokenSpec, ensure_token, remove_token
+        from secretmanager.admin.tokens import REMEDY, TokenSpec, ensure_token, remove_token
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
-        require(module, "kubevault[ansible]", error)
+        require(module, "kubevault", error)
 
     params = module.params
-    fields = ("policies", "period", "orphan", "display_name")
-
-    def connect(token: str) -> object:
-        return administrate_vault(module, token)
-
+    connect = partial(administer_vault, module)
     try:
         if params["state"] == "absent":
             outcome = remove_token(connect, params["path"], check=module.check_mode)
         else:
-            outcome = ensure_token(
-                connect,
-                params["path"],
-                TokenSpec(**{name: params[name] for name in fields}),
-                lambda: connect_to_vault(module).token,
-                check=module.check_mode,
-            )
+            fields = ("policies", "period", "orphan", "display_name")
+            spec = TokenSpec(**{name: params[name] for name in fields})
+            hint = f"{REMEDY[0].upper()}{REMEDY[1:]}."
+            outcome = ensure_token(connect, params["path"], spec, lambda: log_in(module, hint), check=module.check_mode)
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
     module.exit_json(

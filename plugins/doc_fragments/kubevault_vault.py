@@ -4,23 +4,20 @@
 
 from __future__ import annotations
 
-
-class ModuleDocFragment:
-    """The options of ``module_utils.kubevault.VAULT_OPTIONS``."""
-
-    DOCUMENTATION = r"""
-options:
+_CONNECTION = r"""
   vault_url:
     description:
       - Vault's address, as V(https://vault.example.org:8200).
       - Falls back to the environment variable E(VAULT_ADDR).
     type: str
     required: true
+    aliases: [url]
   vault_ca_cert:
     description:
       - PEM file of the CA that signed Vault's certificate. Without it the system's own CAs count.
       - Falls back to E(VAULT_CACERT). The certificate is always verified.
     type: path
+    aliases: [vault_cacert]
   vault_namespace:
     description: Vault namespace (Enterprise, OpenBao). Falls back to E(VAULT_NAMESPACE).
     type: str
@@ -28,21 +25,28 @@ options:
     description: Time that one request may take, in seconds.
     type: float
     default: 30.0
+"""
+
+_LOGIN = r"""
   vault_auth_method:
     description: How to log in. V(token) uses a token that there is; the others get one.
     type: str
     choices: [token, approle, kubernetes]
     default: token
+    aliases: [auth_method]
   vault_auth_mount:
     description: Where the auth method is mounted. Without it, at the method's own name.
     type: str
+    aliases: [mount_point]
   vault_token:
-    description: Token for O(vault_auth_method=token). Falls back to E(VAULT_TOKEN).
+    description:
+      - Token for O(vault_auth_method=token). Where neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) counts.
     type: str
+    aliases: [token]
   vault_token_file:
     description:
-      - File that holds the token, where O(vault_token) is not given. Falls back to E(VAULT_TOKEN_FILE), then
-        to C(~/.vault-token).
+      - File that holds the token, where O(vault_token) is not given. Without them and E(VAULT_TOKEN),
+        E(VAULT_TOKEN_FILE) counts, then C(~/.vault-token).
     type: path
   vault_role:
     description: Role to log in to, for O(vault_auth_method=kubernetes).
@@ -50,12 +54,34 @@ options:
   vault_role_id:
     description: Role ID for O(vault_auth_method=approle). Falls back to E(VAULT_ROLE_ID).
     type: str
+    aliases: [role_id]
   vault_secret_id:
     description: Secret ID for O(vault_auth_method=approle). Falls back to E(VAULT_SECRET_ID).
     type: str
+    aliases: [secret_id]
   vault_jwt:
     description:
       - Service account's token for O(vault_auth_method=kubernetes). Without it, the one that Kubernetes
         mounts into a pod.
     type: str
+    aliases: [jwt]
 """
+
+_REST = r"""
+requirements:
+  - kubevault (Python package)
+notes:
+  - The variables of C(community.hashi_vault) count as well, and before Vault's own, as E(ANSIBLE_HASHI_VAULT_ADDR),
+    E(ANSIBLE_HASHI_VAULT_CA_CERT), E(ANSIBLE_HASHI_VAULT_NAMESPACE), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD),
+    E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), E(ANSIBLE_HASHI_VAULT_TOKEN), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE),
+    E(ANSIBLE_HASHI_VAULT_ROLE_ID), E(ANSIBLE_HASHI_VAULT_SECRET_ID) and E(ANSIBLE_HASHI_VAULT_JWT).
+  - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
+    C(~/.netrc) names for other programs are not used.
+"""
+
+
+class ModuleDocFragment:
+    """The options of ``module_utils.kubevault.VAULT_OPTIONS``; ``connection`` is ``VAULT_CONNECTION_OPTIONS`` alone."""
+
+    DOCUMENTATION = "options:" + _CONNECTION + _LOGIN + _REST
+    CONNECTION = "options:" + _CONNECTION + _REST

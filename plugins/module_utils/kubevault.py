@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,28 +15,70 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 
 if TYPE_CHECKING:
     from secretmanager.admin.connection import Vault
+    from secretmanager.kubernetes import KubernetesClient
     from secretmanager.vault import VaultClient
+
+SHORT = 8
+"""Below this many characters a text may stand anywhere by chance."""
 
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
-VAULT_OPTIONS: dict[str, dict[str, Any]] = {
-    "vault_url": {"type": "str", "required": True, "fallback": (env_fallback, ["VAULT_ADDR"])},
-    "vault_ca_cert": {"type": "path", "fallback": (env_fallback, ["VAULT_CACERT"])},
-    "vault_namespace": {"type": "str", "fallback": (env_fallback, ["VAULT_NAMESPACE"])},
+VAULT_CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
+    "vault_url": {
+        "type": "str",
+        "required": True,
+        "aliases": ["url"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_ADDR", "VAULT_ADDR"]),
+    },
+    "vault_ca_cert": {
+        "type": "path",
+        "aliases": ["vault_cacert"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_CA_CERT", "VAULT_CACERT"]),
+    },
+    "vault_namespace": {
+        "type": "str",
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_NAMESPACE", "VAULT_NAMESPACE"]),
+    },
     "vault_timeout": {"type": "float", "default": 30.0},
+}
+"""Argument spec of the documentation fragment ``kubevault_vault.connection``, for modules that need no token."""
+
+VAULT_OPTIONS: dict[str, dict[str, Any]] = {
+    **VAULT_CONNECTION_OPTIONS,
     "vault_auth_method": {
         "type": "str",
         "choices": ["token", "approle", "kubernetes"],
         "default": "token",
+        "aliases": ["auth_method"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_AUTH_METHOD"]),
     },
-    "vault_auth_mount": {"type": "str"},
-    "vault_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VAULT_TOKEN"])},
+    "vault_auth_mount": {
+        "type": "str",
+        "aliases": ["mount_point"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_MOUNT_POINT"]),
+    },
+    # No fallbacks: find_token() has them, since a variable must not win over the other option.
+    "vault_token": {"type": "str", "no_log": True, "aliases": ["token"]},
     # no_log false: a path. Ansible would otherwise warn of its name.
-    "vault_token_file": {"type": "path", "no_log": False, "fallback": (env_fallback, ["VAULT_TOKEN_FILE"])},
+    "vault_token_file": {"type": "path", "no_log": False},
     "vault_role": {"type": "str"},
-    "vault_role_id": {"type": "str", "fallback": (env_fallback, ["VAULT_ROLE_ID"])},
-    "vault_secret_id": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VAULT_SECRET_ID"])},
-    "vault_jwt": {"type": "str", "no_log": True},
+    "vault_role_id": {
+        "type": "str",
+        "aliases": ["role_id"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_ROLE_ID", "VAULT_ROLE_ID"]),
+    },
+    "vault_secret_id": {
+        "type": "str",
+        "no_log": True,
+        "aliases": ["secret_id"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_SECRET_ID", "VAULT_SECRET_ID"]),
+    },
+    "vault_jwt": {
+        "type": "str",
+        "no_log": True,
+        "aliases": ["jwt"],
+        "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_JWT"]),
+    },
 }
 """Argument spec of the documentation fragment ``kubevault_vault``."""
 
@@ -47,6 +91,12 @@ VAULT_REQUIRED_IF = [
 KUBERNETES_OPTIONS: dict[str, dict[str, Any]] = {
     "kubeconfig": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
     "context": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_CONTEXT"])},
+    "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
+    "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
+    "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"], "fallback": (env_fallback, ["K8S_AUTH_SSL_CA_CERT"])},
+    "client_cert": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_CERT_FILE"])},
+    # no_log false: a path. Ansible would otherwise warn of its name.
+    "client_key": {"type": "path", "no_log": False, "fallback": (env_fallback, ["K8S_AUTH_KEY_FILE"])},
 }
 """Argument spec of the documentation fragment ``kubevault_kubernetes``."""
 
@@ -56,31 +106,79 @@ def require(module: AnsibleModule, library: str, error: ImportError) -> NoReturn
 
     Args:
         module: the module that fails.
-        library: distribution to install, as ``kubevault`` or ``hvac``.
+        library: distribution to install, as ``kubevault``.
         error: what the import raised.
     """
     detail = "".join(traceback.format_exception(error))
     module.fail_json(msg=missing_required_lib(library, reason=f"({error})"), exception=detail)
 
 
-def find_token(module: AnsibleModule) -> str:
-    """Give the Vault token of a module's options: vault_token, else vault_token_file, else ~/.vault-token.
+def conceal(module: AnsibleModule, holder: dict[str, Any], option: str) -> dict[str, Any]:
+    """Take a dict of secrets out of the parameters, so that the module's report shows no more of it than its keys.
 
-    An unreadable or empty file, or no token at all, fails the module, which names the options that give one.
+    Ansible hides what is ``no_log`` by its text, wherever that stands. A secret "1" or "default" would be blotted out
+    of paths and messages, which garbles them and tells the reader what it is. So a secret is hidden by its place;
+    by its text only where it is too long to be met by chance.
+
+    Args:
+        module: the module.
+        holder: the parameters, or a suboption's.
+        option: name of the option, which is ``no_log``.
+
+    Returns:
+        The secrets.
     """
-    if module.params["vault_token"]:
-        return str(module.params["vault_token"])
-    path = Path(module.params["vault_token_file"] or "~/.vault-token").expanduser()
+    secrets: dict[str, Any] = holder[option]
+    holder[option] = dict.fromkeys(secrets, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
+    hidden = [module.params[name] for name, spec in module.argument_spec.items() if spec.get("no_log") is True]
+    chance = {text for text in _texts(secrets) if len(text) < SHORT}
+    module.no_log_values -= chance - {value for value in hidden if isinstance(value, str)}
+    return secrets
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Give all texts within a value, as Ansible collects them to hide them."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+    else:
+        yield str(value)
+
+
+def find_token(module: AnsibleModule, hint: str = "") -> str:
+    """Give the Vault token of a module's options.
+
+    They are vault_token, vault_token_file, $VAULT_TOKEN, $VAULT_TOKEN_FILE and ~/.vault-token, the first that is given.
+    An unreadable or empty file, or no token at all, fails the module, which names the options that give one.
+
+    Args:
+        module: the module.
+        hint: what else to do where there is none.
+    """
+    given = module.params["vault_token"], module.params["vault_token_file"]
+    token, file = given if any(given) else (_environment("TOKEN"), _environment("TOKEN_FILE"))
+    if not token:
+        token = _read_token(module, Path(file or "~/.vault-token").expanduser(), hint)
+    module.no_log_values.add(token)
+    return token
+
+
+def _environment(name: str) -> str | None:
+    """Give a variable by community.hashi_vault's name, or Vault's own."""
+    return os.environ.get(f"ANSIBLE_HASHI_VAULT_{name}") or os.environ.get(f"VAULT_{name}")
+
+
+def _read_token(module: AnsibleModule, path: Path, hint: str) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
+        reason = "is empty"
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
+        token, reason = "", getattr(error, "strerror", None) or "is no text"
+    if not token:
         module.fail_json(
             msg=f"No Vault token: {path}: {reason}. Set vault_token ($VAULT_TOKEN) or vault_token_file "
-            "($VAULT_TOKEN_FILE), or log in by another vault_auth_method."
+            f"($VAULT_TOKEN_FILE), or log in by another vault_auth_method. {hint}".rstrip()
         )
-    if not token:
-        module.fail_json(msg=f"No Vault token: {path} is empty.")
     return token
 
 
@@ -98,55 +196,117 @@ def connect_to_vault(module: AnsibleModule, transit_mount: str = "transit") -> V
     Raises:
         secretmanager.errors.SecretManagerError: the log-in was refused, or Vault is out of reach.
     """
-    from secretmanager.vault import VaultClient
-
-    params = module.params
-    method = params["vault_auth_method"]
-    token: str | None = find_token(module) if method == "token" else None
-
-    def client() -> VaultClient:
-        return VaultClient(
-            params["vault_url"],
-            ca_cert=vault_ca(module),
-            namespace=params["vault_namespace"],
-            timeout=params["vault_timeout"],
-            token=token,
-            transit_mount=transit_mount,
-        )
-
-    if method == "token":
-        return client()
-    mount = params["vault_auth_mount"] or method
-    if method == "approle":
-        login = client().login_approle(params["vault_role_id"], params["vault_secret_id"], mount)
-    else:
-        login = client().login_kubernetes(params["vault_role"], _jwt(module), mount)
-    token = login.client_token
-    return client()
+    return vault_client(module, token=log_in(module), transit_mount=transit_mount)
 
 
-def administrate_vault(module: AnsibleModule, token: str | None = None) -> Vault:
-    """Give a connection for Vault's administration, logged in by the module's options.
-
-    Args:
-        module: the module.
-        token: a token instead of the options' own; an empty one for requests that need none.
+@contextmanager
+def logged_in_vault(module: AnsibleModule, transit_mount: str = "transit") -> Iterator[VaultClient]:
+    """Give a client logged in by the module's options; a token that it got for that is revoked in the end.
 
     Raises:
         secretmanager.errors.SecretManagerError: the log-in was refused, or Vault is out of reach.
     """
-    from secretmanager.admin.connection import Vault
+    client = connect_to_vault(module, transit_mount)
+    try:
+        yield client
+    finally:
+        if module.params["vault_auth_method"] != "token":
+            _revoke(module, client)
+        client.close()
+
+
+def _revoke(module: AnsibleModule, client: VaultClient) -> None:
+    from secretmanager.errors import SecretManagerError
+
+    try:
+        client.revoke_self()
+    except SecretManagerError as error:
+        # As a batch token's, or where the policy lacks it. It is no reason to call what was done a failure.
+        module.warn(f"The Vault token of this run could not be revoked; it ends by itself: {error}")
+
+
+def connect_to_kubernetes(module: AnsibleModule, **options: Any) -> KubernetesClient:
+    """Give a client of the Kubernetes API by the module's KUBERNETES_OPTIONS.
+
+    Args:
+        module: the module.
+        options: further ones of secretmanager.kubernetes.KubernetesClient.
+
+    Raises:
+        secretmanager.errors.ConfigError: there is no kubeconfig file, or an option cannot be used.
+    """
+    from secretmanager.kubeconfig import find_access, from_host
+    from secretmanager.kubernetes import KubernetesClient
 
     params = module.params
-    if token is None:
-        token = connect_to_vault(module).token
-    return Vault(
-        params["vault_url"],
-        token=token or "",
-        ca_cert=vault_ca(module),
-        namespace=params["vault_namespace"],
-        timeout=params["vault_timeout"],
-    )
+    if params["host"]:
+        files = (params[name] for name in ("ca_cert", "client_cert", "client_key"))
+        access = from_host(params["host"], params["api_key"], *files)
+    else:
+        access = find_access(params["kubeconfig"], params["context"], params["api_key"])
+    return KubernetesClient(access, **options)
+
+
+def log_in(module: AnsibleModule, hint: str = "") -> str:
+    """Give a Vault token by the module's options: the one given, or by another auth method a new one.
+
+    Args:
+        module: the module.
+        hint: as of `find_token`.
+
+    Raises:
+        secretmanager.errors.SecretManagerError: the log-in was refused, or Vault is out of reach.
+    """
+    params = module.params
+    method = params["vault_auth_method"]
+    if method == "token":
+        return find_token(module, hint)
+    mount = params["vault_auth_mount"] or method
+    if method == "approle":
+        login = vault_client(module).login_approle(params["vault_role_id"], params["vault_secret_id"], mount)
+    else:
+        login = vault_client(module).login_kubernetes(params["vault_role"], _jwt(module), mount)
+    module.no_log_values.add(login.client_token)
+    return login.client_token
+
+
+def administer_vault(module: AnsibleModule, token: str, **options: Any) -> Vault:
+    """Give a connection for Vault's administration.
+
+    Args:
+        module: the module; only its VAULT_CONNECTION_OPTIONS are used.
+        token: the token, as `log_in` gives it; an empty one for requests that need none.
+        options: further ones of secretmanager.admin.connection.Vault.
+
+    Raises:
+        secretmanager.errors.ConfigError: address or CA is not usable.
+    """
+    from secretmanager.admin.connection import Vault
+
+    return Vault(module.params["vault_url"], token=token, **_connection(module), **options)
+
+
+def vault_client(module: AnsibleModule, **options: Any) -> VaultClient:
+    """Give a client that is not logged in, unless by a token among the options.
+
+    Args:
+        module: the module; only its VAULT_CONNECTION_OPTIONS are used.
+        options: further ones of secretmanager.vault.VaultClient.
+
+    Raises:
+        secretmanager.errors.ConfigError: address or CA is not usable.
+    """
+    from secretmanager.vault import VaultClient
+
+    return VaultClient(module.params["vault_url"], **_connection(module), **options)
+
+
+def _connection(module: AnsibleModule) -> dict[str, Any]:
+    return {
+        "ca_cert": vault_ca(module),
+        "namespace": module.params["vault_namespace"],
+        "timeout": module.params["vault_timeout"],
+    }
 
 
 def _jwt(module: AnsibleModule) -> str:

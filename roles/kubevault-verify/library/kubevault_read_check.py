@@ -55,7 +55,7 @@ options:
     description: PEM file of the CA of Vault's certificate. Falls back to E(VAULT_CACERT).
     type: path
 extends_documentation_fragment:
-  - kubevault_kubernetes
+  - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
     description: It changes nothing.

@@ -1,4 +1,4 @@
 """Vault administration for the Ansible roles: resources, initialisation, tokens.
 
-They use hvac, which comes with the extra ``kubevault[ansible]``; no workload imports them.
+They build on the same client as the workloads, which do not import them.
 """

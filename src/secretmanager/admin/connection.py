@@ -1,22 +1,25 @@
-"""One connection to Vault's API for its administration, by hvac; errors translated to this package's own."""
+"""Vault's API for its administration: any path read, written and deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import hvac
-import hvac.exceptions
-import requests
-
-from ..errors import PermissionDenied, VaultError, VaultSealed, VaultUnavailable
+from ..errors import PermissionDenied, VaultError
+from ..vault import VaultClient
 
 # How Vault says, with status 400, that nothing is mounted at a path of sys/mounts or sys/auth.
 _NO_MOUNT = ("No secret engine mount at", "No auth engine at")
 
+# https://developer.hashicorp.com/vault/docs/concepts/policies#capabilities
+_CAPABILITIES = {"GET": ("read",), "POST": ("create", "update"), "DELETE": ("delete",)}
+
 
 class Vault:
-    """Reads, writes and deletes paths of one Vault over one kept-alive connection.
+    """Reads, writes and deletes paths of one Vault over kept-alive connections.
+
+    Only its arguments say where requests go and which CA is trusted. The environment does not: no proxy, no CA bundle
+    and no password of a ~/.netrc goes into them, as an HTTP library for browsing would have it.
 
     Args:
         url: Vault's address, as ``https://127.0.0.1:8200``.
@@ -24,6 +27,10 @@ class Vault:
         ca_cert: path of the CA's PEM file; True for the system's own CAs.
         namespace: Vault namespace (Enterprise, OpenBao).
         timeout: of each request, in seconds.
+        retries: how often a read is sent again that may succeed a moment later. A write is sent once.
+
+    Raises:
+        ConfigError: address or CA is not usable.
     """
 
     def __init__(
@@ -34,19 +41,21 @@ class Vault:
         ca_cert: bool | str = True,
         namespace: str | None = None,
         timeout: float = 30.0,
+        retries: int = 4,
     ) -> None:
-        self.url = url
-        # An empty token, not None: hvac would take None as leave to look for $VAULT_TOKEN and ~/.vault-token.
-        self._client = hvac.Client(url=url, token=token, verify=ca_cert, namespace=namespace, timeout=timeout)
+        self._client = VaultClient(
+            url, ca_cert=ca_cert, namespace=namespace, timeout=timeout, token=token, retries=retries
+        )
+        self.url = self._client.url
 
     def read(self, path: str) -> dict[str, Any] | None:
         """Give the ``data`` of a path, None where there is nothing.
 
         Raises:
-            PermissionDenied, VaultSealed, VaultUnavailable, VaultError: as every method here.
+            VaultError: as `request`.
         """
         try:
-            answer = self.request("get", path)
+            answer = self.request("GET", path)
         except VaultError as error:
             if error.status == 404 or (
                 error.status == 400 and any(text.startswith(_NO_MOUNT) for text in error.errors)
@@ -58,11 +67,11 @@ class Vault:
 
     def write(self, path: str, body: Mapping[str, object]) -> tuple[str, ...]:
         """Write fields to a path; give the warnings that Vault answers."""
-        return _warnings(self.request("post", path, body))
+        return _warnings(self.request("POST", path, body))
 
     def delete(self, path: str) -> tuple[str, ...]:
         """Delete a path; give the warnings that Vault answers."""
-        return _warnings(self.request("delete", path))
+        return _warnings(self.request("DELETE", path))
 
     def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Send one request, give the whole answer; an empty one as {}.
@@ -71,57 +80,41 @@ class Vault:
             TLSError: Vault's certificate is not to be trusted.
             VaultUnavailable: no connection, or no answer in time.
             VaultSealed: Vault is sealed or not initialised.
-            PermissionDenied: the token is not valid, or its policies lack a capability; names path and capability.
-            VaultError: any other refusal, with Vault's own words.
+            InvalidToken: the token is not valid (any more).
+            PermissionDenied: its policies lack a capability; names path and capability.
+            VaultError: any other refusal, in Vault's own words.
         """
-        # The response, not hvac's exception, because only the response tells every status apart.
+        answer = self._client.request(method, path, body, repeatable=method == "GET")
         try:
-            response = self._client.adapter.request(method, f"/v1/{path}", json=body, raise_exception=False)
-        except requests.exceptions.RequestException as error:
-            raise VaultUnavailable(f"{self.url}: no answer from Vault: {error}") from error
-        if isinstance(response, dict):
-            return response
-        if response.ok:
-            return {}
-        raise self._refusal(method, path, response)
-
-    def _refusal(self, method: str, path: str, response: requests.Response) -> VaultError:
-        status, errors = response.status_code, _errors(response)
-        said = "; ".join(errors) or f"HTTP status {status}"
-        if status == 503:
-            return VaultSealed(f"{self.url}: {said}", status=status, errors=errors)
-        if status == 403 and "invalid token" not in said:
-            missing = " or ".join(self._missing(method, path))
-            return PermissionDenied(
-                f"{path}: {said}: the token's policies lack the capability {missing} on this path",
+            return self._client.checked(method, path, answer)
+        except PermissionDenied as error:
+            if not self._client.token:
+                raise
+            capability, reason = self._lacking(method, path)
+            raise PermissionDenied(
+                f"{path}: {'; '.join(error.errors)}: the token's policies {reason}",
                 path=path,
-                capability=missing,
-                status=status,
-                errors=errors,
-            )
-        return VaultError(f"{path}: {said}", status=status, errors=errors)
+                capability=capability,
+                errors=error.errors,
+            ) from error
 
-    def _missing(self, method: str, path: str) -> list[str]:
-        """Name the capabilities without which Vault denied a request, by asking Vault what the token has.
+    def capabilities(self, path: str) -> frozenset[str]:
+        """Give what the token may do at a path, ``root`` among it for a root token; nothing where it may not ask.
 
-        Source: https://developer.hashicorp.com/vault/docs/concepts/policies#capabilities; a path that also needs
-        sudo is denied to a token that has all others.
+        Source: https://developer.hashicorp.com/vault/api-docs/system/capabilities-self
         """
-        needed = {"get": ["read"], "post": ["create", "update"], "delete": ["delete"]}[method]
-        body = {"paths": [path]}
-        answer = self._client.adapter.request("post", "/v1/sys/capabilities-self", json=body, raise_exception=False)
-        if not isinstance(answer, dict):
-            return needed  # the token may not even ask
-        return [name for name in needed if name not in answer[path]] or ["sudo"]
+        answer = self._client.request("POST", "sys/capabilities-self", {"paths": [path]})
+        return frozenset(answer.json().get(path, ()) if answer.ok else ())
 
-
-def _errors(response: requests.Response) -> list[str]:
-    """Give Vault's messages, each on one line."""
-    try:
-        errors = response.json()["errors"]
-    except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
-        return []  # not Vault's own answer, as of a proxy
-    return [" ".join(str(error).split()) for error in errors]
+    def _lacking(self, method: str, path: str) -> tuple[str, str]:
+        """Give the capability that a denied request lacked, and how to say so."""
+        held = self.capabilities(path)
+        if missing := " or ".join(name for name in _CAPABILITIES[method] if name not in held):
+            return missing, f"lack the capability {missing} on this path"
+        parameters = "allow this path only with other parameters (allowed_parameters, denied_parameters)"
+        return (
+            ("", parameters) if "sudo" in held else ("sudo", f"lack the capability sudo on this path, or {parameters}")
+        )
 
 
 def _warnings(answer: Mapping[str, object]) -> tuple[str, ...]:

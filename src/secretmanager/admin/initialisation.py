@@ -32,6 +32,9 @@ class Initialisation:
         keys_file: gets the unseal keys, as the JSON that ``vault operator init -format=json`` names them.
         root_token_file: gets the initial root token.
         pgp_keys: public keys, base64, that encrypt one unseal key each. Then only their holders can unseal Vault.
+
+    Raises:
+        ConfigError: numbers that Vault would refuse.
     """
 
     key_shares: int
@@ -39,6 +42,18 @@ class Initialisation:
     keys_file: str
     root_token_file: str
     pgp_keys: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        shares, threshold = self.key_shares, self.key_threshold
+        if not 1 <= shares <= 255:
+            raise ConfigError(f"key_shares: found {shares}, allowed is 1 to 255")
+        lowest = 1 if shares == 1 else 2
+        if not lowest <= threshold <= shares:
+            raise ConfigError(
+                f"key_threshold: found {threshold}, allowed is {lowest} to {shares} with {shares} key_shares"
+            )
+        if self.pgp_keys and len(self.pgp_keys) != shares:
+            raise ConfigError(f"pgp_keys: found {len(self.pgp_keys)}, allowed are as many as key_shares, {shares}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,8 @@ def ensure_unsealed(
         VaultUnavailable: Vault did not listen, or had no active node, in time.
         VaultError: Vault refused to be initialised, or the keys in the file are not its keys.
     """
-    deadline = time.monotonic() + timeout
+    # In check mode nothing is on its way up that would be worth waiting for.
+    deadline = time.monotonic() + (0 if check else timeout)
     found = _await(lambda: _state(vault), f"{vault.url}: Vault does not listen", deadline)
     if not found.initialized:
         _initialise(vault, wanted, check=check)
@@ -85,16 +101,16 @@ def ensure_unsealed(
 
 
 def _state(vault: Vault) -> SealState:
-    status = vault.request("get", "sys/seal-status")
+    status = vault.request("GET", "sys/seal-status")
     return SealState(bool(status["initialized"]), bool(status["sealed"]))
 
 
 def _is_active(vault: Vault) -> bool:
     """Whether this node serves requests, or knows the one that does."""
-    health = vault.request("get", "sys/health?standbyok=true&perfstandbyok=true")
+    health = vault.request("GET", "sys/health?standbyok=true&perfstandbyok=true")
     if not health["standby"]:
         return True
-    leader = vault.request("get", "sys/leader")
+    leader = vault.request("GET", "sys/leader")
     return bool(leader["leader_address"]) and not leader["is_self"]
 
 
@@ -108,7 +124,8 @@ def _await(look: Callable[[], T], problem: str, deadline: float) -> T:
         except (VaultUnavailable, VaultSealed) as error:
             reason = error
         if time.monotonic() >= deadline:
-            raise VaultUnavailable(f"{problem}; look into Vault's own log") from reason
+            said = f": {reason.message}" if reason else ""
+            raise VaultUnavailable(problem + said, remedy="look into Vault's own log") from reason
         time.sleep(_POLL)
 
 
@@ -127,7 +144,7 @@ def _initialise(vault: Vault, wanted: Initialisation, *, check: bool) -> None:
     if wanted.pgp_keys:
         body["pgp_keys"] = list(wanted.pgp_keys)
     with PrivateFile(wanted.keys_file) as keys_file, PrivateFile(wanted.root_token_file) as token_file:
-        answer = vault.request("post", "sys/init", body)
+        answer = vault.request("POST", "sys/init", body)
         keys = {
             "unseal_keys_b64": answer["keys_base64"],
             "unseal_shares": wanted.key_shares,
@@ -155,10 +172,10 @@ def _keys(path: str) -> list[str]:
 def _unseal(vault: Vault, path: str) -> None:
     keys = _keys(path)
     # A key that somebody left half-way would not combine with these.
-    vault.request("post", "sys/unseal", {"reset": True})
+    vault.request("POST", "sys/unseal", {"reset": True})
     for key in keys:
         try:
-            status = vault.request("post", "sys/unseal", {"key": key})
+            status = vault.request("POST", "sys/unseal", {"key": key})
         except VaultUnavailable:
             raise
         except VaultError as error:

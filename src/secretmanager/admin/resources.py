@@ -6,6 +6,7 @@ changed by its ``tune``, a Transit key by its ``config``) is a `Kind` in the tab
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,6 +85,20 @@ class Outcome:
     before: Values = field(default_factory=dict)
     after: Values = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the fields that differ."""
+        return sorted({*self.before, *self.after})
+
+    def diff(self) -> dict[str, str]:
+        """Give before and after as texts, for Ansible's diff."""
+        return {
+            "before_header": self.path,
+            "after_header": self.path,
+            "before": _text(self.before),
+            "after": _text(self.after),
+        }
 
 
 class Kind:
@@ -288,6 +303,17 @@ def _verify(kind: Kind, vault: Vault, resource: Resource) -> None:
         raise VaultError(f"{resource.path}: Vault did not take the field {name}: {reason}")
     for name in _unset(resource, found):
         raise VaultError(f"{resource.path}: Vault did not take the field {name}: {name}_set is still false")
+
+
+def _text(values: Values) -> str:
+    """Write fields one a line, and a text of several lines, such as a policy, as those lines."""
+    lines: list[str] = []
+    for name, value in sorted(values.items()):
+        if isinstance(value, str) and "\n" in value:
+            lines += [f"{name}:", *(f"  {line}" for line in value.splitlines())]
+        else:
+            lines.append(f"{name}: {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
 
 
 def _refuse(path: str, pending: Differences, reason: str) -> None:

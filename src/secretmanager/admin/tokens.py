@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, VaultError
+from ..errors import ConfigError, InvalidToken, PermissionDenied, VaultError
 from .comparison import seconds
 from .connection import Vault
 from .files import MODE, PrivateFile, check_folder, file_mode, read_private
@@ -47,6 +47,11 @@ class TokenSpec:
             "orphan": self.orphan,
         }
 
+    @property
+    def endpoint(self) -> str:
+        """The path that makes the token."""
+        return "auth/token/create-orphan" if self.orphan else "auth/token/create"
+
     def body(self) -> dict[str, object]:
         """Give the body of the request that makes the token."""
         optional = {"period": self.period, "display_name": self.display_name}
@@ -61,6 +66,9 @@ class TokenOutcome:
     before: dict[str, object]
     after: dict[str, object]
 
+
+REMEDY = "give a token that may make it; where there is none, `vault operator generate-root` makes a root token"
+"""What to do where a token is wanted, and the one that should make it may not, or has ended."""
 
 ABSENT: dict[str, object] = {"state": "absent"}
 
@@ -87,7 +95,7 @@ def ensure_token(
 
     Raises:
         ConfigError: the file cannot be read or written.
-        PermissionDenied: the authenticating token must not make such tokens.
+        InvalidToken, PermissionDenied: the authenticating token has ended, or must not make such tokens.
     """
     check_folder(path)
     wanted = {"state": "present", **spec.fields(), "mode": f"{MODE:04o}"}
@@ -96,23 +104,46 @@ def ensure_token(
     found = _found(data, path) if data else ABSENT
     if found == wanted:
         if not check and held and data and data["renewable"] and int(data["ttl"]) < int(data["creation_ttl"]) / 2:
-            connect(held).request("post", "auth/token/renew-self")
+            connect(held).request("POST", "auth/token/renew-self")
         return TokenOutcome(False, found, wanted)
-    if check:
-        return TokenOutcome(True, found, wanted)
     if found | {"mode": wanted["mode"]} == wanted:
-        Path(path).chmod(MODE)
+        if not check:
+            Path(path).chmod(MODE)
         return TokenOutcome(True, found, wanted)
 
+    maker = authenticate()
+    if check:
+        _check_maker(connect(maker), spec)
+        return TokenOutcome(True, found, wanted)
     with PrivateFile(path) as file:
-        maker = authenticate()
-        kind = "create-orphan" if spec.orphan else "create"
-        answer = connect(maker).request("post", f"auth/token/{kind}", spec.body())
+        try:
+            answer = connect(maker).request("POST", spec.endpoint, spec.body())
+        except (InvalidToken, PermissionDenied) as error:
+            error.remedy = REMEDY
+            raise
         file.commit(answer["auth"]["client_token"] + "\n")
     # A child would die with the token that made it.
     if held and data and (spec.orphan or held != maker):
-        connect(held).request("post", "auth/token/revoke-self")
+        connect(held).request("POST", "auth/token/revoke-self")
     return TokenOutcome(True, found, wanted)
+
+
+def _check_maker(vault: Vault, spec: TokenSpec) -> None:
+    """Raise InvalidToken or PermissionDenied where this token could not make such a token."""
+    try:
+        vault.request("GET", "auth/token/lookup-self")
+    except (InvalidToken, PermissionDenied) as error:
+        error.remedy = REMEDY
+        raise
+    needed = "sudo" if spec.period else "update"  # Vault grants a period to sudo alone
+    if vault.capabilities(spec.endpoint).isdisjoint({needed, "root"}):
+        raise PermissionDenied(
+            f"{spec.endpoint}: the token's policies lack the capability {needed} on this path",
+            path=spec.endpoint,
+            capability=needed,
+            status=None,
+            remedy=REMEDY,
+        )
 
 
 def remove_token(connect: Callable[[str], Vault], path: str, *, check: bool = False) -> TokenOutcome:
@@ -136,14 +167,14 @@ def _lookup(vault: Vault) -> dict[str, Any] | None:
     try:
         return vault.read("auth/token/lookup-self")
     except VaultError as error:
-        if error.status == 403:
+        if error.status == 403:  # InvalidToken; or the policy "default", which every token made here has, is missing
             return None
         raise
 
 
 def _revoke(vault: Vault) -> None:
     try:
-        vault.request("post", "auth/token/revoke-self")
+        vault.request("POST", "auth/token/revoke-self")
     except VaultError as error:
         # Vault answers the same status to a token that is not valid any more, which is what is wanted.
         if error.status != 403 or _lookup(vault):
