@@ -78,7 +78,13 @@ reason:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS, require, vault_client
+from ..module_utils.kubevault import (
+    KUBERNETES_OPTIONS,
+    VAULT_CONNECTION_OPTIONS,
+    connect_to_kubernetes,
+    require,
+    vault_client,
+)
 
 
 def main() -> None:
@@ -102,14 +108,13 @@ def main() -> None:
             VaultError,
             VaultUnavailable,
         )
-        from secretmanager.kubernetes import KubernetesClient
     except ImportError as error:
         require(module, "kubevault", error)
 
     params = module.params
     try:
         vault = vault_client(module)
-        kubernetes = KubernetesClient.from_kubeconfig(params["kubeconfig"], params["context"])
+        kubernetes = connect_to_kubernetes(module)
         jwt = kubernetes.create_token(params["namespace"], params["service_account"], params["audience"])
         login = vault.login_kubernetes(params["role"], jwt, params["mount"])
     except VaultUnavailable as error:
