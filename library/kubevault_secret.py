@@ -1,122 +1,295 @@
 #!/usr/bin/python
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: a Kubernetes Secret whose values Vault has sealed."""
+"""Ansible module: Kubernetes Secrets whose values Vault has sealed."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubevault_secret
-short_description: Keep a Kubernetes Secret sealed by Vault
+short_description: Keep Kubernetes Secrets sealed by Vault
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Encrypts values with a key of Vault's Transit engine and keeps the ciphertext in a Kubernetes Secret.
-  - A second run with the same values writes nothing. It compares digests (Transit HMACs) and needs no leave
-    to decrypt.
-  - Data keys that are not given are left alone.
+  - Encrypts values with a key of Vault's Transit engine and keeps the ciphertext in Kubernetes Secrets, or in a YAML manifest
+    to be committed, or both.
+  - A second run with the same values writes nothing. It compares digests (Transit HMACs) that it keeps beside the ciphertext,
+    and needs no leave to decrypt. A value that changed is sealed anew, and no other.
+  - All is checked before anything is written. Each Secret is written in one request, and only if nobody else wrote it since
+    it was read; otherwise it is read again.
+  - Many Secrets are best given as O(secrets) of one task. Vault then gets all their values in a few requests, and Kubernetes
+    is written over several kept-alive connections.
 options:
-  name:
-    description: Name of the Secret.
-    type: str
-    required: true
-  namespace:
-    description: Namespace of the Secret. It must exist.
-    type: str
-    required: true
-  data:
+  secrets:
     description:
-      - The values, by data key. Text is sealed as UTF-8, a dict or list as JSON.
-      - Quote numbers and booleans; they are refused, since their text is not certain.
-    type: dict
-    required: true
-  transit_key:
-    description: The Transit key that encrypts. It must exist.
-    type: str
-    required: true
-  digest_key:
-    description:
-      - The Transit key of the digests, which is never rotated. Without it, O(transit_key) followed by
-        C(-digest).
-    type: str
+      - Several Secrets, instead of O(name). Options that an entry leaves out are taken from the task's options of the same name.
+    type: list
+    elements: dict
+    suboptions:
+      name: &name
+        description: Name of the Secret, an RFC 1123 subdomain.
+        type: str
+      namespace: &namespace
+        description: Namespace of the Secret. It must exist.
+        type: str
+      state: &state
+        description:
+          - V(present) has the values sealed in the Secret.
+          - V(absent) has the whole Secret deleted. Where it, or one of its data keys, was not sealed by this module, that needs
+            O(force).
+          - In a list O(secrets), the entry's own value, else the task's.
+        type: str
+        choices: [present, absent]
+      data: &data
+        description:
+          - Values by data key. Text is sealed as UTF-8, a dict or list as JSON with sorted keys.
+          - Numbers and booleans are refused, since their text is not certain. Quote them.
+        type: dict
+      binary_data: &binary_data
+        description: Values by data key, in base64.
+        type: dict
+      files: &files
+        description:
+          - Files by data key, whose content is sealed as it is. They are files of the controller, found as
+            M(ansible.builtin.copy) finds O(ansible.builtin.copy#module:src), and may be encrypted by ansible-vault.
+        type: dict
+      transit_key: &transit_key
+        description: The Transit key that encrypts. It must exist. It is needed where there is something to seal.
+        type: str
+      digest_key: &digest_key
+        description:
+          - The Transit key of the digests. It must exist and never be rotated; after that all values would be sealed anew.
+          - Without it, O(transit_key) followed by C(-digest).
+        type: str
+      scope: &scope
+        description:
+          - Where the ciphertext decrypts. V(strict) is under its own namespace, Secret and data key; V(namespace-wide) in its
+            own namespace. Both need a Transit key that is C(derived). V(cluster-wide) is anywhere, and needs one that is not.
+          - Without it, a Secret keeps the scope that it has. A new one is V(strict) where the key is derived, else
+            V(cluster-wide). A Secret never gets a wider scope unless this option says so. The scope is in the result.
+        type: str
+        choices: [strict, namespace-wide, cluster-wide]
+      behavior: &behavior
+        description:
+          - What becomes of data keys that this module sealed and that are not given. V(merge) leaves them, V(replace) removes
+            them.
+          - Data keys of others always stay, unless O(absent_keys) names them.
+        type: str
+        choices: [merge, replace]
+      absent_keys: &absent_keys
+        description: Data keys to remove, whoever made them.
+        type: list
+        elements: str
+      labels: &labels
+        description: Labels to set. Others stay.
+        type: dict
+      annotations: &annotations
+        description: Annotations to set. Others stay.
+        type: dict
+      type: &type
+        description: Type of the Secret. Without it, that of a new Secret is C(Opaque). Changing it needs O(recreate).
+        type: str
+      immutable: &immutable
+        description:
+          - Whether Kubernetes refuses later changes of the data. Without it, that stays as it is. To change an immutable Secret
+            needs O(recreate).
+        type: bool
+      recreate: &recreate
+        description:
+          - Delete and make anew what Kubernetes does not let change, which is an immutable Secret, or a Secret's type.
+          - Between the two requests there is no Secret. A run that was broken off there is finished by the next run.
+        type: bool
+      force: &force
+        description:
+          - Take over, or delete, a Secret or data keys that this module did not seal. Their values are replaced by those given.
+        type: bool
+      adopt: &adopt
+        description:
+          - Take over a Secret or data keys that this module did not seal, and seal in place all plaintext found there. Values
+            that are given replace what is found. An annotation in which C(kubectl apply) kept the plaintext is removed.
+          - What is ciphertext already, as an older tool sealed it, stays as it is.
+        type: bool
+  name: *name
+  namespace: *namespace
+  state: {<<: *state, default: present}
+  data: *data
+  binary_data: *binary_data
+  files: *files
+  transit_key: *transit_key
+  digest_key: *digest_key
+  scope: *scope
+  behavior: {<<: *behavior, default: merge}
+  absent_keys: *absent_keys
+  labels: *labels
+  annotations: *annotations
+  type: *type
+  immutable: *immutable
+  recreate: {<<: *recreate, default: false}
+  force: {<<: *force, default: false}
+  adopt: {<<: *adopt, default: false}
   transit_mount:
     description: Where the Transit engine is mounted.
     type: str
     default: transit
-  scope:
+  dest:
     description:
-      - V(strict) binds each ciphertext to its namespace, Secret and data key; elsewhere it does not decrypt.
-        The Transit key must be C(derived).
-      - V(cluster-wide) does not bind it. The Transit key must not be C(derived).
-    type: str
-    choices: [strict, cluster-wide]
-    default: strict
-  force:
+      - YAML file, on the host that runs the module, to write the sealed Secrets to as manifests, a document each. Ciphertext is
+        safe to commit.
+      - What did not change stays byte for byte as it was. Documents of others in the file, and comments, stay.
+    type: path
+  apply:
     description:
-      - Take over a Secret, or data keys, that this module did not seal. Their values are replaced by those
-        given.
+      - Whether to write to Kubernetes. Without it, yes, unless O(dest) is given.
+      - With O(dest), Kubernetes gets the very ciphertext that is in the file, where a value there is missing or another.
     type: bool
-    default: false
+  concurrency:
+    description: How many Secrets are written to Kubernetes at once.
+    type: int
+    default: 8
 extends_documentation_fragment:
-  - kubevault_vault
-  - kubevault_kubernetes
+  - kubevault.core.kubevault_vault
+  - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
-    description: Compares, writes nothing, and says what a run would change.
+    description: Compares, has Kubernetes check what it would be given (C(dryRun)), writes nothing, and says what a run would
+      change.
     support: full
   diff_mode:
-    description: Shows which data keys are added or changed, never a value.
+    description: Shows data keys, labels and annotations that are added, changed or removed; never a value, a length or a version.
     support: full
 requirements:
   - kubevault (Python package)
+seealso:
+  - module: kubevault.core.kubevault_secret_info
+  - plugin: kubevault.core.kubevault
+    plugin_type: lookup
 """
 
 EXAMPLES = r"""
-- name: A JSON text, bound to its place
-  kubevault_secret:
-    name: matrix-secrets
-    namespace: default
-    transit_key: matrix
-    data:
-      secrets.json: "{{ matrix }}"
-
-- name: A key that is not derived
-  kubevault_secret:
+- name: A JSON text
+  kubevault.core.kubevault_secret:
     name: matrix-secrets
     namespace: default
     transit_key: aes256-key
-    scope: cluster-wide
     data:
       secrets.json: "{{ matrix }}"
+
+- name: Many Secrets at once, of several kinds of values
+  kubevault.core.kubevault_secret:
+    transit_key: payments-key
+    namespace: payments
+    secrets:
+      - name: database
+        data: {dsn: "{{ payments_dsn }}"}
+      - name: tls
+        type: kubernetes.io/tls
+        files: {tls.crt: payments.crt, tls.key: payments.key}
+      - name: token
+        binary_data: {token: "{{ lookup('file', 'token.b64') }}"}
+        labels: {app: payments}
+
+- name: Seal in place what a Secret holds in plain
+  kubevault.core.kubevault_secret:
+    name: legacy
+    namespace: default
+    transit_key: aes256-key
+    adopt: true
+
+- name: Write a manifest for Git, and nothing to Kubernetes
+  kubevault.core.kubevault_secret:
+    name: matrix-secrets
+    namespace: default
+    transit_key: aes256-key
+    data: {secrets.json: "{{ matrix }}"}
+    dest: "{{ playbook_dir }}/manifests/matrix-secrets.yml"
+
+- name: Log in with an AppRole
+  kubevault.core.kubevault_secret:
+    vault_url: https://vault.example.org:8200
+    vault_auth_method: approle
+    vault_role_id: "{{ role_id }}"
+    vault_secret_id: "{{ secret_id }}"
+    name: matrix-secrets
+    namespace: default
+    transit_key: aes256-key
+    data: {secrets.json: "{{ matrix }}"}
 """
 
 RETURN = r"""
-secret:
-  description: What was done, or in check mode would be. It holds no value.
-  returned: success
-  type: dict
+secrets:
+  description: What was done, or in check mode would be, in the order given. It holds no value.
+  returned: with O(secrets), on success, or on failure after some were written
+  type: list
+  elements: dict
   contains:
-    namespace:
+    namespace: &namespace
       description: The Secret's namespace.
       type: str
       sample: default
-    name:
+    name: &name
       description: The Secret's name.
       type: str
       sample: matrix-secrets
-    created:
-      description: Whether the Secret is new.
-      type: bool
-    added:
+    action: &action
+      description: What became of it; C(unchanged), C(created), C(updated), C(recreated) or C(deleted).
+      type: str
+      sample: created
+    transit_key: &transit_key
+      description: The Transit key that its values are sealed with.
+      type: str
+      sample: aes256-key
+    scope: &scope
+      description: Where they decrypt.
+      type: str
+      sample: cluster-wide
+    added: &added
       description: Data keys that are new.
       type: list
       elements: str
       sample: [secrets.json]
-    updated:
-      description: Data keys whose value changed.
+    updated: &updated
+      description: Data keys that were sealed anew.
       type: list
       elements: str
+    removed: &removed
+      description: Data keys that are gone.
+      type: list
+      elements: str
+    adopted: &adopted
+      description: Those of RV(secrets[].updated) whose plaintext was found in the Secret.
+      type: list
+      elements: str
+    metadata: &metadata
+      description: What else changed; C(labels), C(annotations), C(type), C(immutable).
+      type: list
+      elements: str
+secret:
+  description: The same of one Secret.
+  returned: with O(name), on success
+  type: dict
+  contains:
+    namespace: *namespace
+    name: *name
+    action: *action
+    transit_key: *transit_key
+    scope: *scope
+    added: *added
+    updated: *updated
+    removed: *removed
+    adopted: *adopted
+    metadata: *metadata
+dest:
+  description: The manifest file.
+  returned: with O(dest)
+  type: str
+dest_changed:
+  description: Whether the manifest file was, or would be, written.
+  returned: with O(dest)
+  type: bool
 """
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -124,71 +297,158 @@ from ..module_utils.kubevault import (
     KUBERNETES_OPTIONS,
     VAULT_OPTIONS,
     VAULT_REQUIRED_IF,
-    connect_to_vault,
+    conceal,
+    connect_to_kubernetes,
+    logged_in_vault,
     require,
 )
+
+if TYPE_CHECKING:
+    from secretmanager.planning import Outcome
+    from secretmanager.wanted import Wanted
+
+SECRET_OPTIONS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str"},
+    "namespace": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"]},
+    "data": {"type": "dict", "no_log": True},
+    "binary_data": {"type": "dict", "no_log": True},
+    "files": {"type": "dict"},
+    # no_log false: names of keys, not keys. Ansible would otherwise warn.
+    "transit_key": {"type": "str", "no_log": False},
+    "digest_key": {"type": "str", "no_log": False},
+    "scope": {"type": "str", "choices": ["strict", "namespace-wide", "cluster-wide"]},
+    "behavior": {"type": "str", "choices": ["merge", "replace"]},
+    "absent_keys": {"type": "list", "elements": "str", "no_log": False},
+    "labels": {"type": "dict"},
+    "annotations": {"type": "dict"},
+    "type": {"type": "str"},
+    "immutable": {"type": "bool"},
+    "recreate": {"type": "bool"},
+    "force": {"type": "bool"},
+    "adopt": {"type": "bool"},
+}
+"""Options of one Secret, which the task has as well as each entry of ``secrets``."""
+
+DEFAULTS = {"state": "present", "behavior": "merge", "recreate": False, "force": False, "adopt": False}
+VALUES = ("data", "binary_data", "files", "absent_keys", "adopt")
+"""Options that say what one Secret holds, so that they make no sense for several."""
 
 
 def main() -> None:
     """Run the module."""
+    task_options = {
+        name: {**spec, "default": DEFAULTS[name]} if name in DEFAULTS else spec for name, spec in SECRET_OPTIONS.items()
+    }
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "required": True},
-            "data": {"type": "dict", "required": True, "no_log": True},
-            # no_log false: names of keys, not keys. Ansible would otherwise warn.
-            "transit_key": {"type": "str", "required": True, "no_log": False},
-            "digest_key": {"type": "str", "no_log": False},
+            "secrets": {"type": "list", "elements": "dict", "no_log": False, "options": SECRET_OPTIONS},
+            **task_options,
             "transit_mount": {"type": "str", "default": "transit"},
-            "scope": {"type": "str", "choices": ["strict", "cluster-wide"], "default": "strict"},
-            "force": {"type": "bool", "default": False},
+            "dest": {"type": "path"},
+            "apply": {"type": "bool"},
+            "concurrency": {"type": "int", "default": 8},
             **VAULT_OPTIONS,
             **KUBERNETES_OPTIONS,
         },
+        required_one_of=[("name", "secrets")],
+        mutually_exclusive=[("secrets", name) for name in ("name", "data", "binary_data", "files", "absent_keys")],
         required_if=VAULT_REQUIRED_IF,
         supports_check_mode=True,
     )
+    entries = concealed(module)
     try:
         from secretmanager.errors import SecretManagerError
-        from secretmanager.kubernetes import KubernetesClient
-        from secretmanager.sealed import Scope
-        from secretmanager.sealing import Sealer, Wanted, plaintext
+        from secretmanager.sealing import SealingFailed
+        from secretmanager.wanted import from_options
     except ImportError as error:
         require(module, "kubevault", error)
 
     params = module.params
+    if params["concurrency"] < 1:
+        module.fail_json(msg=f"concurrency is {params['concurrency']}; allowed is 1 or more")
     try:
-        wanted = Wanted(
-            params["namespace"],
-            params["name"],
-            {key: plaintext(value, f"data[{key}]") for key, value in params["data"].items()},
-        )
-        sealer = Sealer(
-            connect_to_vault(module, params["transit_mount"]),
-            KubernetesClient.from_kubeconfig(params["kubeconfig"], params["context"]),
-            params["transit_key"],
-            scope=Scope(params["scope"]),
-            digest_key=params["digest_key"],
-        )
-        outcome = sealer.seal(wanted, force=params["force"], check=module.check_mode)
+        several = params["secrets"] is not None
+        base = {name: params[name] for name in SECRET_OPTIONS if several and params[name] is not None}
+        wanted = from_options(entries, base)
+        outcomes, result = seal(module, wanted)
+    except SealingFailed as error:
+        changed = any(outcome.changed for outcome in error.outcomes)
+        module.fail_json(msg=str(error), changed=changed, secrets=[facts(outcome) for outcome in error.outcomes])
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-
-    secret = {
-        "namespace": outcome.namespace,
-        "name": outcome.name,
-        "created": outcome.created,
-        "added": list(outcome.added),
-        "updated": list(outcome.updated),
-    }
-    result = {"changed": outcome.changed, "secret": secret}
+    done = [facts(outcome) for outcome in outcomes]
+    result |= {"secrets": done} if several else {"secret": done[0]}
     if module._diff:
-        # A data key that stays is the same on both sides; what changes is told by a word.
-        result["diff"] = {
-            "before": dict.fromkeys(outcome.updated, "sealed"),
-            "after": dict.fromkeys(outcome.updated, "sealed anew") | dict.fromkeys(outcome.added, "sealed"),
-        }
+        result["diff"] = [
+            diff(item, outcome) for item, outcome in zip(wanted, outcomes, strict=True) if outcome.changed
+        ]
     module.exit_json(**result)
+
+
+def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
+    """Give the entries with their secrets, which leave the parameters."""
+    params = module.params
+    holders = [params] if params["secrets"] is None else params["secrets"]
+    entries = []
+    for holder in holders:
+        entry = {name: holder[name] for name in SECRET_OPTIONS}
+        for name in ("data", "binary_data"):
+            if holder[name] is not None:
+                entry[name] = conceal(module, holder, name)
+        entries.append(entry)
+    return entries
+
+
+def seal(module: AnsibleModule, wanted: list[Wanted]) -> tuple[list[Outcome], dict[str, Any]]:
+    """Seal into the manifest file, into Kubernetes, or both; give what was done, and further results."""
+    from secretmanager.manifestfile import ManifestFile
+    from secretmanager.sealing import Sealer
+    from secretmanager.stores import KubernetesStore
+
+    params, check = module.params, module.check_mode
+    apply = params["apply"] if params["apply"] is not None else not params["dest"]
+    outcomes: list[Outcome] = []
+    result: dict[str, Any] = {"changed": False}
+    with logged_in_vault(module, params["transit_mount"]) as vault:
+        source = None
+        if params["dest"]:
+            file = ManifestFile(params["dest"])
+            outcomes = Sealer(vault, file).seal(wanted, check=check)
+            source = file.ciphertexts()
+            changed = any(outcome.changed for outcome in outcomes)
+            result |= {"dest": params["dest"], "dest_changed": changed, "changed": changed}
+        if apply:
+            kubernetes = connect_to_kubernetes(module, connections=params["concurrency"])
+            store = KubernetesStore(kubernetes, params["concurrency"])
+            outcomes = Sealer(vault, store, source).seal(wanted, check=check)
+            result["changed"] |= any(outcome.changed for outcome in outcomes)
+    return outcomes, result
+
+
+def facts(outcome: Outcome) -> dict[str, Any]:
+    """Give an outcome as the module returns it."""
+    return {
+        name: list(value) if isinstance(value, tuple) else (None if value is None else str(value))
+        for name, value in asdict(outcome).items()
+    }
+
+
+def diff(wanted: Wanted, outcome: Outcome) -> dict[str, Any]:
+    """Give the structure before and after. A data key that stays is left out; what changes is told by a word."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    before["data"] = dict.fromkeys(outcome.updated, "sealed") | dict.fromkeys(outcome.removed, "there")
+    after["data"] = dict.fromkeys(outcome.added, "sealed") | dict.fromkeys(outcome.updated, "sealed anew")
+    for name in outcome.metadata:
+        before[name], after[name] = "another", getattr(wanted, name)
+    header = f"{outcome.namespace}/{outcome.name}"
+    return {
+        "before_header": header,
+        "after_header": f"{header} ({outcome.action})",
+        "before": {} if outcome.action == "created" else {name: value for name, value in before.items() if value},
+        "after": {name: value for name, value in after.items() if value},
+    }
 
 
 if __name__ == "__main__":

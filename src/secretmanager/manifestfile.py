@@ -25,6 +25,8 @@ from .wanted import Wanted
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
+_WIDTH = 2**31 - 1  # never break a line
+
 _ORDER = ("apiVersion", "kind", "metadata", "type", "immutable", "data")
 
 Edit = tuple[int, int, str]
@@ -269,11 +271,11 @@ def _applied(text: str, edits: Iterable[Edit], start: int = 0, end: int | None =
 
 
 def _scalar(value: Any) -> str:
-    return str(yaml.dump(value, Dumper=_DUMPER, width=float("inf"))).removesuffix("...\n").strip()
+    return str(yaml.dump(value, Dumper=_DUMPER, width=_WIDTH)).removesuffix("...\n").strip()
 
 
 def _dump(value: Any) -> str:
-    return str(yaml.dump(value, Dumper=_DUMPER, sort_keys=False, width=float("inf"), default_flow_style=False))
+    return str(yaml.dump(value, Dumper=_DUMPER, sort_keys=False, width=_WIDTH, default_flow_style=False))
 
 
 def _dumped(secret: Object, newline: str) -> str:

@@ -1,249 +1,275 @@
-"""Sealing: values go through Vault's Transit engine into Kubernetes Secrets, and only where they changed.
+"""Sealing: values go through Vault's Transit engine into Secrets, and only where they changed.
 
 Source: https://developer.hashicorp.com/vault/api-docs/secret/transit
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-from .errors import ConfigError, ConflictError, SealedDataError, SecretNotFound, VaultError
-from .sealed import MANIFEST_KEY, SEALED_LABEL, Manifest, Place, Scope, manifest_of
-from .vault import TransitItem
-
-if TYPE_CHECKING:
-    from .kubernetes import KubernetesClient
-    from .vault import VaultClient
+from .errors import ConfigError, ConflictError, SecretManagerError, SecretNotFound, VaultError
+from .planning import Action, Draft, Outcome, Plan, draft, plan, secret_of
+from .sealed import Place, Scope, sealed_values
+from .stores import Change, Store
+from .vault import TransitItem, VaultClient
+from .wanted import State, Wanted
 
 WRITE_ATTEMPTS = 5
 """How often a Secret is read and written anew because another writer came between."""
 
-_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_NAMESPACE = re.compile(_LABEL)
-_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+SHOWN = 10
+"""Errors that one message tells in full."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One Secret as wanted; ``values`` maps data keys to plaintext and stays out of repr()."""
+class SealingFailed(SecretManagerError):
+    """Some of several Secrets could not be sealed.
 
-    namespace: str
-    name: str
-    values: Mapping[str, bytes] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        """Check the names, by RFC 1123 and Kubernetes' rule for data keys."""
-        for label, text, pattern, allowed in (
-            ("namespace", self.namespace, _NAMESPACE, "an RFC 1123 label"),
-            ("name", self.name, _NAME, "an RFC 1123 subdomain"),
-            *(("data key", key, _DATA_KEY, "letters, digits, '-', '_' and '.'") for key in self.values),
-        ):
-            if not pattern.fullmatch(text) or len(text) > 253:
-                raise ConfigError(f"{label} {text!r} is not allowed; allowed is {allowed}")
-        if MANIFEST_KEY in self.values:
-            raise ConfigError(f"data key {MANIFEST_KEY!r} is the manifest's own; choose another")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What sealing did to one Secret, or in check mode would do. It names data keys and no value."""
-
-    namespace: str
-    name: str
-    created: bool
-    added: tuple[str, ...]
-    updated: tuple[str, ...]
-
-    @property
-    def changed(self) -> bool:
-        """Whether the Secret was, or would be, written."""
-        return self.created or bool(self.added or self.updated)
-
-
-def plaintext(value: object, where: str) -> bytes:
-    """Give the bytes to seal: text as UTF-8, a dict or list as JSON, other scalars refused.
-
-    Raises:
-        ConfigError: the value is of another type, or holds what JSON cannot say. The error shows no value.
-
+    Attributes:
+        errors: why, of each.
+        outcomes: what was done to others.
     """
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, dict | list):
-        try:
-            return json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        except (ValueError, TypeError):
-            # Not "from" the original, which could quote the value.
-            raise ConfigError(f"{where} holds what JSON cannot say, such as NaN") from None
-    raise ConfigError(f"{where} is of type {type(value).__name__}; allowed are text, dict and list")
+
+    def __init__(self, errors: Sequence[SecretManagerError], outcomes: Sequence[Outcome] = ()) -> None:
+        more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+        written = sum(outcome.changed for outcome in outcomes)
+        told = "; ".join(str(error) for error in errors[:SHOWN])
+        super().__init__(f"not all could be sealed; {written} Secrets were written: {told}{more}")
+        self.errors = tuple(errors)
+        self.outcomes = tuple(outcomes)
 
 
 class Sealer:
-    """Seals Secrets with one Transit key.
+    """Seals Secrets.
 
     Args:
         vault: client whose token may ``transit/encrypt/KEY`` and ``transit/hmac/DIGEST_KEY``.
-        kubernetes: client that may get, create and update the Secrets.
-        transit_key: name of the Transit key.
-        scope: where the ciphertext decrypts; strict needs a Transit key with ``derived``.
-        digest_key: Transit key of the digests, never rotated; without it ``KEY-digest``.
-
+        store: where the Secrets are kept.
+        source: ciphertexts to take instead of encrypting, by place, as of a manifest file that is to be applied.
     """
 
-    def __init__(
-        self,
-        vault: VaultClient,
-        kubernetes: KubernetesClient,
-        transit_key: str,
-        *,
-        scope: Scope = Scope.STRICT,
-        digest_key: str | None = None,
-    ) -> None:
-        """Keep the clients; nothing is sent yet."""
+    def __init__(self, vault: VaultClient, store: Store, source: Mapping[Place, str] | None = None) -> None:
         self._vault = vault
-        self._kubernetes = kubernetes
-        self._transit_key = transit_key
-        self._scope = scope
-        self._digest_key = digest_key or f"{transit_key}-digest"
-        self._probed = False
+        self._store = store
+        self._source = source or {}
+        self._derived: dict[str, bool] = {}
 
-    def seal(self, wanted: Wanted, *, force: bool = False, check: bool = False) -> Outcome:
-        """Seal the values that are new or changed into one Secret; its other data keys are left alone.
+    def seal(
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        check: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Outcome]:
+        """Seal the values that are new or changed; what is the same is left alone.
+
+        All is checked before anything is written. Each Secret is written in one request, whole or not at all, and only
+        if it is still as it was read; otherwise it is read again and the change is made to that.
 
         Args:
-            wanted: the Secret.
-            force: take over data keys, or a Secret, that were not sealed here.
+            wanted: the Secrets.
             check: write nothing, say what would be done.
+            progress: called after each Secret that was written, with how many were and will be.
+
+        Returns:
+            What was done, in the order given.
 
         Raises:
-            SealedDataError: a data key is there but not sealed here, and ``force`` is not given.
-            ConfigError: the Transit key is not ``derived``, as the scope strict needs.
-            ConflictError: others kept writing the Secret in between.
+            SealedDataError: a Secret or data key is there but not sealed here, and neither ``force`` nor ``adopt`` is
+                given; or a manifest is damaged.
+            ConfigError: scope and Transit key do not fit, or Kubernetes does not allow the change.
+            ConflictError: others kept writing a Secret in between.
+            SealingFailed: several of these at once.
             VaultError, KubernetesError: a server refused or is out of reach.
-
         """
-        keys = list(wanted.values)
-        places = [Place(wanted.namespace, wanted.name, key) for key in keys]
-        inputs = [place.hmac_input(wanted.values[place.key]) for place in places]
-        digests = dict(zip(keys, self._vault.hmac(self._digest_key, inputs) if inputs else [], strict=True))
-        sealed: dict[str, str] = {}
+        outcomes: dict[str, Outcome] = {}
+        tried: dict[str, tuple[Outcome, Mapping[str, str]]] = {}
+        pending = list(wanted)
         for attempt in range(1, WRITE_ATTEMPTS + 1):
-            found = self._find(wanted)
-            manifest = self._manifest(found, wanted, force=force)
-            present = (found or {}).get("data") or {}
-            changed = [key for key in keys if key not in present or manifest.digests.get(key) != digests[key]]
-            outcome = Outcome(
-                wanted.namespace,
-                wanted.name,
-                found is None,
-                tuple(key for key in changed if key not in present),
-                tuple(key for key in changed if key in present),
-            )
-            if check or not outcome.changed:
-                return outcome
-            missing = [place for place in places if place.key in changed and place.key not in sealed]
-            sealed |= self._encrypt(missing, wanted.values)
-            body = self._body(
-                found,
-                wanted,
-                manifest,
-                {key: digests[key] for key in changed},
-                {key: sealed[key] for key in changed},
-            )
+            if attempt > 1:
+                time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311 - no secret
             try:
-                if found is None:
-                    self._kubernetes.create_secret(wanted.namespace, body)
-                else:
-                    self._kubernetes.update_secret(wanted.namespace, body)
-            except ConflictError:
-                if attempt == WRITE_ATTEMPTS:
+                errors = self._round(pending, outcomes, tried, check=check, progress=progress)
+            except SecretManagerError as error:
+                if not outcomes:
                     raise
-            else:
-                return outcome
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                raise SealingFailed([error], list(outcomes.values())) from error
+            conflicts = {place for place, error in errors.items() if _is_conflict(error, tried, place)}
+            if attempt == WRITE_ATTEMPTS or len(conflicts) < len(errors):
+                _raise(list(errors.values()), list(outcomes.values()))
+            pending = [item for item in pending if item.place in conflicts]
+            if not pending:
+                break
+        return [outcomes[item.place] for item in wanted]
 
-    def _find(self, wanted: Wanted) -> dict[str, Any] | None:
-        try:
-            return self._kubernetes.get_secret(wanted.namespace, wanted.name)
-        except SecretNotFound:
-            return None
-
-    def _manifest(self, found: dict[str, Any] | None, wanted: Wanted, *, force: bool) -> Manifest:
-        """Give the manifest to start from; an empty one where all has to be sealed anew."""
-        fresh = Manifest(self._transit_key, self._scope, self._digest_key)
-        if found is None:
-            return fresh
-        place = f"{wanted.namespace}/{wanted.name}"
-        try:
-            manifest = manifest_of(found)
-        except SealedDataError:
-            if not force:
-                raise
-            manifest = None  # damaged; force seals anew
-        ours: Mapping[str, str] = manifest.digests if manifest else {}
-        foreign = sorted(key for key in wanted.values if key in (found.get("data") or {}) and key not in ours)
-        if not force and (manifest is None or foreign):
-            what = f"data keys {', '.join(foreign)} were" if foreign else "the Secret was"
-            raise SealedDataError(f"{what} not sealed by this tool", place=place, remedy="set force to take over")
-        if manifest is None or fresh == Manifest(manifest.transit_key, manifest.scope, manifest.digest_key):
-            return manifest or fresh
-        kept = sorted(set(ours) - set(wanted.values))
-        if kept:
-            raise SealedDataError(
-                f"data keys {', '.join(kept)} are sealed with key {manifest.transit_key}, scope {manifest.scope}",
-                place=place,
-                remedy="give their values too, to seal all anew, or keep key and scope",
-            )
-        return fresh
-
-    def _encrypt(self, places: Sequence[Place], values: Mapping[str, bytes]) -> dict[str, str]:
-        if not places:
-            return {}
-        if self._scope is Scope.STRICT and not self._probed:
-            self._require_derived()
-        items = [TransitItem(values[place.key], place.context(self._scope)) for place in places]
-        ciphertexts = self._vault.encrypt(self._transit_key, items)
-        return dict(zip((place.key for place in places), ciphertexts, strict=True))
-
-    def _require_derived(self) -> None:
-        # Vault ignores the context of a key that is not derived, and the sealer's policy does not let it read
-        # the key. Only a derived key refuses an item without context.
-        try:
-            self._vault.encrypt(self._transit_key, [TransitItem(b"", None)])
-        except VaultError as error:
-            if "context" not in str(error):
-                raise
-            self._probed = True
-            return
-        raise ConfigError(
-            f"scope strict needs a derived Transit key, and {self._transit_key} is not; "
-            "use scope cluster-wide or another key"
-        )
-
-    def _body(
+    def _round(
         self,
-        found: dict[str, Any] | None,
-        wanted: Wanted,
-        manifest: Manifest,
-        digests: Mapping[str, str],
-        sealed: Mapping[str, str],
-    ) -> dict[str, Any]:
-        body: dict[str, Any] = dict(found or {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"})
-        metadata = dict(body.get("metadata") or {"namespace": wanted.namespace, "name": wanted.name})
-        metadata["labels"] = {**(metadata.get("labels") or {}), SEALED_LABEL: "true"}
-        merged = Manifest(manifest.transit_key, manifest.scope, manifest.digest_key, {**manifest.digests, **digests})
-        data = {**(body.get("data") or {}), **{key: _b64(text.encode()) for key, text in sealed.items()}}
-        data[MANIFEST_KEY] = _b64(merged.dump())
-        return {**body, "metadata": metadata, "data": data}
+        pending: Sequence[Wanted],
+        outcomes: dict[str, Outcome],
+        tried: dict[str, tuple[Outcome, Mapping[str, str]]],
+        *,
+        check: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> Mapping[str, SecretManagerError]:
+        """Read, compare and write Secrets once; fill outcomes, give what went wrong in writing, by place."""
+        found = self._store.find(pending)
+        drafts = _each(lambda item: draft(item, found.get(item.place)), pending)
+        scopes = _each(self._scope, drafts)
+        digests = self._digests(drafts)
+        plans = _each(lambda each: plan(*each), list(zip(drafts, scopes, digests, strict=True)))
+        sealed = self._encrypt(plans)
+        changing = [(made, texts) for made, texts in zip(plans, sealed, strict=True) if made.outcome.changed]
+        changes = _each(lambda each: _change(*each), changing)
+        for made in plans:
+            place = made.draft.wanted.place
+            if made.outcome.changed:
+                continue
+            outcome, texts = tried.get(place, (made.outcome, {}))
+            # The answer to our own write was lost, if what we sealed is there.
+            ours = {key: value.ciphertext for key, value in sealed_values(made.draft.found or {}).items()}
+            outcomes[place] = outcome if texts.items() <= ours.items() else made.outcome
+        tried.update({made.draft.wanted.place: (made.outcome, texts) for made, texts in changing})
+        written: list[Change] = []
+
+        def done(change: Change) -> None:
+            written.append(change)
+            if progress:
+                progress(len(written), len(changes))
+
+        errors = self._store.write(changes, check=check, done=done)
+        for change in written:
+            outcomes[change.place] = tried[change.place][0]
+        return errors
+
+    def _scope(self, made: Draft) -> Scope | None:
+        """Decide on the scope to seal in; None where the manifest stays as it is."""
+        wanted = made.wanted
+        nothing = not made.values and (made.manifest or made.found is None)
+        if nothing or wanted.state is State.ABSENT or wanted.transit_key is None:
+            return None
+        if wanted.scope is not None:
+            return wanted.scope
+        before = made.manifest.scope if made.manifest else None
+        if made.manifest and before and made.manifest.transit_key == wanted.transit_key:
+            return before
+        if self._is_derived(wanted.transit_key):
+            return Scope.NAMESPACE_WIDE if before is Scope.NAMESPACE_WIDE else Scope.STRICT
+        if before not in (None, Scope.CLUSTER_WIDE):
+            raise ConfigError(
+                f"the Secret is sealed in scope {before}, and Transit key {wanted.transit_key} is not derived",
+                place=wanted.place,
+                remedy="use a derived key, or give scope cluster-wide to let it decrypt anywhere",
+            )
+        return Scope.CLUSTER_WIDE
+
+    def _digests(self, drafts: Sequence[Draft]) -> list[dict[str, str]]:
+        """Have Vault make the digest of each value: one batch for each digest key."""
+        batches: dict[str, list[tuple[int, str, bytes]]] = defaultdict(list)
+        for index, made in enumerate(drafts):
+            wanted = made.wanted
+            for key, value in made.values.items():
+                signed = Place(wanted.namespace, wanted.name, key).hmac_input(value)
+                batches[wanted.digests_by].append((index, key, signed))
+        digests: list[dict[str, str]] = [{} for _ in drafts]
+        for digest_key, batch in batches.items():
+            made_digests = self._vault.hmac(digest_key, [signed for _, _, signed in batch])
+            for (index, key, _), digest in zip(batch, made_digests, strict=True):
+                digests[index][key] = digest
+        return digests
+
+    def _encrypt(self, plans: Sequence[Plan]) -> list[dict[str, str]]:
+        """Have Vault encrypt what changed: one batch for each Transit key."""
+        sealed: list[dict[str, str]] = [{} for _ in plans]
+        batches: dict[tuple[str, bool], list[tuple[int, str, TransitItem]]] = defaultdict(list)
+        for index, made in enumerate(plans):
+            if not made.manifest or not made.sealing:
+                continue
+            name, scope = made.manifest.transit_key, made.manifest.scope
+            self._require_fit(name, scope, made.draft.wanted.place)
+            for key in made.sealing:
+                place = made.place(key)
+                if place in self._source:
+                    sealed[index][key] = self._source[place]
+                    continue
+                item = TransitItem(made.draft.values[key], place.context(scope), str(place))
+                batches[name, scope is Scope.CLUSTER_WIDE].append((index, key, item))
+        for (name, _), batch in batches.items():
+            ciphertexts = self._vault.encrypt(name, [item for _, _, item in batch])
+            for (index, key, _), ciphertext in zip(batch, ciphertexts, strict=True):
+                sealed[index][key] = ciphertext
+        return sealed
+
+    def _require_fit(self, transit_key: str, scope: Scope, place: str) -> None:
+        derived = self._is_derived(transit_key)
+        if derived and scope is Scope.CLUSTER_WIDE:
+            raise ConfigError(
+                f"Transit key {transit_key} is derived, so what it seals is bound to a place, and not {scope}",
+                place=place,
+                remedy=f"use scope {Scope.STRICT} or {Scope.NAMESPACE_WIDE}, or another key",
+            )
+        if not derived and scope is not Scope.CLUSTER_WIDE:
+            raise ConfigError(
+                f"scope {scope} needs a derived Transit key, and {transit_key} is not: it would decrypt anywhere",
+                place=place,
+                remedy=f"use scope {Scope.CLUSTER_WIDE}, or a derived key",
+            )
+
+    def _is_derived(self, transit_key: str) -> bool:
+        """Whether a Transit key is ``derived``.
+
+        Vault ignores the context that a plain key is given, and the sealer's policy does not let it read the key. But
+        only a derived key refuses to encrypt without a context.
+        """
+        if transit_key not in self._derived:
+            try:
+                self._vault.encrypt(transit_key, [TransitItem(b"")])
+                self._derived[transit_key] = False
+            except VaultError as error:
+                if "context" not in " ".join(error.errors):
+                    raise
+                self._derived[transit_key] = True
+        return self._derived[transit_key]
 
 
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii")
+def _change(made: Plan, ciphertexts: Mapping[str, str]) -> Change:
+    deleted = made.outcome.action is Action.DELETED
+    return Change(made.outcome.action, made.draft.found, None if deleted else secret_of(made, ciphertexts))
+
+
+def _is_conflict(error: SecretManagerError, tried: Mapping[str, tuple[Outcome, Mapping[str, str]]], place: str) -> bool:
+    """Whether a Secret is not as it was found, so that it is worth reading it again."""
+    gone = isinstance(error, SecretNotFound) and tried[place][0].action is Action.UPDATED
+    return gone or isinstance(error, ConflictError)
+
+
+def _each(call: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Call for each item; where some fail, tell of all that do.
+
+    Raises:
+        SecretManagerError: of the one that failed.
+        SealingFailed: several failed.
+    """
+    results: list[R] = []
+    errors: list[SecretManagerError] = []
+    for item in items:
+        try:
+            results.append(call(item))
+        except VaultError:
+            raise  # it would fail for others as well
+        except SecretManagerError as error:
+            errors.append(error)
+    _raise(errors)
+    return results
+
+
+def _raise(errors: Sequence[SecretManagerError], outcomes: Sequence[Outcome] = ()) -> None:
+    if len(errors) == 1 and not outcomes:
+        raise errors[0]
+    if errors:
+        raise SealingFailed(errors, outcomes)

@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what Vault has sealed in which Kubernetes Secrets."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubevault_secret_info
+short_description: Tell what is sealed in Kubernetes Secrets
+version_added: "0.1.0"
+author: KUBEVAULT (@kubevault)
+description:
+  - Tells which data keys of which Secrets are sealed, with which version of which Transit key, and whether that is behind the
+    key's newest version.
+  - It decrypts nothing and shows no value.
+options:
+  name:
+    description: Name of one Secret, in O(namespace). Without it, all that O(label_selectors) choose.
+    type: str
+  namespace:
+    description: Namespace to look at. Without it, all.
+    type: str
+  label_selectors:
+    description:
+      - Labels of the Secrets to look at. Those that M(kubevault.core.kubevault_secret) sealed carry the default.
+      - With an empty list, all Secrets; of those that an older tool sealed none has the label. Secrets that hold nothing sealed
+        are left out.
+    type: list
+    elements: str
+    default: [kubevault.io/sealed=true]
+  transit_key:
+    description: The Transit key of values that an older tool sealed. Their Secrets do not say it.
+    type: str
+  transit_mount:
+    description: Where the Transit engine is mounted.
+    type: str
+    default: transit
+  vault_url:
+    description:
+      - Vault's address, as V(https://vault.example.org:8200).
+      - Falls back to the environment variable E(VAULT_ADDR). Without both, nothing is said of newest versions.
+    type: str
+    required: false
+    aliases: [url]
+extends_documentation_fragment:
+  - kubevault.core.kubevault_vault
+  - kubevault.core.kubevault_kubernetes
+attributes:
+  check_mode:
+    description: It changes nothing.
+    support: full
+notes:
+  - To know the newest version of a Transit key, the token needs C(read) of C(transit/keys/KEY), or C(update) of
+    C(transit/encrypt/KEY). With neither, it is not told.
+seealso:
+  - module: kubevault.core.kubevault_secret
+"""
+
+EXAMPLES = r"""
+- name: All sealed Secrets
+  kubevault.core.kubevault_secret_info:
+  register: sealed
+
+- name: Those to be rewrapped
+  ansible.builtin.debug:
+    msg: "{{ sealed.secrets | selectattr('behind', 'eq', true) | map(attribute='name') }}"
+"""
+
+RETURN = r"""
+secrets:
+  description: The Secrets that hold something sealed. It holds no value.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    namespace:
+      description: The Secret's namespace.
+      type: str
+      sample: default
+    name:
+      description: The Secret's name.
+      type: str
+      sample: matrix-secrets
+    transit_key:
+      description: The Transit key that its values are sealed with; null where an older tool sealed them.
+      type: str
+      sample: aes256-key
+    scope:
+      description: Where its values decrypt; likewise.
+      type: str
+      sample: cluster-wide
+    newest_version:
+      description: Newest version of the Transit key; null where that is not known.
+      type: int
+      sample: 2
+    behind:
+      description: Whether a value is sealed with an older version; null where that is not known.
+      type: bool
+    keys:
+      description:
+        - The sealed values by data key, each with C(version) of the Transit key, C(behind), C(managed) (whether
+          M(kubevault.core.kubevault_secret) sealed it) and C(damaged) (whether its ciphertext is not the one that was written).
+      type: dict
+      sample: {secrets.json: {version: 1, behind: true, managed: true, damaged: false}}
+    plain_keys:
+      description: Data keys whose values are not sealed.
+      type: list
+      elements: str
+    missing_keys:
+      description: Data keys that were sealed and are gone.
+      type: list
+      elements: str
+    error:
+      description: Why the Secret's manifest cannot be read; null where it can.
+      type: str
+"""
+
+from contextlib import nullcontext
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.kubevault import (
+    KUBERNETES_OPTIONS,
+    VAULT_OPTIONS,
+    VAULT_REQUIRED_IF,
+    connect_to_kubernetes,
+    logged_in_vault,
+    require,
+)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str"},
+            "namespace": {"type": "str"},
+            "label_selectors": {"type": "list", "elements": "str", "default": ["kubevault.io/sealed=true"]},
+            # no_log false: name of a key, not a key. Ansible would otherwise warn.
+            "transit_key": {"type": "str", "no_log": False},
+            "transit_mount": {"type": "str", "default": "transit"},
+            **VAULT_OPTIONS,
+            "vault_url": {**VAULT_OPTIONS["vault_url"], "required": False},
+            **KUBERNETES_OPTIONS,
+        },
+        required_by={"name": ["namespace"]},
+        required_if=VAULT_REQUIRED_IF,
+        supports_check_mode=True,
+    )
+    try:
+        from secretmanager.errors import SecretManagerError, SecretNotFound
+        from secretmanager.sealinfo import NewestVersions, facts, inspect
+    except ImportError as error:
+        require(module, "kubevault", error)
+
+    params = module.params
+    try:
+        kubernetes = connect_to_kubernetes(module)
+        if params["name"]:
+            try:
+                secrets = [kubernetes.get_secret(params["namespace"], params["name"])]
+            except SecretNotFound:
+                secrets = []
+        else:
+            secrets = list(kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"])))
+        with logged_in_vault(module, params["transit_mount"]) if params["vault_url"] else nullcontext() as vault:
+            found = [facts(info) for info in inspect(secrets, NewestVersions(vault), params["transit_key"])]
+    except SecretManagerError as error:
+        module.fail_json(msg=str(error))
+    sealed = [item for item in found if item["keys"] or item["missing_keys"] or item["error"]]
+    module.exit_json(changed=False, secrets=sealed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Running a program with secrets in its environment, or as files that are gone with it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from .errors import ConfigError, SecretFormatError
+
+CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
+"""Exit statuses of a command that runs another, as of env(1): it cannot be run, it is not there; the command failed."""
+
+FILES_VARIABLE = "KUBEVAULT_FILES"
+"""Variable that tells the program where its files are."""
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is asked for: a tmpfs, and the folder made there is private
+_PR_SET_PDEATHSIG = 1
+_FORWARDED: frozenset[int] = frozenset(
+    getattr(signal, f"SIG{name}")
+    for name in ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "ALRM", "TTIN", "TTOU")
+)
+_SI_USER = 0  # sent by kill(2), see sigaction(2); what a terminal sends reaches the program by itself
+
+
+class ProgramError(ConfigError):
+    """The program cannot be run.
+
+    Attributes:
+        exit_status: what to end with, `CANNOT_RUN` or `NOT_FOUND`.
+    """
+
+    def __init__(self, program: str, number: int) -> None:
+        super().__init__(os.strerror(number), place=program)
+        self.exit_status = NOT_FOUND if number == errno.ENOENT else CANNOT_RUN
+
+
+def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") -> dict[str, str]:
+    """Give environment variables for values.
+
+    Args:
+        values: plaintext by data key. What is not allowed in a variable's name becomes an underscore.
+        prefix: first part of the variables' names.
+        place: where the values come from, for errors.
+
+    Raises:
+        SecretFormatError: a value is no text, or holds a NUL byte, which no variable can.
+        ConfigError: two data keys give one name, or a name begins with a digit.
+    """
+    found: dict[str, str] = {}
+    origin: dict[str, str] = {}
+    for key, value in values.items():
+        name = re.sub(r"[^A-Za-z0-9_]", "_", prefix + key)
+        if name in found:
+            raise ConfigError(f"data keys {origin[name]} and {key} both give the variable {name}", place=place)
+        if not name or name[0].isdigit():
+            raise ConfigError(f"data key {key} gives no variable's name: {name!r}", place=place, remedy="give a prefix")
+        text = _text(value)
+        if text is None or "\0" in text:
+            raise SecretFormatError(
+                f"data key {key} is no text that fits a variable", place=place, remedy="have it as a file"
+            )
+        found[name], origin[name] = text, key
+    return found
+
+
+def members(value: bytes, place: str) -> dict[str, bytes]:
+    """Give the members of a JSON object, texts as they are and others as JSON.
+
+    Raises:
+        SecretFormatError: the value is no JSON object.
+    """
+    text = _text(value)
+    content = _json(text) if text is not None else None
+    if not isinstance(content, dict):
+        raise SecretFormatError("the value is no JSON object", place=place, remedy="leave the data key out")
+    return {key: (item if isinstance(item, str) else json.dumps(item)).encode() for key, item in content.items()}
+
+
+def run_with_environment(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Become the program, with more variables in its environment. So signals and exit status are its own.
+
+    Raises:
+        ProgramError: there is no such program, or it may not be run.
+    """
+    try:
+        os.execvpe(command[0], list(command), {**os.environ, **environment})  # noqa: S606 - that is what it is for
+    except OSError as error:
+        raise ProgramError(command[0], error.errno or 0) from error
+
+
+def run_with_files(command: Sequence[str], files: Mapping[str, bytes], folder: Path | None = None) -> int:
+    """Run the program with files on a tmpfs, which only its user may read; they are gone when it ends, however it ends.
+
+    Signals that this process gets go on to the program. Where this process is killed, the program ends too.
+
+    Args:
+        command: program and arguments. `FILES_VARIABLE` in its environment tells the folder.
+        files: content by name.
+        folder: where the folder is made; it must be on a tmpfs. None for ``$XDG_RUNTIME_DIR`` or ``/dev/shm``.
+
+    Returns:
+        Exit status; minus a signal's number where that ended the program.
+
+    Raises:
+        ProgramError: there is no such program, or it may not be run.
+        ConfigError: there is no tmpfs, or a name is none of a file.
+    """
+    for name in files:
+        if not re.fullmatch(r"[-._A-Za-z0-9]+", name) or name in (".", ".."):
+            raise ConfigError(f"{name!r} is not allowed as a file's name; allowed are letters, digits, '-', '_', '.'")
+    with _folder(files, folder or _tmpfs()) as path:
+        return _supervised(command, {**os.environ, FILES_VARIABLE: str(path)})
+
+
+def end_as(status: int) -> NoReturn:
+    """End this process as a program ended: with its exit status, or by the same signal.
+
+    Args:
+        status: as `run_with_files` gives it.
+    """
+    if status < 0:
+        # No core file: its memory holds the secrets.
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
+        os.kill(os.getpid(), -status)
+    sys.exit(status if status >= 0 else 128 - status)
+
+
+@contextmanager
+def _folder(files: Mapping[str, bytes], parent: Path) -> Iterator[Path]:
+    _require_tmpfs(parent)
+    path = Path(tempfile.mkdtemp(prefix="kubevault-", dir=parent))  # mode 0700
+    with _deleted_in_the_end(path):
+        for name, content in files.items():
+            descriptor = os.open(path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        yield path
+
+
+@contextmanager
+def _deleted_in_the_end(path: Path) -> Iterator[None]:
+    """Delete a folder in the end, even where this process is killed: then another does it, which waits for that."""
+    reader, writer = os.pipe()
+    janitor = os.fork()
+    if janitor == 0:
+        _wait_and_delete(reader, writer, path)
+    os.close(reader)
+    try:
+        yield
+    finally:
+        try:
+            shutil.rmtree(path)
+        finally:
+            os.close(writer)
+            os.waitpid(janitor, 0)
+
+
+def _wait_and_delete(reader: int, writer: int, path: Path) -> NoReturn:
+    try:
+        os.setsid()  # out of reach of the terminal's signals
+        os.close(writer)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)  # lest whoever reads this command's output waits for this process
+        for number in _FORWARDED:
+            signal.signal(number, signal.SIG_IGN)
+        os.read(reader, 1)  # ends when the last writer is closed, and so when the other process ends
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os._exit(0)
+
+
+def _supervised(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    waited = _FORWARDED | {signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    parent = os.getpid()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _become(command, environment, {int(number) for number in before}, parent, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        failure = pipe.read()
+    try:
+        while True:
+            changed, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
+            if changed and os.WIFSTOPPED(status):
+                os.kill(os.getpid(), signal.SIGSTOP)  # as the shell expects that stopped both
+                os.kill(child, signal.SIGCONT)
+            elif changed:
+                if failure:
+                    raise ProgramError(command[0], int(failure))
+                return os.waitstatus_to_exitcode(status)
+            caught = signal.sigwaitinfo(waited)
+            if caught.si_signo != signal.SIGCHLD and caught.si_code <= _SI_USER:
+                os.kill(child, caught.si_signo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _become(
+    command: Sequence[str], environment: Mapping[str, str], mask: set[int], parent: int, failure: int
+) -> NoReturn:
+    """Become the program, in the child."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # the parent ended before prctl
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
+    except OSError as error:
+        os.write(failure, str(error.errno).encode())
+    finally:
+        os._exit(127)
+
+
+def _tmpfs() -> Path:
+    """Give a folder on a tmpfs."""
+    for path in (os.environ.get("XDG_RUNTIME_DIR"), _SHARED_MEMORY):
+        if path and os.access(path, os.W_OK) and _is_tmpfs(Path(path)):
+            return Path(path)
+    raise ConfigError(
+        f"there is no tmpfs: neither $XDG_RUNTIME_DIR nor {_SHARED_MEMORY} is one", remedy="name a folder on one"
+    )
+
+
+def _require_tmpfs(path: Path) -> None:
+    if not path.is_dir():
+        raise ConfigError(f"{path}: is no folder")
+    if not _is_tmpfs(path):
+        raise ConfigError(f"{path}: is not on a tmpfs, so files there would reach a disk", remedy="name another folder")
+
+
+def _is_tmpfs(path: Path) -> bool:
+    """Whether a folder is on a tmpfs or ramfs, by the longest mount point that holds it (proc_pid_mountinfo(5))."""
+    real, best, kind = path.resolve(), "", ""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), left.split()[4])
+        if real.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind in ("tmpfs", "ramfs")
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

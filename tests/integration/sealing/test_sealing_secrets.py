@@ -1,0 +1,285 @@
+"""Sealing on a real Vault and a real Kubernetes API: what ends up in a Secret, and what does not."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from conftest import Chain
+
+from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError
+from secretmanager.planning import APPLIED_ANNOTATION, Action
+from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Scope, manifest_of, sealed_values
+from secretmanager.sealing import SealingFailed
+from secretmanager.vault import TransitItem
+from secretmanager.wanted import Behavior, State
+
+
+def test_a_rerun_writes_nothing_and_an_edit_changes_its_key_alone(chain: Chain, name: str) -> None:
+    wanted = chain.wanted(name, {"a": b"1", "b": b"\x00\xff"})
+    (first,) = chain.seal(wanted)
+    assert (first.action, first.added, first.scope) == (Action.CREATED, ("a", "b"), Scope.STRICT)
+    before = chain.secret(name)
+    (rerun,) = chain.seal(wanted)
+    assert rerun.action is Action.UNCHANGED
+    assert chain.secret(name) == before
+    (edit,) = chain.seal(chain.wanted(name, {"a": b"1", "b": b"3"}))
+    assert (edit.added, edit.updated, edit.removed) == ((), ("b",), ())
+    after = chain.secret(name)
+    assert after["data"]["a"] == before["data"]["a"]
+    assert chain.opened(name) == {"a": b"1", "b": b"3"}
+
+
+def test_kubernetes_holds_ciphertext_alone(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"open sesame"}))
+    secret = chain.secret(name)
+    assert chain.data(name)["a"].startswith(b"vault:v1:")
+    assert "open sesame" not in str(secret)
+    assert base64.b64encode(b"open sesame").decode() not in str(secret)
+    assert secret["metadata"]["labels"] == {SEALED_LABEL: "true"}
+    assert secret["metadata"]["managedFields"][0]["manager"] == "kubevault"
+
+
+def test_a_ciphertext_that_was_copied_elsewhere_does_not_decrypt(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1"}))
+    ciphertext = chain.data(name)["a"]
+    for context in (f"{chain.namespace}/{name}/b", f"{chain.namespace}/other/a", f"elsewhere/{name}/a"):
+        with pytest.raises(DecryptionFailed, match="sealed for another place"):
+            chain.vault.root.decrypt("derived", [TransitItem(ciphertext, context.encode())])
+
+
+def test_the_scope_follows_the_key_unless_it_is_given(chain: Chain, name: str) -> None:
+    (bound,) = chain.seal(chain.wanted(f"{name}-bound", {"a": b"1"}))
+    (plain,) = chain.seal(chain.wanted(f"{name}-plain", {"a": b"1"}, transit_key="plain"))
+    (wide,) = chain.seal(chain.wanted(f"{name}-wide", {"a": b"1"}, scope=Scope.NAMESPACE_WIDE))
+    assert [bound.scope, plain.scope, wide.scope] == [Scope.STRICT, Scope.CLUSTER_WIDE, Scope.NAMESPACE_WIDE]
+    item = TransitItem(chain.data(f"{name}-wide")["a"], chain.namespace.encode())
+    assert chain.vault.root.decrypt("derived", [item]) == [b"1"]
+    (rerun,) = chain.seal(chain.wanted(f"{name}-wide", {"a": b"1"}))
+    assert (rerun.action, rerun.scope) == (Action.UNCHANGED, Scope.NAMESPACE_WIDE)
+
+
+@pytest.mark.parametrize(
+    ("key", "scope", "message"),
+    [
+        ("plain", Scope.STRICT, "scope strict needs a derived Transit key, and plain is not"),
+        ("plain", Scope.NAMESPACE_WIDE, "scope namespace-wide needs a derived Transit key"),
+        ("derived", Scope.CLUSTER_WIDE, "Transit key derived is derived"),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_a_scope_that_the_key_does_not_fit_is_an_error(
+    chain: Chain, name: str, key: str, scope: Scope, message: str, check: bool
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chain.seal(chain.wanted(name, {"a": b"1"}, transit_key=key, scope=scope), check=check)
+    assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
+
+
+def test_a_strict_secret_is_never_let_loose_unasked(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1"}))
+    before = chain.secret(name)
+    with pytest.raises(ConfigError, match="sealed in scope strict, and Transit key plain is not derived"):
+        chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="plain"))
+    assert chain.secret(name) == before
+    asked = chain.wanted(name, {"a": b"1"}, transit_key="plain", scope=Scope.CLUSTER_WIDE)
+    assert chain.seal(asked)[0].updated == ("a",)
+    assert chain.opened(name) == {"a": b"1"}
+
+
+def test_another_key_seals_all_or_nothing(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}))
+    with pytest.raises(SealedDataError, match=r"data keys b are sealed with Transit key derived.*give their values"):
+        chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="other"))
+    assert chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}, transit_key="other"))[0].updated == ("a", "b")
+    manifest = manifest_of(chain.secret(name))
+    assert manifest
+    assert (manifest.transit_key, manifest.digest_key) == ("other", "other-digest")
+    assert chain.opened(name) == {"a": b"1", "b": b"2"}
+
+
+def test_keys_merge_or_are_replaced_and_those_of_others_stay(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}))
+    patch = {"data": {"foreign": base64.b64encode(b"theirs").decode()}}
+    chain.api.patch_namespaced_secret(name, chain.namespace, patch)
+    assert chain.seal(chain.wanted(name, {"c": b"3"}))[0].added == ("c",)
+    assert chain.opened(name) == {"a": b"1", "b": b"2", "c": b"3"}
+    (replaced,) = chain.seal(chain.wanted(name, {"c": b"3"}, behavior=Behavior.REPLACE))
+    assert (replaced.removed, replaced.updated) == (("a", "b"), ())
+    assert set(chain.data(name)) == {"c", "foreign", MANIFEST_KEY}
+    assert set(manifest_of(chain.secret(name)).digests) == {"c"}
+    (gone,) = chain.seal(chain.wanted(name, absent_keys=frozenset({"foreign", "never-there"})))
+    assert gone.removed == ("foreign",)
+    assert set(chain.data(name)) == {"c", MANIFEST_KEY}
+    assert chain.seal(chain.wanted(name, absent_keys=frozenset({"foreign"})))[0].action is Action.UNCHANGED
+
+
+def test_a_secret_of_others_is_taken_over_by_force_alone(chain: Chain, name: str) -> None:
+    chain.put(name, {"a": b"x", "other": b"y"})
+    before = chain.secret(name)
+    wanted = chain.wanted(name, {"a": b"1"})
+    for check in (True, False):
+        with pytest.raises(SealedDataError, match="the Secret was not sealed here; set force to take over, or adopt"):
+            chain.seal(wanted, check=check)
+    assert chain.secret(name) == before
+    assert chain.seal(chain.wanted(name, {"a": b"1"}, force=True))[0].updated == ("a",)
+    assert chain.data(name)["other"] == b"y"
+    with pytest.raises(SealedDataError, match="data keys other were not sealed here; set force"):
+        chain.seal(chain.wanted(name, {"other": b"2"}))
+    assert chain.seal(wanted)[0].action is Action.UNCHANGED
+
+
+def test_adopting_seals_in_place_what_it_finds(chain: Chain, name: str) -> None:
+    (older,) = chain.vault.root.encrypt("plain", [TransitItem(b"old")])
+    values = {"a": b"hunter2", "b": b"\xff\x00", "older": older.encode()}
+    chain.put(name, values)
+    applied = {APPLIED_ANNOTATION: '{"data":{"a":"aHVudGVyMg=="}}', "kept": "yes"}
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"metadata": {"annotations": applied}})
+    (adopted,) = chain.seal(chain.wanted(name, adopt=True))
+    assert (adopted.action, adopted.adopted, adopted.updated) == (Action.UPDATED, ("a", "b"), ("a", "b"))
+    secret = chain.secret(name)
+    assert chain.data(name)["older"] == older.encode()
+    assert secret["metadata"]["annotations"] == {"kept": "yes"}
+    assert "aHVudGVyMg==" not in str(secret)
+    assert chain.opened(name) == {"a": b"hunter2", "b": b"\xff\x00", "older": b"old"}
+    assert chain.seal(chain.wanted(name, adopt=True))[0].action is Action.UNCHANGED
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"late": "plain"}})
+    assert chain.seal(chain.wanted(name, {"a": b"new"}, adopt=True))[0].adopted == ("late",)
+    assert chain.opened(name) == {"a": b"new", "b": b"\xff\x00", "late": b"plain", "older": b"old"}
+
+
+def test_adopting_what_holds_nothing_plain_is_done_once(chain: Chain, name: str) -> None:
+    (older,) = chain.vault.root.encrypt("plain", [TransitItem(b"old")])
+    chain.put(name, {"older": older.encode()})
+    assert chain.seal(chain.wanted(name, adopt=True))[0].action is Action.UPDATED
+    assert chain.seal(chain.wanted(name, adopt=True))[0].action is Action.UNCHANGED
+    with pytest.raises(SealedDataError, match="no such Secret to adopt"):
+        chain.seal(chain.wanted(f"{name}-missing", adopt=True))
+
+
+def test_deleting_spares_what_was_not_sealed_here(chain: Chain, name: str) -> None:
+    gone = chain.wanted(name, transit_key=None, state=State.ABSENT)
+    assert chain.seal(gone)[0].action is Action.UNCHANGED
+    chain.put(name, {"a": b"x"})
+    with pytest.raises(SealedDataError, match="the Secret was not sealed here; set force to delete"):
+        chain.seal(gone)
+    chain.seal(chain.wanted(name, {"b": b"1"}, force=True))
+    with pytest.raises(SealedDataError, match="data keys a were not sealed here; set force to delete"):
+        chain.seal(gone)
+    chain.seal(chain.wanted(name, absent_keys=frozenset("a")))
+    assert chain.seal(gone, check=True)[0].action is Action.DELETED
+    assert chain.data(name)
+    (deleted,) = chain.seal(gone)
+    assert (deleted.action, deleted.removed) == (Action.DELETED, ("b",))
+    assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
+
+
+def test_a_damaged_secret_is_noticed_and_put_right(chain: Chain, name: str) -> None:
+    wanted = chain.wanted(name, {"a": b"1", "b": b"2"})
+    chain.seal(wanted)
+    good = chain.data(name)["a"].decode()
+    for damaged in (good[:-5] + ("A" if good[-5] != "A" else "B") + good[-4:], "rubbish", good[:-4]):
+        patch = {"data": {"a": base64.b64encode(damaged.encode()).decode()}}
+        chain.api.patch_namespaced_secret(name, chain.namespace, patch)
+        assert chain.seal(wanted)[0].updated == ("a",)
+        assert chain.opened(name) == {"a": b"1", "b": b"2"}
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"data": {"a": None}})
+    assert chain.seal(wanted)[0].added == ("a",)
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {MANIFEST_KEY: "{"}})
+    with pytest.raises(SealedDataError, match=r"manifest.*damaged.*force"):
+        chain.seal(wanted)
+    assert chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}, force=True))[0].updated == ("a", "b")
+    assert chain.opened(name) == {"a": b"1", "b": b"2"}
+
+
+def test_a_rewrapped_ciphertext_is_the_same_value(chain: Chain, name: str) -> None:
+    from secretmanager.sealed import with_ciphertexts
+
+    wanted = chain.wanted(name, {"a": b"1"}, transit_key="plain")
+    chain.seal(wanted)
+    chain.vault.write("transit/keys/plain/rotate")
+    secret = chain.kubernetes().get_secret(chain.namespace, name)
+    (rewrapped,) = chain.vault.root.rewrap("plain", [TransitItem(sealed_values(secret)["a"].ciphertext.encode())])
+    chain.kubernetes().update_secret(chain.namespace, with_ciphertexts(secret, {"a": rewrapped}))
+    assert chain.data(name)["a"] == rewrapped.encode()
+    assert rewrapped.startswith("vault:v2:")
+    assert chain.seal(wanted)[0].action is Action.UNCHANGED
+
+
+def test_labels_annotations_type_and_immutable(chain: Chain, name: str) -> None:
+    options = {"labels": {"app": "x"}, "annotations": {"example.org/a": "1"}, "type": "example.org/kind"}
+    (made,) = chain.seal(chain.wanted(name, {"a": b"1"}, **options))
+    assert made.metadata == ("labels", "annotations", "type")
+    secret = chain.secret(name)
+    assert secret["metadata"]["labels"] == {"app": "x", SEALED_LABEL: "true"}
+    assert (secret["metadata"]["annotations"], secret["type"]) == ({"example.org/a": "1"}, "example.org/kind")
+    assert chain.seal(chain.wanted(name, {"a": b"1"}, **options))[0].action is Action.UNCHANGED
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"metadata": {"labels": {"theirs": "y"}}})
+    (relabelled,) = chain.seal(chain.wanted(name, {"a": b"1"}, labels={"app": "z"}, immutable=True))
+    assert (relabelled.updated, relabelled.metadata) == ((), ("labels", "immutable"))
+    assert chain.secret(name)["metadata"]["labels"] == {"app": "z", "theirs": "y", SEALED_LABEL: "true"}
+    assert chain.seal(chain.wanted(name, {"a": b"1"}))[0].action is Action.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": {"a": b"2"}}, "the Secret is immutable; set recreate"),
+        ({"values": {"a": b"1"}, "type": "example.org/kind"}, "its type is Opaque, and a type cannot change"),
+        ({"values": {"a": b"1"}, "immutable": False}, "the Secret is immutable"),
+    ],
+)
+def test_what_kubernetes_does_not_change_is_made_anew_where_asked(
+    chain: Chain, name: str, options: dict, message: str
+) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}, immutable=True, annotations={"kept": "yes"}))
+    before = chain.secret(name)
+    with pytest.raises(ConfigError, match=message):
+        chain.seal(chain.wanted(name, **options))
+    assert chain.secret(name) == before
+    assert chain.seal(chain.wanted(name, **options, recreate=True), check=True)[0].action is Action.RECREATED
+    assert chain.secret(name) == before
+    assert chain.seal(chain.wanted(name, **options, recreate=True))[0].action is Action.RECREATED
+    after = chain.secret(name)
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert after["metadata"]["annotations"] == {"kept": "yes"}
+    assert chain.opened(name) == {"a": b"1", "b": b"2"} | options["values"]
+
+
+def test_a_thousand_keys_fit_one_secret(chain: Chain, name: str) -> None:
+    values = {f"key-{n:04}": b"%d" % n for n in range(1000)}
+    assert len(chain.seal(chain.wanted(name, values))[0].added) == 1000
+    assert chain.seal(chain.wanted(name, values))[0].action is Action.UNCHANGED
+    values["key-0500"] = b"edited"
+    assert chain.seal(chain.wanted(name, values))[0].updated == ("key-0500",)
+    assert chain.opened(name) == values
+
+
+def test_the_size_that_kubernetes_allows_is_used_to_the_end(chain: Chain, name: str) -> None:
+    largest = 785_900  # sealed, within some hundred bytes of 1 MiB with the manifest
+    chain.seal(chain.wanted(name, {"big": b"x" * largest}))
+    assert chain.opened(name) == {"big": b"x" * largest}
+    with pytest.raises(ConfigError, match=r"more than the 1048576 that Kubernetes allows; the largest data key is big"):
+        chain.wanted(name, {"big": b"x" * 790_000, "small": b""})
+    with pytest.raises(ConfigError, match=r"more than the 1048576 that Kubernetes allows; the largest data key is big"):
+        chain.seal(chain.wanted(name, {"more": b"x" * 1000}))
+
+
+def test_check_mode_says_what_a_run_does(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}))
+    before = chain.secret(name)
+    wanted = chain.wanted(name, {"a": b"2", "c": b"3"}, behavior=Behavior.REPLACE, labels={"x": "y"})
+    checked = chain.seal(wanted, check=True)
+    assert chain.secret(name) == before
+    assert chain.seal(wanted) == checked
+    assert (checked[0].added, checked[0].updated, checked[0].removed) == (("c",), ("a",), ("b",))
+
+
+def test_one_bad_secret_of_several_stops_all(chain: Chain, name: str) -> None:
+    chain.put(f"{name}-1", {"a": b"x"})
+    chain.put(f"{name}-2", {"a": b"x"})
+    with pytest.raises(SealingFailed) as caught:
+        chain.seal(*(chain.wanted(f"{name}-{n}", {"a": b"1"}) for n in range(4)))
+    assert [error.place for error in caught.value.errors] == [f"{chain.namespace}/{name}-{n}" for n in (1, 2)]
+    made = [secret.metadata.name for secret in chain.api.list_namespaced_secret(chain.namespace).items]
+    assert f"{name}-0" not in made
