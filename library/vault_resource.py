@@ -172,6 +172,7 @@ from ..module_utils.kubevault import (
     conceal,
     log_in,
     require,
+    revoke_login,
 )
 
 
@@ -219,12 +220,16 @@ def main() -> None:
             Resource(**{**entry, "secret_data": secret}) for entry, secret in zip(entries, secrets, strict=True)
         ]
         check_batch(resources)
-        vault = administer_vault(module, log_in(module))
-        for resource in resources:
-            outcome = apply(vault, resource, check=module.check_mode)
-            done.append(outcome)
-            for warning in outcome.warnings:
-                module.warn(f"{outcome.path}: {warning}")
+        token = log_in(module)
+        try:
+            vault = administer_vault(module, token)
+            for resource in resources:
+                outcome = apply(vault, resource, check=module.check_mode)
+                done.append(outcome)
+                for warning in outcome.warnings:
+                    module.warn(f"{outcome.path}: {warning}")
+        finally:
+            revoke_login(module, token)
     except SecretManagerError as error:
         changed = ", ".join(outcome.path for outcome in done if outcome.changed) or "none"
         progress = f" ({len(done)} of {len(entries)} resources were done before; changed: {changed})" if done else ""

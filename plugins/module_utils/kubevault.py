@@ -210,16 +210,18 @@ def logged_in_vault(module: AnsibleModule, transit_mount: str = "transit") -> It
     try:
         yield client
     finally:
-        if module.params["vault_auth_method"] != "token":
-            _revoke(module, client)
+        revoke_login(module, client.token)
         client.close()
 
 
-def _revoke(module: AnsibleModule, client: VaultClient) -> None:
+def revoke_login(module: AnsibleModule, token: str | None) -> None:
+    """Revoke the token that `log_in` gave, unless it is one of the options, which is the user's."""
     from secretmanager.errors import SecretManagerError
 
+    if module.params["vault_auth_method"] == "token" or not token:
+        return
     try:
-        client.revoke_self()
+        vault_client(module, token=token).revoke_self()
     except SecretManagerError as error:
         # As a batch token's, or where the policy lacks it. It is no reason to call what was done a failure.
         module.warn(f"The Vault token of this run could not be revoked; it ends by itself: {error}")
