@@ -331,8 +331,6 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
 
 DEFAULTS = {"state": "present", "behavior": "merge", "recreate": False, "force": False, "adopt": False}
-VALUES = ("data", "binary_data", "files", "absent_keys", "adopt")
-"""Options that say what one Secret holds, so that they make no sense for several."""
 
 
 def main() -> None:
