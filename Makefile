@@ -80,6 +80,7 @@ molecule: binaries ## Prove the chain in a lab of its own
 
 .PHONY: pytest
 pytest: binaries ## Run unit and integration tests, these in a lab of their own
+	tools/redis-for-tests $(RUN)
 	tests/in-a-lab pytest
 
 ## Figures
