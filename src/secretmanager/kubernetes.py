@@ -221,7 +221,7 @@ class KubernetesClient:
         query = {"limit": str(PAGE), **query}
         while True:
             page = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept)
-            yield from page["items"]
+            yield from page["items"] or ()
             if not (following := page["metadata"].get("continue")):
                 return
             query["continue"] = following

@@ -97,12 +97,12 @@ class Sealer:
             try:
                 errors = self._round(pending, outcomes, tried, check=check, progress=progress)
             except SecretManagerError as error:
-                if not outcomes:
+                if check or not outcomes:
                     raise
                 raise SealingFailed([error], list(outcomes.values())) from error
             conflicts = {place for place, error in errors.items() if _is_conflict(error, tried, place)}
             if attempt == WRITE_ATTEMPTS or len(conflicts) < len(errors):
-                _raise(list(errors.values()), list(outcomes.values()))
+                _raise(list(errors.values()), () if check else tuple(outcomes.values()))
             pending = [item for item in pending if item.place in conflicts]
             if not pending:
                 break

@@ -93,7 +93,10 @@ class Chain:
         binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
         rbac.create_namespaced_role_binding(self.namespace, binding)
         token = self.kubernetes().create_token(self.namespace, name, None)
-        cluster = {"server": connection.configuration.host, "certificate-authority": connection.configuration.ssl_ca_cert}
+        cluster = {
+            "server": connection.configuration.host,
+            "certificate-authority": connection.configuration.ssl_ca_cert,
+        }
         content = {
             "current-context": "it",
             "clusters": [{"name": "it", "cluster": cluster}],
