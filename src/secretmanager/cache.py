@@ -19,8 +19,8 @@ class Cache(Generic[K, V]):
         ttl: how long a value serves, in seconds; 0 keeps nothing.
         max_entries: how many are kept.
         stale: how long after that a value is kept for `stale`, in seconds.
-        copy: makes what `get` gives from what is kept, while no other thread wipes it.
-        wipe: is given each value that goes.
+        copy: copies a value, so that what is kept and what is in use have ends of their own.
+        wipe: is given each kept value that goes.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Cache(Generic[K, V]):
         return self._get(key, self._ttl + self._stale)
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value; it belongs to the cache from now on."""
+        """Keep a value, as a copy."""
+        if self._ttl <= 0:
+            return
+        kept = self._copy(value)
         with self._lock:
             self._drop(key)
-            if self._ttl <= 0:
-                self._wipe(value)
-                return
-            self._entries[key] = (time.monotonic(), value)
+            self._entries[key] = (time.monotonic(), kept)
             if len(self._entries) > self._max_entries:
                 self._drop(next(iter(self._entries)))
 
@@ -66,6 +66,8 @@ class Cache(Generic[K, V]):
                 self._drop(key)
 
     def _get(self, key: K, age: float) -> V | None:
+        if not self._entries:
+            return None
         with self._lock:
             now = time.monotonic()
             # All that is too old goes now, not when it is asked for: it may be plaintext.

@@ -21,7 +21,8 @@ from .errors import (
     VaultUnavailable,
 )
 from .kubernetes import KubernetesClient, Object, Resource
-from .reading import ReadType, Request, decoded, request_from, sealed_items, texts_of
+from .reading import ReadType, Request, decoded, request_from, sealed_items_of, texts_of
+from .sealed import manifest_of
 from .session import VaultSession
 from .vault import Login, TransitItem, VaultClient
 
@@ -420,17 +421,19 @@ class SecretManager:
     ) -> dict[Request, Plaintexts]:
         """Decrypt what the requests ask for, with one batch for each Transit key."""
         batches: dict[str, list[tuple[Request, str, TransitItem]]] = {}
+        manifests = {key: manifest_of(found) for key, found in objects.items()}
         for request in requests:
-            for key, transit_key, item in sealed_items(objects[request.object_key], request):
+            found = objects[request.object_key]
+            for key, transit_key, item in sealed_items_of(found, manifests[request.object_key], request):
                 batches.setdefault(transit_key, []).append((request, key, item))
-        found: dict[Request, Plaintexts] = {request: {} for request in requests}
+        opened: dict[Request, Plaintexts] = {request: {} for request in requests}
         for transit_key, batch in batches.items():
             plaintexts = self._decrypt(transit_key, [item for _, _, item in batch])
             for (request, key, _), plaintext in zip(batch, plaintexts, strict=True):
-                found[request][key] = bytearray(plaintext)
-        for request, opened in found.items():
-            self._plaintexts.put(request, {key: bytearray(value) for key, value in opened.items()})
-        return found
+                opened[request][key] = bytearray(plaintext)
+        for request, values in opened.items():
+            self._plaintexts.put(request, values)
+        return opened
 
     def _decrypt(self, transit_key: str, items: Sequence[TransitItem]) -> list[bytes]:
         vault, session = self._connected()

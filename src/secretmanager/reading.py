@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from .errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
 from .kubernetes import Object, Resource
-from .sealed import MANIFEST_KEY, Place, key_version, manifest_of
+from .sealed import MANIFEST_KEY, Manifest, Place, key_version, manifest_of
 from .vault import TransitItem
 
 ReadType = Literal["SECRET", "CONFIG_MAP"]
@@ -39,8 +39,9 @@ class Request:
     transit_key: str | None = None
 
     def __post_init__(self) -> None:
-        for name, optional in (("secret_name", False), ("namespace", False), ("read_key", True), ("transit_key", True)):
+        for name in ("secret_name", "namespace", "read_key", "transit_key"):
             value = getattr(self, name)
+            optional = name.endswith("_key")
             if not (isinstance(value, str) and value) and not (optional and value is None):
                 raise ConfigError(f"{name}: found {value!r}; allowed is a name" + (", or None" if optional else ""))
         if self.read_type not in _RESOURCES:
@@ -65,15 +66,17 @@ class Request:
         return str(self.place(self.read_key)) if self.read_key else f"{self.namespace}/{self.secret_name}"
 
 
+_PARTS = tuple(item.name for item in fields(Request))
+
+
 def request_from(options: Mapping[str, Any]) -> Request:
     """Give the request that a mapping tells, by the names of its parts.
 
     Raises:
         ConfigError: a name is unknown or missing.
     """
-    allowed = [item.name for item in fields(Request)]
-    if unknown := sorted(options.keys() - set(allowed)):
-        raise ConfigError(f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(allowed)}")
+    if unknown := sorted(options.keys() - set(_PARTS)):
+        raise ConfigError(f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(_PARTS)}")
     if missing := [name for name in ("secret_name", "namespace") if name not in options]:
         raise ConfigError(f"{', '.join(missing)}: is missing")
     return Request(**options)
@@ -87,15 +90,14 @@ def texts_of(found: Object, request: Request) -> dict[str, str]:
         SecretFormatError: a value is no UTF-8 text.
     """
     data: Mapping[str, str] = found.get("data") or {}
-    names = sorted(data.keys() - {MANIFEST_KEY})
-    if request.read_key and request.read_key not in names:
-        raise SecretKeyNotFound(
-            "there is no such data key",
-            place=str(request),
-            remedy=f"it has {', '.join(names)}" if names else "it has no data at all",
-        )
-    wanted = [request.read_key] if request.read_key else names
-    return {key: _text(data[key], request.place(key), request.read_type) for key in wanted}
+    key = request.read_key
+    if key is None:
+        return {name: _text(data[name], request, name) for name in sorted(data.keys() - {MANIFEST_KEY})}
+    if key not in data or key == MANIFEST_KEY:
+        names = ", ".join(sorted(data.keys() - {MANIFEST_KEY}))
+        remedy = f"it has {names}" if names else "it has no data at all"
+        raise SecretKeyNotFound("there is no such data key", place=str(request), remedy=remedy)
+    return {key: _text(data[key], request, key)}
 
 
 def sealed_items(found: Object, request: Request) -> Iterator[tuple[str, str, TransitItem]]:
@@ -106,7 +108,13 @@ def sealed_items(found: Object, request: Request) -> Iterator[tuple[str, str, Tr
         SealedDataError: a value is not sealed, or nothing tells its Transit key, or the manifest is damaged.
         WrongTransitKey: the manifest names another Transit key than the request.
     """
-    manifest = manifest_of(found)
+    return sealed_items_of(found, manifest_of(found), request)
+
+
+def sealed_items_of(
+    found: Object, manifest: Manifest | None, request: Request
+) -> Iterator[tuple[str, str, TransitItem]]:
+    """As `sealed_items`, with the object's manifest, where several requests are about one object."""
     for key, text in texts_of(found, request).items():
         place = request.place(key)
         if key_version(text) is None:
@@ -140,11 +148,11 @@ def decoded(plaintext: bytes | bytearray, place: str | None) -> str:
     raise SecretFormatError("what was sealed is no UTF-8 text", place=place, remedy="seal a text there")
 
 
-def _text(encoded: str, place: Place, read_type: str) -> str:
-    if read_type == "CONFIG_MAP":
+def _text(encoded: str, request: Request, key: str) -> str:
+    if request.read_type == "CONFIG_MAP":
         return encoded
     try:
         return base64.b64decode(encoded).decode()
     except ValueError:
         pass
-    raise SecretFormatError("the value is no UTF-8 text", place=str(place))
+    raise SecretFormatError("the value is no UTF-8 text", place=str(request.place(key)))

@@ -52,7 +52,7 @@ def test_the_least_used_goes_first() -> None:
     assert values == {"a": b"PLAIN", "b": bytes(5), "c": b"PLAIN"}
 
 
-def test_what_is_replaced_forgotten_or_not_kept_is_overwritten() -> None:
+def test_what_is_replaced_or_forgotten_is_overwritten() -> None:
     kept: Cache[str, bytearray] = Cache(10, 5, wipe=wipe)
     old, new, other = (bytearray(b"PLAIN") for _ in range(3))
     kept.put("a", old)
@@ -63,14 +63,19 @@ def test_what_is_replaced_forgotten_or_not_kept_is_overwritten() -> None:
     assert (new, other) == (bytes(5), b"PLAIN")
     kept.forget()
     assert other == bytes(5)
-    never = bytearray(b"PLAIN")
-    Cache[str, bytearray](0, 5, wipe=wipe).put("a", never)
-    assert never == bytes(5)
 
 
-def test_a_copy_outlives_what_is_kept() -> None:
+def test_what_is_kept_and_what_is_in_use_have_ends_of_their_own() -> None:
     kept: Cache[str, bytearray] = Cache(10, 5, copy=bytearray, wipe=wipe)
-    kept.put("a", bytearray(b"PLAIN"))
+    given = bytearray(b"PLAIN")
+    kept.put("a", given)
+    wipe(given)
     copy = kept.get("a")
     kept.forget()
     assert copy == b"PLAIN"
+
+
+def test_without_a_time_nothing_is_kept() -> None:
+    kept: Cache[str, bytearray] = Cache(0, 5)
+    kept.put("a", bytearray(b"PLAIN"))
+    assert (kept.get("a"), kept.stale("a")) == (None, None)
