@@ -33,7 +33,11 @@ SEALED_LABEL = "kubevault.io/sealed"
 
 FORMAT = 1
 
-_CIPHERTEXT = re.compile(r"vault:v([1-9][0-9]*):[A-Za-z0-9+/]+={0,2}")
+# Base64 in its one canonical form: Vault would overlook the bits of the last character that stand for nothing.
+_CIPHERTEXT = re.compile(
+    r"vault:v([1-9][0-9]*):(?=.)(?:[A-Za-z0-9+/]{4})*"
+    r"(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
+)
 
 
 class Scope(StrEnum):

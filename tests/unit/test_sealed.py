@@ -9,7 +9,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from secretmanager.errors import SealedDataError
-from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, key_version, sealed_values
+from secretmanager.sealed import (
+    MANIFEST_KEY,
+    Manifest,
+    Place,
+    Scope,
+    checksum,
+    encode,
+    key_version,
+    manifest_of,
+    sealed_values,
+    with_ciphertexts,
+)
 
 PARTS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
 PLACES = st.builds(Place, PARTS, PARTS, st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True))
@@ -25,14 +36,18 @@ def test_no_two_places_or_values_share_an_hmac_input(a: Place, b: Place, one: by
 @given(PLACES, PLACES)
 def test_the_context_is_the_place(a: Place, b: Place) -> None:
     assert (a.context(Scope.STRICT) == b.context(Scope.STRICT)) == (a == b)
+    wide = a.context(Scope.NAMESPACE_WIDE), b.context(Scope.NAMESPACE_WIDE)
+    assert (wide[0] == wide[1]) == (a.namespace == b.namespace)
+    assert a.context(Scope.STRICT) not in wide
     assert a.context(Scope.CLUSTER_WIDE) is None
 
 
 @given(PARTS, st.sampled_from(Scope), PARTS, DIGESTS)
 def test_a_manifest_comes_back_as_it_was(key: str, scope: Scope, digest_key: str, digests: dict[str, str]) -> None:
-    manifest = Manifest(key, scope, digest_key, digests)
+    manifest = Manifest(key, scope, digest_key, digests, {name: checksum(text) for name, text in digests.items()})
     assert Manifest.load(manifest.dump(), "ns/name") == manifest
-    reordered = Manifest(key, scope, digest_key, dict(reversed(digests.items())))
+    backwards = dict(reversed(digests.items())), dict(reversed(manifest.checksums.items()))
+    reordered = Manifest(key, scope, digest_key, *backwards)
     assert reordered.dump() == manifest.dump()
 
 
@@ -58,6 +73,11 @@ def test_a_damaged_manifest_is_an_error(text: bytes) -> None:
     [
         ("vault:v1:QUJD", 1),
         ("vault:v12:QUI=", 12),
+        ("vault:v2:QQ==", 2),
+        ("vault:v1:QUJDQQ==", 1),
+        ("vault:v1:QUJDQR==", None),
+        ("vault:v1:QUJ=", None),
+        ("vault:v1:QUJDQ", None),
         ("vault:v0:QUJD", None),
         ("vault:v1:", None),
         ("plain", None),
@@ -88,3 +108,15 @@ def test_a_manifest_tells_the_scope_and_key() -> None:
     found = sealed_values(secret)
     assert (found["a"].scope, found["a"].transit_key) == (Scope.STRICT, "k")
     assert found["b"].scope is None
+
+
+def test_a_rewrap_takes_the_manifest_along() -> None:
+    manifest = Manifest("k", Scope.STRICT, "k-digest", {"a": "digest"}, {"a": checksum("vault:v1:QUJD")})
+    data = {"a": encode(b"vault:v1:QUJD"), "theirs": encode(b"vault:v1:QUJD"), MANIFEST_KEY: encode(manifest.dump())}
+    secret = {"metadata": {"namespace": "ns", "name": "n"}, "data": data}
+    after = with_ciphertexts(secret, {"a": "vault:v2:QUJD", "theirs": "vault:v2:QUJD"})
+    assert {key: value.version for key, value in sealed_values(after).items()} == {"a": 2, "theirs": 2}
+    rewritten = manifest_of(after)
+    assert rewritten
+    assert (rewritten.digests, rewritten.checksums) == ({"a": "digest"}, {"a": checksum("vault:v2:QUJD")})
+    assert sealed_values(secret)["a"].version == 1
