@@ -223,26 +223,35 @@ def _mapping_edits(
     for key_node, value_node in node.value:
         key = key_node.value
         if key not in new:
-            yield _line_start(text, _mark(key_node).index), _line_end(text, _mark(value_node, end=True).index), ""
+            yield _line_start(text, _mark(key_node).index), _line_end(text, _end(value_node)), ""
         elif isinstance(new[key], dict) and isinstance(old[key], dict) and isinstance(value_node, yaml.MappingNode):
             if new[key] != old[key]:
                 yield from _mapping_edits(text, value_node, old[key], new[key], newline)
         elif new[key] != old[key]:
             if not isinstance(value_node, yaml.ScalarNode) or isinstance(new[key], dict | list):
                 raise _NotSimple
-            start, end = _mark(value_node).index, _mark(value_node, end=True).index
+            start, end = _mark(value_node).index, _end(value_node)
             yield start, end, _scalar(new[key]) if start < end else f" {_scalar(new[key])}"
     added = {key: value for key, value in new.items() if key not in old}
     if added:
-        end = _line_end(text, _mark(node.value[-1][1], end=True).index)
+        end = _line_end(text, _end(node))
         broken = "" if text[:end].endswith("\n") else newline
         lines = _dump(added).splitlines()
         yield end, end, broken + "".join(f"{' ' * _mark(node.value[0][0]).column}{line}{newline}" for line in lines)
 
 
-def _mark(item: yaml.Node | yaml.Event, *, end: bool = False) -> Any:
-    """Give where something begins or ends in the text."""
-    return item.end_mark if end else item.start_mark
+def _mark(item: yaml.Node | yaml.Event) -> Any:
+    """Give where something begins in the text."""
+    return item.start_mark
+
+
+def _end(node: yaml.Node) -> int:
+    """Give where a node ends in the text, without the comments after it."""
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    end: Any = node.end_mark
+    return int(end.index)
 
 
 def _line_start(text: str, index: int) -> int:

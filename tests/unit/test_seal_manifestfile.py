@@ -1,0 +1,246 @@
+"""Manifests for Git: what did not change stays byte for byte as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secretmanager.errors import ConfigError, ConflictError
+from secretmanager.manifestfile import ManifestFile
+from secretmanager.planning import Action
+from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, checksum, encode
+from secretmanager.stores import Change
+from secretmanager.wanted import Wanted
+
+BY_HAND = """\
+# A file that somebody wrote.
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other, namespace: ns}
+data: {a: b}
+---
+# The Secret.
+kind: Secret
+apiVersion: v1
+metadata:
+    name: n   # its name
+    namespace: ns
+    labels:
+        'app': "x"
+type: Opaque
+data:
+    zeta: "dmF1bHQ6djE6QUFBQQ=="   # quoted
+    alpha: dmF1bHQ6djE6QUFBQg==
+
+    # the middle one
+    "mid.dle": >-
+        dmF1bHQ6djE6
+    last: dmF1bHQ6djE6QUFBRA==
+# the end
+---
+kind: Other
+x: 1
+"""
+
+
+def secret(data: dict[str, str], name: str = "n", **more: Any) -> dict[str, Any]:
+    metadata = {"namespace": "ns", "name": name}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data, **more}
+
+
+def write(path: Path, *changes: Change, check: bool = False) -> ManifestFile:
+    file = ManifestFile(path)
+    file.find([])
+    assert file.write(changes, check=check, done=lambda change: None) == {}
+    return file
+
+
+def found(path: Path, name: str = "n") -> Any:
+    return ManifestFile(path).find([Wanted("ns", name)]).get(f"ns/{name}")
+
+
+def updated(path: Path, content: dict[str, Any]) -> None:
+    write(path, Change(Action.UPDATED, found(path), content))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "manifest.yml"
+
+
+def test_one_value_is_one_line(path: Path) -> None:
+    path.write_text(BY_HAND)
+    content = found(path)
+    content["data"] = {**content["data"], "alpha": "bmV3"}
+    updated(path, content)
+    assert path.read_text() == BY_HAND.replace("dmF1bHQ6djE6QUFBQg==", "bmV3")
+
+
+def test_keys_come_and_go_by_lines(path: Path) -> None:
+    path.write_text(BY_HAND)
+    content = found(path)
+    data = {key: text for key, text in content["data"].items() if key != "mid.dle"}
+    labels = {**content["metadata"]["labels"], "kubevault.io/sealed": "true"}
+    metadata = {**content["metadata"], "labels": labels}
+    updated(path, {**content, "metadata": metadata, "data": {**data, "007": "bmV3", "zeta": "eg=="}, "immutable": True})
+    expected = (
+        BY_HAND.replace('    "mid.dle": >-\n        dmF1bHQ6djE6\n', "")
+        .replace('"dmF1bHQ6djE6QUFBQQ=="', "eg==")
+        .replace("        'app': \"x\"\n", "        'app': \"x\"\n        kubevault.io/sealed: 'true'\n")
+        .replace("QUFBRA==\n", "QUFBRA==\n    '007': bmV3\nimmutable: true\n")
+    )
+    assert path.read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        "{apiVersion: v1, kind: Secret, metadata: {namespace: ns, name: n}, type: Opaque, data: {a: MQ==}}",
+        "apiVersion: v1\nkind: Secret\nmetadata: &m\n  namespace: ns\n  name: n\nm: *m\ntype: Opaque\ndata: {a: MQ==}",
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  namespace: ns\n  name: n\nstringData:\n  a: '1'\n",
+    ],
+)
+def test_what_is_not_edited_in_place_is_written_anew(path: Path, by_hand: str) -> None:
+    path.write_text(f"{by_hand}\n---\n{BY_HAND.replace('name: n ', 'name: second ')}")
+    content = found(path)
+    assert content["data"] == {"a": "MQ=="}
+    updated(path, {**content, "type": "Opaque", "data": {"a": "Mg==", "b": "Mw=="}})
+    assert found(path)["data"] == {"a": "Mg==", "b": "Mw=="}
+    assert path.read_text().endswith(BY_HAND.replace("name: n ", "name: second "))
+
+
+def test_a_new_secret_is_added_at_the_end(path: Path) -> None:
+    path.write_text("a: 1")
+    write(path, Change(Action.CREATED, None, secret({"b": "Mg==", "a": "MQ=="}, "new")))
+    assert path.read_text() == (
+        "a: 1\n---\napiVersion: v1\nkind: Secret\nmetadata:\n  namespace: ns\n  name: new\ntype: Opaque\n"
+        "data:\n  a: MQ==\n  b: Mg==\n"
+    )
+
+
+def test_a_deleted_secret_goes_and_so_does_an_empty_file(path: Path) -> None:
+    path.write_text(BY_HAND)
+    write(path, Change(Action.DELETED, found(path), None))
+    first, _, last = BY_HAND.split("---\n")
+    assert path.read_text() == f"{first}---\n{last}"
+    alone = path.with_name("alone.yml")
+    write(alone, Change(Action.CREATED, None, secret({"a": "MQ=="})))
+    write(alone, Change(Action.DELETED, found(alone), None))
+    assert not alone.exists()
+
+
+def test_line_ends_and_mode_stay(path: Path) -> None:
+    path.write_bytes(BY_HAND.replace("\n", "\r\n").encode())
+    path.chmod(0o640)
+    content = found(path)
+    updated(path, {**content, "data": {**content["data"], "new": "MQ=="}})
+    write(path, Change(Action.CREATED, None, secret({"a": "MQ=="}, "other")))
+    raw = path.read_bytes()
+    assert raw.count(b"\n") == raw.count(b"\r\n")
+    assert b"QUFBRA==\r\n    new: MQ==\r\n# the end" in raw
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_files_mode_is_the_users(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write(path, Change(Action.CREATED, None, secret({"a": "MQ=="})))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_stays_a_link(path: Path) -> None:
+    real = path.with_name("real.yml")
+    path.symlink_to(real.name)
+    write(path, Change(Action.CREATED, None, secret({"a": "MQ=="})))
+    assert path.is_symlink()
+    assert found(real)
+
+
+def test_check_mode_writes_nothing(path: Path) -> None:
+    change = Change(Action.CREATED, None, secret({"a": "MQ=="}))
+    write(path, change, check=True)
+    assert not path.exists()
+
+
+def test_a_file_that_changed_meanwhile_is_not_overwritten(path: Path) -> None:
+    path.write_text(BY_HAND)
+    file = ManifestFile(path)
+    file.find([])
+    path.write_text("else: 1\n")
+    errors = file.write([Change(Action.CREATED, None, secret({}, "new"))], check=False, done=lambda change: None)
+    assert [type(error) for error in errors.values()] == [ConflictError]
+    assert path.read_text() == "else: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a: [", "is no YAML"),
+        (b"\xff", "is no text"),
+        (b"a: !!python/object:os.system {}", "is no YAML"),
+        ((BY_HAND + "---\n" + BY_HAND).encode(), "Secret ns/n is there twice"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_an_error(path: Path, text: bytes, message: str) -> None:
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match=message):
+        ManifestFile(path).find([])
+
+
+def test_a_folder_that_is_missing_is_an_error(path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+        write(path / "nosuch" / "file.yml", Change(Action.CREATED, None, secret({})))
+
+
+def test_ciphertexts_are_told_by_their_place(path: Path) -> None:
+    manifest = Manifest("k", Scope.STRICT, "k-digest", {"a": "d"}, {"a": checksum("vault:v1:QUJD")})
+    data = {"a": encode(b"vault:v1:QUJD"), "plain": "MQ==", MANIFEST_KEY: encode(manifest.dump())}
+    file = write(path, Change(Action.CREATED, None, secret(data)))
+    assert file.ciphertexts() == {Place("ns", "n", "a"): "vault:v1:QUJD"}
+
+
+KEYS = st.from_regex(r"[-._a-zA-Z0-9]{1,12}", fullmatch=True)
+DATA = st.dictionaries(KEYS, st.binary(max_size=30).map(encode), max_size=5)
+FOREIGN = st.sampled_from(["", "# only a comment\n", "kind: ConfigMap\ndata: {ä: ö}\n", "- a list\n", BY_HAND])
+
+
+@settings(max_examples=200, deadline=None)
+@given(FOREIGN, DATA, DATA, DATA, st.sampled_from([None, True]))
+def test_any_change_of_data_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    foreign: str,
+    one: dict[str, str],
+    two: dict[str, str],
+    other: dict[str, str],
+    immutable: bool | None,
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "file.yml"
+    path.write_text(foreign)
+    write(
+        path,
+        Change(Action.CREATED, None, secret(one, "x")),
+        Change(Action.CREATED, None, secret(other, "y")),
+    )
+    before = path.read_text()
+    assert before.startswith(foreign)
+    assert (found(path, "x")["data"], found(path, "y")["data"]) == (one, other)
+    wanted = secret(two, "x", **({"immutable": True} if immutable else {}))
+    updated_x = Change(Action.UPDATED, found(path, "x"), wanted)
+    write(path, updated_x)
+    assert found(path, "x") == wanted
+    assert found(path, "y") == secret(other, "y")
+    assert path.read_text().startswith(foreign)
+    for key in one.keys() & two.keys():
+        if one[key] == two[key]:
+            line = next(line for line in before.splitlines() if yaml.safe_load(line) == {key: one[key]})
+            assert line in path.read_text().splitlines()
+    write(path, Change(Action.UPDATED, found(path, "x"), secret(one, "x")))
+    assert found(path, "x") == secret(one, "x")
