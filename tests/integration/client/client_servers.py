@@ -132,6 +132,18 @@ class Program:
             self.process.wait(PATIENCE)
             self.process = None
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Keep it from running, without its end."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_until("a stop", lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def assert_alive(self) -> None:
         assert self.process
         assert self.process.poll() is None, self.log.read_text(errors="replace")
@@ -318,16 +330,32 @@ class Proxy:
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, upward: bool) -> None:
+        records = _Records()
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                # TLS record type 23 is application data (RFC 8446 section 5.1); in TLS 1.3 the client's Finished too.
-                if upward and self.cut_after_request and data[0] == 23 and len(data) > 200:
+                if upward and records.hold_request(data) and self.cut_after_request:
                     self.cut_after_request -= 1
                     source.shutdown(socket.SHUT_RDWR)  # first, lest the answer is faster
                     sink.sendall(data)
                     break
                 sink.sendall(data)
         _cut(source, sink)
+
+
+class _Records:
+    """Follows TLS records (RFC 8446 section 5.1) of one direction through the pieces that they come in."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def hold_request(self, data: bytes) -> bool:
+        """Whether application data ends in this piece that is longer than what a client's handshake ends with."""
+        self._rest += data
+        found = False
+        while len(self._rest) >= 5 and len(self._rest) >= (end := 5 + int.from_bytes(self._rest[3:5], "big")):
+            found |= self._rest[0] == 23 and end > 200
+            self._rest = self._rest[end:]
+        return found
 
 
 def _cut(*sockets: socket.socket) -> None:

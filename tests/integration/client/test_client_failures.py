@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -106,12 +105,8 @@ def test_an_answer_that_does_not_come_in_time(
 ) -> None:
     one = manager(timeout=0.5)
     assert read(one) == VALUES
-    vault.program.process.send_signal(signal.SIGSTOP)
-    try:
-        with refused(VaultUnavailable, r"none within 0\.5 s"):
-            read(one)
-    finally:
-        vault.program.process.send_signal(signal.SIGCONT)
+    with vault.program.stopped(), refused(VaultUnavailable, r"none within 0\.5 s"):
+        read(one)
     assert read(one) == VALUES
 
 
