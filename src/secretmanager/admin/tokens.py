@@ -104,7 +104,7 @@ def ensure_token(
     found = _found(data, path) if data else ABSENT
     if found == wanted:
         if not check and held and data and data["renewable"] and int(data["ttl"]) < int(data["creation_ttl"]) / 2:
-            connect(held).request("POST", "auth/token/renew-self")
+            connect(held).request("POST", "auth/token/renew-self", {"increment": data["creation_ttl"]})
         return TokenOutcome(False, found, wanted)
     if found | {"mode": wanted["mode"]} == wanted:
         if not check:

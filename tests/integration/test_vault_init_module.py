@@ -1,0 +1,136 @@
+"""vault_init on Vault servers that nobody has initialised."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from client_servers import PrivateVault, running
+from tasks import Ansible, Result, Task
+
+INITIALISED = {"initialized": True, "sealed": False}
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[PrivateVault]:
+    """A server that runs, and is not initialised."""
+    folder = tmp_path / "vault"
+    folder.mkdir()
+    server = PrivateVault(folder)
+    with running(server, lambda: server.start(unseal=False)):
+        yield server
+
+
+@pytest.fixture
+def ansible(vault: PrivateVault, tmp_path: Path) -> Ansible:
+    return Ansible(tmp_path, {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca})
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    return folder
+
+
+def init(secrets: Path, **options: object) -> Task:
+    files = {"keys_file": str(secrets / "keys.json"), "root_token_file": str(secrets / "root")}
+    return {"vault_init": {**files, "timeout": 30, **options}}
+
+
+def failure(result: Result) -> str:
+    assert result["failed"], result
+    return result["msg"]
+
+
+def state(result: Result) -> dict[str, bool]:
+    assert not result.get("failed"), result
+    return {name: result[name] for name in ("changed", "initialized", "sealed")}
+
+
+def seal_status(vault: PrivateVault) -> dict[str, bool]:
+    found = vault.root.request("GET", "sys/seal-status").json()
+    return {name: found[name] for name in INITIALISED}
+
+
+def test_vault_is_initialised_once_and_unsealed_whenever_it_is_sealed(
+    ansible: Ansible, vault: PrivateVault, secrets: Path
+) -> None:
+    task = init(secrets, key_shares=3, key_threshold=2)
+    (foretold,) = ansible.run({**task, "check_mode": True, "diff": True})
+    assert state(foretold) == {"changed": True, **INITIALISED}
+    assert foretold["diff"]["before"] == {"initialized": False, "sealed": True}
+    assert seal_status(vault) == {"initialized": False, "sealed": True}
+    assert list(secrets.iterdir()) == []
+
+    shown = ansible.play(task, arguments=("-vvvv", "--diff"))
+    assert shown.returncode == 0, shown.stdout
+    keys, token = json.loads((secrets / "keys.json").read_text()), (secrets / "root").read_text().strip()
+    assert len(keys["unseal_keys_b64"]) == 3
+    assert [secret for secret in (token, *keys["unseal_keys_b64"]) if secret in shown.stdout + shown.stderr] == []
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()} == {0o600}
+    assert vault.root.request("GET", "auth/token/lookup-self", token=token).ok
+
+    vault.kill()
+    vault.start(unseal=False)
+    assert seal_status(vault)["sealed"]
+    sealed, unsealed, second = ansible.run({**task, "check_mode": True}, task, task)
+    assert [state(result)["changed"] for result in (sealed, unsealed, second)] == [True, True, False]
+    assert seal_status(vault) == INITIALISED
+
+
+def test_a_file_in_the_way_leaves_vault_as_it_is(ansible: Ansible, vault: PrivateVault, secrets: Path) -> None:
+    (secrets / "root").write_text("of another Vault")
+    task = init(secrets)
+    messages = [failure(result) for result in ansible.run({**task, "check_mode": True}, task)]
+    assert all(f"root_token_file: {secrets / 'root'} exists, but {vault.url}" in message for message in messages)
+    nowhere = init(secrets / "none")
+    assert "its folder does not exist" in failure(ansible.run(nowhere)[0])
+    assert not seal_status(vault)["initialized"]
+    assert [path.name for path in secrets.iterdir()] == ["root"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"key_shares": 3, "key_threshold": 4}, "key_threshold: found 4, allowed is 2 to 3"),
+        ({"key_shares": 3, "key_threshold": 1}, "key_threshold: found 1, allowed is 2 to 3"),
+        ({"key_shares": 0}, "key_shares: found 0, allowed is 1 to 255"),
+        ({"pgp_keys": ["a", "b"]}, "pgp_keys: found 2, allowed are as many as key_shares, 1"),
+    ],
+)
+def test_numbers_that_vault_would_refuse_are_refused(
+    ansible: Ansible, vault: PrivateVault, secrets: Path, options: dict[str, object], said: str
+) -> None:
+    assert said in failure(ansible.run({**init(secrets, **options), "check_mode": True})[0])
+
+
+def test_a_vault_that_others_initialised_is_not_unsealed_by_guessing(
+    ansible: Ansible, vault: PrivateVault, secrets: Path
+) -> None:
+    assert vault.root.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}).ok
+    (missing,) = ansible.run(init(secrets))
+    assert f"keys_file: {secrets / 'keys.json'} is missing, but Vault is initialised and sealed" in failure(missing)
+    (secrets / "keys.json").write_text(
+        json.dumps({"unseal_keys_b64": ["bm90IHRoaXMgVmF1bHQncyBrZXkgLi4uLi4uLi4uLi4="]})
+    )
+    (wrong,) = ansible.run(init(secrets))
+    assert f"the keys in {secrets / 'keys.json'} are not this Vault's" in failure(wrong)
+    assert "bm90IHRoaXM" not in json.dumps(wrong)
+    (secrets / "keys.json").write_text("half of a fi")
+    (broken,) = ansible.run(init(secrets))
+    assert "is no JSON object with a list unseal_keys_b64" in failure(broken)
+    assert seal_status(vault) == {"initialized": True, "sealed": True}
+
+
+def test_a_vault_that_is_down_is_named_at_once_in_check_mode(
+    ansible: Ansible, vault: PrivateVault, secrets: Path
+) -> None:
+    vault.kill()
+    (checked,) = ansible.run({**init(secrets, timeout=3600), "check_mode": True})
+    assert f"{vault.url}: Vault does not listen: no answer from Vault" in failure(checked)
+    (waited,) = ansible.run(init(secrets, timeout=0.5))
+    assert "Vault does not listen" in failure(waited)

@@ -1,0 +1,315 @@
+"""vault_token, and the operator's role that ends the root token's life, on a Vault of its own."""
+
+from __future__ import annotations
+
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_servers import PrivateVault, running
+from tasks import Ansible, Result, Task
+
+
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
+    server = PrivateVault(tmp_path_factory.mktemp("vault"))
+    with running(server, server.set_up):
+        yield server
+
+
+@pytest.fixture
+def ansible(vault: PrivateVault, tmp_path: Path) -> Ansible:
+    # HOME, so that no token of the user is found.
+    return Ansible(tmp_path, {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca, "HOME": str(tmp_path)})
+
+
+@pytest.fixture
+def root(vault: PrivateVault, tmp_path: Path) -> str:
+    """Path of a file with a root token of the test's own."""
+    path = tmp_path / "root"
+    path.write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"] + "\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def token(path: Path, *, check: bool = False, **options: Any) -> Task:
+    return {
+        "vault_token": {"path": str(path), "policies": ["one"], "period": "1h", **options},
+        "check_mode": check,
+        "diff": True,
+    }
+
+
+def changes(results: list[Result]) -> list[bool]:
+    assert not any(result.get("failed") for result in results), results
+    return [result["changed"] for result in results]
+
+
+def failure(result: Result) -> str:
+    assert result["failed"], result
+    return result["msg"]
+
+
+def lookup(vault: PrivateVault, text: str) -> dict[str, Any] | None:
+    answer = vault.root.request("GET", "auth/token/lookup-self", token=text.strip())
+    return answer.json()["data"] if answer.ok else None
+
+
+def test_a_token_that_fits_is_kept(ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    results = ansible.run(
+        token(file, check=True, vault_token_file=root),
+        token(file, vault_token_file=root, display_name="operator"),
+        token(file),
+        token(file, check=True, period="60m"),
+    )
+    assert changes(results) == [True, True, False, False]
+    wanted = {"state": "present", "policies": ["default", "one"], "period": 3600, "orphan": True, "mode": "0600"}
+    assert [result["token"] for result in results] == [wanted] * 4
+    assert [result["diff"]["before"] for result in results] == [{"state": "absent"}] * 2 + [wanted] * 2
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    found = lookup(vault, file.read_text())
+    assert found
+    assert (found["policies"], found["period"], found["orphan"]) == (["default", "one"], 3600, True)
+    assert found["display_name"] == "token-operator"
+    assert file.read_text().strip() not in str(results)
+
+
+def test_a_mode_that_is_too_wide_is_put_right(ansible: Ansible, root: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    assert changes(ansible.run(token(file, vault_token_file=root))) == [True]
+    before = file.read_text()
+    file.chmod(0o644)
+    foretold, done, second = ansible.run(token(file, check=True), token(file), token(file))
+    assert changes([foretold, done, second]) == [True, True, False]
+    assert foretold["diff"]["before"]["mode"] == "0644"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text() == before
+
+
+def test_a_token_that_does_not_fit_is_replaced_and_revoked(
+    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    assert changes(ansible.run(token(file, vault_token_file=root))) == [True]
+    old = file.read_text()
+    other = {"policies": ["one", "two"], "vault_token_file": root}
+    foretold, done, second = ansible.run(
+        token(file, check=True, **other), token(file, **other), token(file, policies=["two", "one"])
+    )
+    assert changes([foretold, done, second]) == [True, True, False]
+    assert lookup(vault, old) is None
+    found = lookup(vault, file.read_text())
+    assert found
+    assert found["policies"] == ["default", "one", "two"]
+
+
+def test_a_token_is_renewed_when_half_of_its_life_is_over(
+    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    assert changes(ansible.run(token(file, vault_token_file=root))) == [True]
+    renewals = vault.requests("auth/token/renew-self")
+    assert changes(ansible.run(token(file))) == [False]
+    assert vault.requests("auth/token/renew-self") == renewals
+    # A token whose rest of life was cut short stands in for one that has grown old.
+    old = vault.write("auth/token/create-orphan", policies=["one"], ttl="2h")["auth"]["client_token"]
+    vault.write("auth/token/renew", token=old, increment="60s")
+    file.write_text(old)
+    file.chmod(0o600)
+    assert changes(ansible.run(token(file, check=True, period=None))) == [False]
+    assert vault.requests("auth/token/renew-self") == renewals
+    assert changes(ansible.run(token(file, period=None))) == [False]
+    assert vault.requests("auth/token/renew-self") == renewals + 1
+    found = lookup(vault, old)
+    assert found
+    assert found["ttl"] > 3600
+
+
+def test_a_lost_token_says_how_to_bootstrap_again(
+    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    assert changes(ansible.run(token(file, vault_token_file=root))) == [True]
+    nothing = {"vault_token_file": str(tmp_path / "no-root-token")}
+    vault.write("auth/token/revoke", token=file.read_text().strip())
+    powerless = vault.write("auth/token/create", policies=["one"])["auth"]["client_token"]
+    results = ansible.run(
+        *(
+            token(file, check=check, **options)
+            for options in (nothing, {"vault_token": powerless}, {"vault_token": "hvs.ended"})
+            for check in (True, False)
+        )
+    )
+    messages = [failure(result) for result in results]
+    assert all("`vault operator generate-root` makes a root token" in message for message in messages)
+    assert f"{tmp_path / 'no-root-token'}: No such file or directory" in messages[0]
+    assert all("auth/token/create-orphan" in message for message in messages[2:4])
+    assert all("invalid token" in message for message in messages[4:])
+    assert lookup(vault, file.read_text()) is None  # the file is as it was, and no half file lies beside it
+    assert not list(tmp_path.glob(".token.*"))
+
+
+def test_absent_revokes_and_deletes(ansible: Ansible, vault: PrivateVault, root: str) -> None:
+    text = Path(root).read_text()
+    absent = {"vault_token": {"path": root, "state": "absent"}}
+    assert changes(ansible.run({**absent, "check_mode": True})) == [True]
+    assert lookup(vault, text)
+    assert changes(ansible.run(absent, absent)) == [True, False]
+    assert lookup(vault, text) is None
+    assert not Path(root).exists()
+
+
+@pytest.fixture
+def chain() -> dict[str, Any]:
+    """Variables of the roles, with mounts of the test's own."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    return {
+        "vault_operator_policy": f"{name}-operator",
+        "vault_operator_transit_mount": f"{name}-transit",
+        "vault_operator_auth_mount": f"{name}-kubernetes",
+        "transit_keys_mount": f"{name}-transit",
+        "transit_keys": [{"name": "plain"}, {"name": "bound", "derived": True, "auto_rotate_period": "720h"}],
+    }
+
+
+def role(name: str, variables: dict[str, Any]) -> Task:
+    return {"ansible.builtin.include_role": {"name": name}, "vars": variables}
+
+
+def test_the_operator_may_do_what_the_roles_do_and_no_more(
+    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path, chain: dict[str, Any]
+) -> None:
+    file = tmp_path / "operator"
+    root_token = Path(root).read_text()
+    chain |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": root}
+    transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
+    environment = {"VAULT_TOKEN_FILE": str(file)}
+
+    configure = {
+        "vault_resource": {
+            "resources": [
+                {"path": f"sys/auth/{kubernetes}", "data": {"type": "kubernetes", "description": "Workloads"}},
+                {
+                    "path": f"auth/{kubernetes}/config",
+                    "data": {"kubernetes_host": "https://127.0.0.1:1", "disable_local_ca_jwt": True},
+                    "secret_data": {"token_reviewer_jwt": "a-reviewer's-token"},
+                },
+                *(
+                    {
+                        "path": f"sys/policies/acl/kubevault-{kind}-{transit}",
+                        "data": {"policy": 'path "a" {\n  capabilities = ["read"]\n}\n'},
+                    }
+                    for kind in ("reader", "sealer", "rotator")
+                ),
+                {
+                    "path": f"auth/{kubernetes}/role/r",
+                    "data": {
+                        "bound_service_account_names": ["a"],
+                        "bound_service_account_namespaces": ["n"],
+                        "audience": "vault",
+                        "token_policies": ["p"],
+                        "token_ttl": "10s",
+                    },
+                },
+            ]
+        }
+    }
+    steps = [role("vault-operator", chain), role("transit-keys", chain), configure]
+    first = ansible.play(*steps, env=environment, arguments=("--diff",))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert lookup(vault, root_token) is None
+    assert not Path(root).exists()
+    second = ansible.play(*steps, env=environment)
+    assert second.returncode == 0, second.stdout
+    assert " changed=0 " in second.stdout
+
+    # What was changed by hand, in each of the resources, the operator puts right.
+    for path, body in {
+        f"sys/mounts/{transit}/tune": {"description": "Edited"},
+        f"{transit}/keys/bound/config": {"auto_rotate_period": 0, "deletion_allowed": True},
+        f"sys/auth/{kubernetes}/tune": {"description": "Edited"},
+        f"auth/{kubernetes}/config": {"kubernetes_host": "https://127.0.0.1:2", "disable_local_ca_jwt": True},
+        f"sys/policies/acl/kubevault-reader-{transit}": {"policy": "# of nothing"},
+        f"auth/{kubernetes}/role/r": {"token_ttl": "1h"},
+    }.items():
+        vault.write(path, **body)
+    put_right = ansible.play(*steps, env=environment)
+    assert " changed=2 " in put_right.stdout, put_right.stdout
+    assert " changed=0 " in ansible.play(*steps, env=environment).stdout
+
+    operator = file.read_text().strip()
+
+    def status(path: str, /, method: str = "POST", **body: Any) -> int:
+        return vault.root.request(method, path, body or None, token=operator).status
+
+    keys = f"{transit}/keys"
+    for value in (True, "true", "True", "t", "1", 1, [True]):
+        for parameter in ("exportable", "allow_plaintext_backup", "Exportable"):
+            if parameter == "Exportable" and value is not True:
+                continue
+            assert status(f"{keys}/new", **{parameter: value}) == 403, (parameter, value)
+            assert status(f"{keys}/plain/config", **{parameter: value}) == 403, (parameter, value)
+    assert status(f"{keys}/new", exportable=False, type="aes256-gcm96") == 200
+    plaintext = "cGxhaW50ZXh0"
+    assert status(f"{transit}/encrypt/plain", plaintext=plaintext) == 200
+    assert status(f"{transit}/hmac/plain-digest", input=plaintext) == 200
+    denied = [
+        ("POST", f"{transit}/encrypt/none-such", {"plaintext": plaintext}),
+        ("POST", f"{transit}/decrypt/plain", {"ciphertext": "vault:v1:x"}),
+        ("POST", f"{transit}/rewrap/plain", {"ciphertext": "vault:v1:x"}),
+        ("POST", f"{transit}/datakey/plaintext/plain", {}),
+        ("GET", f"{transit}/export/encryption-key/plain", {}),
+        ("GET", f"{transit}/backup/plain", {}),
+        ("POST", f"{transit}/restore", {"backup": "x"}),
+        ("POST", f"{keys}/imported/import", {"ciphertext": "x", "type": "aes256-gcm96"}),
+        ("POST", f"{keys}/plain/rotate", {}),
+        ("DELETE", f"{keys}/plain", {}),
+        ("POST", f"{transit}/config/keys", {"disable_upsert": False}),
+        ("DELETE", f"sys/mounts/{transit}", {}),
+        ("POST", f"sys/mounts/{transit}/tune", {"plugin_version": "v1"}),
+        ("POST", f"sys/mounts/{transit}-other", {"type": "transit"}),
+        ("POST", f"sys/mounts/{transit}", {"type": "kv"}),
+        ("DELETE", f"sys/auth/{kubernetes}", {}),
+        ("POST", f"sys/auth/{kubernetes}", {"type": "userpass"}),
+        ("POST", f"sys/auth/{kubernetes}-other", {"type": "kubernetes"}),
+        ("POST", "sys/policies/acl/" + chain["vault_operator_policy"], {"policy": 'path "*" {}'}),
+        ("POST", "sys/policies/acl/admin", {"policy": 'path "*" {}'}),
+        ("DELETE", f"sys/policies/acl/kubevault-reader-{transit}", {}),
+        ("POST", "auth/token/create", {"policies": ["root"]}),
+        ("POST", "auth/token/create-orphan", {}),
+        ("GET", "sys/storage/raft/snapshot", {}),
+        ("POST", "sys/seal", {}),
+    ]
+    assert {(method, path): status(path, method, **body) for method, path, body in denied} == {
+        (method, path): 403 for method, path, _ in denied
+    }
+
+
+def test_an_edited_operator_policy_and_a_lost_token_say_how_to_bootstrap_again(
+    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path, chain: dict[str, Any]
+) -> None:
+    file = tmp_path / "operator"
+    chain |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": root}
+    bootstrap = role("vault-operator", chain)
+    assert ansible.play(bootstrap).returncode == 0
+    vault.write(
+        "sys/policies/acl/" + chain["vault_operator_policy"],
+        policy=f'path "sys/policies/acl/{chain["vault_operator_policy"]}" {{ capabilities = ["read"] }}',
+    )
+    edited = ansible.play(bootstrap)
+    assert edited.returncode == 2
+    file.unlink()
+    lost = ansible.play(bootstrap)
+    assert lost.returncode == 2
+    for run in (edited, lost):
+        said = " ".join(run.stdout.split())
+        assert "`vault operator generate-root`" in said
+        assert root in said
+    Path(root).write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])
+    again = ansible.play(bootstrap)
+    assert again.returncode == 0, again.stdout
+    assert " changed=0 " in ansible.play(bootstrap).stdout
