@@ -5,19 +5,67 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .aio import AsyncSecretManager as AsyncSecretManager
-    from .errors import SecretManagerError as SecretManagerError
-    from .manager import SecretManager as SecretManager
-    from .reading import Request as Request
+    from .aio import AsyncSecretManager
+    from .errors import (
+        ConfigError,
+        ConflictError,
+        DecryptionFailed,
+        Forbidden,
+        InvalidToken,
+        KubernetesError,
+        KubernetesUnavailable,
+        LoginDenied,
+        ManagerClosed,
+        NoticeError,
+        PermissionDenied,
+        SealedDataError,
+        SecretDataError,
+        SecretFileError,
+        SecretFormatError,
+        SecretKeyNotFound,
+        SecretManagerError,
+        SecretNotFound,
+        TLSError,
+        TransitKeyNotFound,
+        VaultError,
+        VaultSealed,
+        VaultUnavailable,
+        WrongTransitKey,
+    )
+    from .manager import SecretManager
+    from .reading import Request
 
-_HOMES = {
-    "AsyncSecretManager": "aio",
-    "Request": "reading",
-    "SecretManager": "manager",
-    "SecretManagerError": "errors",
-}
+__all__ = [
+    "AsyncSecretManager",
+    "ConfigError",
+    "ConflictError",
+    "DecryptionFailed",
+    "Forbidden",
+    "InvalidToken",
+    "KubernetesError",
+    "KubernetesUnavailable",
+    "LoginDenied",
+    "ManagerClosed",
+    "NoticeError",
+    "PermissionDenied",
+    "Request",
+    "SealedDataError",
+    "SecretDataError",
+    "SecretFileError",
+    "SecretFormatError",
+    "SecretKeyNotFound",
+    "SecretManager",
+    "SecretManagerError",
+    "SecretNotFound",
+    "TLSError",
+    "TransitKeyNotFound",
+    "VaultError",
+    "VaultSealed",
+    "VaultUnavailable",
+    "WrongTransitKey",
+]
 
-__all__ = ["AsyncSecretManager", "Request", "SecretManager", "SecretManagerError"]
+_HOMES = {"AsyncSecretManager": "aio", "Request": "reading", "SecretManager": "manager"}
 
 
 def __getattr__(name: str) -> Any:
@@ -26,10 +74,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("kubevault")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    if name == "errors":
-        return import_module(".errors", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)

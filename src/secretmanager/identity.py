@@ -45,12 +45,13 @@ class Identity(Protocol):
         ...
 
 
-def from_config(config: Config, issue: Callable[[], str]) -> Identity:
+def from_config(config: Config, issue: Callable[[], str], token: str | None = None) -> Identity:
     """Give the identity that a configuration names.
 
     Args:
         config: the configuration.
         issue: has Kubernetes issue a token of the service account.
+        token: a token of it, to be used instead.
 
     Raises:
         ConfigError: a file that it names cannot be used, or a package is missing.
@@ -65,6 +66,8 @@ def from_config(config: Config, issue: Callable[[], str]) -> Identity:
 
         path = config.gcp_credentials_file
         return from_key_file(path, config.role, mount) if path else from_metadata_server(config.role, mount)
+    if token:
+        return ServiceAccount(lambda: token, config.role, mount)
     path = config.token_file
     if path is None and subject_of(TOKEN_FILE) == f"system:serviceaccount:{config.namespace}:{config.service_account}":
         path = str(TOKEN_FILE)

@@ -5,34 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 from . import identity
-from .cache import Cache
 from .config import Config
-from .errors import (
-    ConfigError,
-    DecryptionFailed,
-    KubernetesUnavailable,
-    ManagerClosed,
-    SecretManagerError,
-    VaultUnavailable,
-)
-from .kubernetes import KubernetesClient, Object, Resource
-from .reading import ReadType, Request, decoded, request_from, sealed_items_of, texts_of
-from .sealed import manifest_of
+from .errors import ConfigError, ManagerClosed, SecretManagerError
+from .kubernetes import KubernetesClient
+from .reader import Reader
+from .reading import ReadType, Request, decoded, request_from
 from .session import VaultSession
+from .sources import load_json, read_environment, read_file
 from .vault import Login, TransitItem, VaultClient
 
 if TYPE_CHECKING:
     from .watching import Watch
 
 log = logging.getLogger(__name__)
-
-Plaintexts = dict[str, bytearray]
-"""What Vault decrypted, by data key."""
 
 
 class SecretManager:
@@ -57,16 +48,9 @@ class SecretManager:
         self._kubernetes: KubernetesClient | None = None
         self._vault: VaultClient | None = None
         self._session: VaultSession | None = None
+        self._given_token: str | None = None
         self._watches: WeakSet[Watch] = WeakSet()
-        limit = self.config.cache_max_entries
-        self._objects: Cache[tuple[Resource, str, str], Object] = Cache(self.config.cache_ciphertext_ttl, limit)
-        self._plaintexts: Cache[Request, Plaintexts] = Cache(
-            self.config.cache_plaintext_ttl,
-            limit,
-            stale=self.config.cache_stale_if_error,
-            copy=lambda kept: {key: bytearray(value) for key, value in kept.items()},
-            wipe=_wipe,
-        )
+        self._reader = Reader(self.config, self.connect_to_k8s, self._decrypt)
 
     def __enter__(self) -> Self:
         return self
@@ -135,9 +119,7 @@ class SecretManager:
         if self.config.source == "KUBEVAULT":
             return self.read_encrypted_secrets(*args, **options)
         if self.config.source == "KUBERNETES":
-            return self._read_plain(*args, **options)
-        from .sources import read_environment, read_file
-
+            return self._reader.plain([Request(*args, **options)])[0]
         return read_file(*args, **options) if self.config.source == "FILE" else read_environment(*args, **options)
 
     def read_encrypted_secrets(
@@ -160,7 +142,7 @@ class SecretManager:
         Returns, raises:
             As `read_secrets`.
         """
-        return self._read_sealed([Request(secret_name, namespace, read_type, read_key, transit_key)])[0]
+        return self._reader.sealed([Request(secret_name, namespace, read_type, read_key, transit_key)])[0]
 
     def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Read several secrets: each Secret is got once, and each Transit key is used in one batch.
@@ -177,10 +159,7 @@ class SecretManager:
         if self.config.source in ("FILE", "ENVIRONMENT"):
             return [self.read_secrets(**_named(request)) for request in requests]
         wanted = [request if isinstance(request, Request) else request_from(request) for request in requests]
-        if self.config.source == "KUBERNETES":
-            objects = self._objects_of(wanted)
-            return [_plain(objects[request.object_key], request) for request in wanted]
-        return self._read_sealed(wanted)
+        return self._reader.plain(wanted) if self.config.source == "KUBERNETES" else self._reader.sealed(wanted)
 
     def read_k8s_secret(
         self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
@@ -194,8 +173,7 @@ class SecretManager:
             SecretNotFound, SecretKeyNotFound, Forbidden, KubernetesUnavailable, TLSError: as `read_secrets`.
             SecretFormatError: a value is no UTF-8 text.
         """
-        request = Request(secret_name, namespace, read_type, read_key)
-        texts = texts_of(self._objects_of([request])[request.object_key], request)
+        texts = self._reader.texts(Request(secret_name, namespace, read_type, read_key))
         return texts[read_key] if read_key else texts
 
     def decrypt_data_with_vault(self, transit_key: str, ciphertext: str, context: bytes | None = None) -> str:
@@ -212,7 +190,7 @@ class SecretManager:
             SecretFormatError: the plaintext is no UTF-8 text.
         """
         (plaintext,) = self._decrypt(transit_key, [TransitItem(ciphertext.encode(), context)])
-        return decoded(plaintext, None)
+        return decoded(plaintext)
 
     @staticmethod
     def load_json_secrets(text: str, place: str | None = None) -> dict[str, Any]:
@@ -221,8 +199,6 @@ class SecretManager:
         Raises:
             SecretFormatError: the text is no JSON, or no object; names the place, not the text.
         """
-        from .sources import load_json
-
         return load_json(text, place)
 
     def watch(
@@ -271,13 +247,15 @@ class SecretManager:
 
     def clear_cache(self) -> None:
         """Forget, and wipe, all that is cached."""
-        self._objects.forget()
-        self._plaintexts.forget()
+        self._reader.forget()
 
     # Connections and identity
 
-    def connect_to_k8s(self) -> KubernetesClient:
+    def connect_to_k8s(self, kube_config: str | None = None) -> KubernetesClient:
         """Give the client of the Kubernetes API, made at its first use; it sends nothing.
+
+        Args:
+            kube_config: another kubeconfig file, from now on.
 
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.
@@ -285,6 +263,8 @@ class SecretManager:
         """
         with self._lock:
             self._check_open()
+            if kube_config and kube_config != self.config.kube_config:
+                self.config, self._kubernetes = replace(self.config, kube_config=kube_config), None
             if self._kubernetes is None:
                 config = self.config
                 self._kubernetes = KubernetesClient.from_kubeconfig(
@@ -296,13 +276,37 @@ class SecretManager:
                 )
             return self._kubernetes
 
-    def connect_to_vault(self) -> VaultClient:
+    def connect_to_vault(
+        self,
+        vault_url: str | None = None,
+        role: str | None = None,
+        k8s_token: str | None = None,
+        ca_path: bool | str | None = None,
+    ) -> VaultClient:
         """Give the client of Vault, made at its first use; it sends nothing and holds no token.
+
+        Args:
+            vault_url: another address, from now on.
+            role: another role, likewise.
+            k8s_token: the service account's token to log in with, instead of asking for one.
+            ca_path: another CA, as the option ``ca_cert``.
 
         Raises:
             ConfigError: address or CA is not usable.
             ManagerClosed: the manager was closed.
         """
+        given = {"vault_url": vault_url, "role": role, "ca_cert": ca_path}
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value not in (None, getattr(self.config, name))
+        }
+        if not changes and not k8s_token:
+            return self._connected()[0]
+        with self._lock:
+            self.config = replace(self.config, **changes)
+            before, self._session, self._vault = self._session, None, None
+            self._given_token = k8s_token
+        if before:
+            before.close()
         return self._connected()[0]
 
     def get_k8s_service_account_token(self, service_account: str | None = None, namespace: str | None = None) -> str:
@@ -337,7 +341,7 @@ class SecretManager:
                     retries=config.retries,
                     connections=config.connections,
                 )
-                who = identity.from_config(config, self.get_k8s_service_account_token)
+                who = identity.from_config(config, self.get_k8s_service_account_token, self._given_token)
                 vault = self._vault
 
                 def log_in() -> Login:
@@ -350,114 +354,13 @@ class SecretManager:
         if self._closed:
             raise ManagerClosed("the manager was closed", remedy="make a new one")
 
-    # Parts of reading
-
-    def _read_plain(
-        self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
-    ) -> dict[str, Any]:
-        request = Request(secret_name, namespace, read_type, read_key)
-        return _plain(self._objects_of([request])[request.object_key], request)
-
-    def _read_sealed(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        found = {request: kept for request in requests if (kept := self._plaintexts.get(request)) is not None}
-        missing = [request for request in dict.fromkeys(requests) if request not in found]
-        if missing:
-            try:
-                found |= self._opened(missing)
-            except (VaultUnavailable, KubernetesUnavailable) as error:
-                stale = {request: kept for request in missing if (kept := self._plaintexts.stale(request)) is not None}
-                if len(stale) < len(missing):
-                    raise
-                log.warning("%s: using what was read before: %s", ", ".join(map(str, missing)), error)
-                found |= stale
-        try:
-            return [_result(found[request], request) for request in requests]
-        finally:
-            for plaintexts in found.values():
-                _wipe(plaintexts)
-
-    def _opened(self, requests: Sequence[Request]) -> dict[Request, Plaintexts]:
-        kept = {request for request in requests if self._objects.get(request.object_key) is not None}
-        try:
-            return self._open(self._objects_of(requests), requests)
-        except DecryptionFailed:
-            if not kept:
-                raise
-        log.debug("a cached ciphertext does not open; getting it anew")
-        gone = {request.object_key for request in kept}
-        self._objects.forget(lambda key: key in gone)
-        return self._open(self._objects_of(requests), requests)
-
-    def _objects_of(self, requests: Iterable[Request]) -> dict[tuple[Resource, str, str], Object]:
-        """Get each object that the requests are about, once."""
-        found = {}
-        for key in dict.fromkeys(request.object_key for request in requests):
-            cached = self._objects.get(key)
-            if cached is None:
-                log.debug("getting %s %s/%s", *key)
-                cached = self.connect_to_k8s().get(*key)
-                self._objects.put(key, cached)
-            found[key] = cached
-        return found
-
-    def _look(self, request: Request) -> Object:
-        """Get an object as it is now, past the cache."""
-        return self.connect_to_k8s().get(*request.object_key)
-
-    def _open_changed(self, found: Object, request: Request) -> dict[str, Any]:
-        """Read a secret from an object that changed; the caches follow."""
-        self._plaintexts.forget(lambda kept: kept.object_key == request.object_key)
-        self._objects.put(request.object_key, found)
-        if self.config.source == "KUBERNETES":
-            return _plain(found, request)
-        opened = self._open({request.object_key: found}, [request])[request]
-        try:
-            return _result(opened, request)
-        finally:
-            _wipe(opened)
-
-    def _open(
-        self, objects: Mapping[tuple[Resource, str, str], Object], requests: Sequence[Request]
-    ) -> dict[Request, Plaintexts]:
-        """Decrypt what the requests ask for, with one batch for each Transit key."""
-        batches: dict[str, list[tuple[Request, str, TransitItem]]] = {}
-        manifests = {key: manifest_of(found) for key, found in objects.items()}
-        for request in requests:
-            found = objects[request.object_key]
-            for key, transit_key, item in sealed_items_of(found, manifests[request.object_key], request):
-                batches.setdefault(transit_key, []).append((request, key, item))
-        opened: dict[Request, Plaintexts] = {request: {} for request in requests}
-        for transit_key, batch in batches.items():
-            plaintexts = self._decrypt(transit_key, [item for _, _, item in batch])
-            for (request, key, _), plaintext in zip(batch, plaintexts, strict=True):
-                opened[request][key] = bytearray(plaintext)
-        for request, values in opened.items():
-            self._plaintexts.put(request, values)
-        return opened
-
     def _decrypt(self, transit_key: str, items: Sequence[TransitItem]) -> list[bytes]:
         vault, session = self._connected()
         log.debug("decrypting %d values with Transit key %s", len(items), transit_key)
         return session.call(lambda token: vault.decrypt(transit_key, items, token=token))
 
 
-def _plain(found: Object, request: Request) -> dict[str, Any]:
-    texts = texts_of(found, request)
-    return SecretManager.load_json_secrets(texts[request.read_key], str(request)) if request.read_key else texts
-
-
-def _result(plaintexts: Plaintexts, request: Request) -> dict[str, Any]:
-    texts = {key: decoded(value, str(request.place(key))) for key, value in plaintexts.items()}
-    return SecretManager.load_json_secrets(texts[request.read_key], str(request)) if request.read_key else texts
-
-
 def _named(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(request, Request):
         raise ConfigError(f"{request}: is asked of Kubernetes, and SOURCE is another")
     return request
-
-
-def _wipe(plaintexts: Plaintexts) -> None:
-    """Overwrite plaintexts. Copies that Python made of them (str, the answer's JSON) it cannot reach."""
-    for value in plaintexts.values():
-        value[:] = bytes(len(value))

@@ -134,8 +134,13 @@ def sealed_items_of(
         yield key, transit_key, TransitItem(text.encode(), place.context(ours.scope) if ours else None, str(place))
 
 
-def decoded(plaintext: bytes | bytearray, place: str | None) -> str:
+def decoded(plaintext: bytes | bytearray, request: Request | None = None, key: str = "") -> str:
     """Give the text that was sealed.
+
+    Args:
+        plaintext: what Vault decrypted.
+        request: what asked for it.
+        key: the data key that holds it.
 
     Raises:
         SecretFormatError: it is no UTF-8 text.
@@ -145,6 +150,7 @@ def decoded(plaintext: bytes | bytearray, place: str | None) -> str:
     except UnicodeDecodeError:
         pass
     # Outside of "except": the original holds the value, and an exception keeps what it was raised in.
+    place = str(request.place(key)) if request else None
     raise SecretFormatError("what was sealed is no UTF-8 text", place=place, remedy="seal a text there")
 
 

@@ -84,8 +84,12 @@ def _parsed(text: str, place: str, kind: str, option: str) -> dict[str, Any]:
     return load_json(text, place) if kind == "JSON" else _load_yaml(text, place)
 
 
-def load_json(text: str, place: str | None = None) -> dict[str, Any]:
+def load_json(text: str, place: object = None) -> dict[str, Any]:
     """Give the JSON object in a text.
+
+    Args:
+        text: the text.
+        place: where it stands, for errors; its ``str`` is shown.
 
     Raises:
         SecretFormatError: the text is no JSON, or no object.
@@ -98,7 +102,7 @@ def load_json(text: str, place: str | None = None) -> dict[str, Any]:
     else:
         return _object(found, place, "JSON")
     # Here, outside of "except": the original holds the text, and an exception keeps what it was raised in.
-    raise SecretFormatError(problem, place=place, remedy="put a JSON object there")
+    raise SecretFormatError(problem, place=_said(place), remedy="put a JSON object there")
 
 
 def _load_yaml(text: str, place: str) -> dict[str, Any]:
@@ -114,12 +118,18 @@ def _load_yaml(text: str, place: str) -> dict[str, Any]:
     raise SecretFormatError(problem, place=place, remedy="put a YAML mapping there")
 
 
-def _object(found: Any, place: str | None, kind: str) -> dict[str, Any]:
+def _object(found: Any, place: object, kind: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SecretFormatError(
-            f"it is {kind}, but holds a {type(found).__name__}", place=place, remedy=f"put a {kind} object there"
+            f"it is {kind}, but holds a {type(found).__name__}",
+            place=_said(place),
+            remedy=f"put a {kind} object there",
         )
     return found
+
+
+def _said(place: object) -> str | None:
+    return None if place is None else str(place)
 
 
 def _text(path: str) -> str:

@@ -81,7 +81,7 @@ class Watch:
         self._seen: Object | None = None
         if not initial:
             try:
-                self._seen = manager._look(request)
+                self._seen = manager._reader.look(request)
             except BaseException:
                 self.close()
                 raise
@@ -128,7 +128,7 @@ class Watch:
     def _changed(self) -> dict[str, Any] | None:
         """Look at the object; read the secret where its data changed."""
         try:
-            found = self._manager._look(self._request)
+            found = self._manager._reader.look(self._request)
         except SecretNotFound:
             if self._pending:
                 raise
@@ -141,7 +141,7 @@ class Watch:
             return None
         log.debug("%s: changed to version %s", self._request, _version(found))
         self._pending = False
-        return self._manager._open_changed(found, self._request)
+        return self._manager._reader.changed(found, self._request, sealed=self._manager.config.source == "KUBEVAULT")
 
 
 def start(

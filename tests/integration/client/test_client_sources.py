@@ -19,7 +19,14 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from secretmanager import AsyncSecretManager, SecretManager, SecretManagerError
-from secretmanager.errors import ConfigError, SecretFormatError, SecretKeyNotFound, SecretNotFound
+from secretmanager.errors import (
+    ConfigError,
+    LoginDenied,
+    PermissionDenied,
+    SecretFormatError,
+    SecretKeyNotFound,
+    SecretNotFound,
+)
 from secretmanager.sealed import Scope
 from secretmanager.settings import SecretManagerSettingsSource
 
@@ -172,8 +179,10 @@ secrets = sm.read_secrets(secretdef.get("secret_name"), secretdef.get("namespace
 assert json.dumps(secrets) == '{{"password": "PLAIN-1"}}'
 sm = SecretManager(secretcfg)
 sm.connect_to_k8s()
-sm.connect_to_vault()
-sm.get_k8s_service_account_token("reader", {cluster.namespace!r})
+sm.connect_to_k8s(secretcfg.get("kube_config", None))
+sm.connect_to_vault(secretcfg.get("vault_url"), secretcfg.get("role"),
+                    sm.get_k8s_service_account_token(secretcfg.get("service_account"), secretcfg.get("namespace")),
+                    ca_path=secretcfg.get("ca_cert", True))
 ciphertext = sm.read_k8s_secret({name!r}, {cluster.namespace!r}, "SECRET", "secrets.json")
 text = sm.decrypt_data_with_vault("plain", ciphertext)
 assert sm.load_json_secrets(text) == secrets
@@ -185,6 +194,23 @@ assert sm.read_encrypted_secrets({name!r}, {cluster.namespace!r}, "SECRET", "sec
         env.pop(variable, None)
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_connecting_anew_takes_other_arguments(
+    manager: Manager, put: Put, cluster: Cluster, vault: PrivateVault, options: dict[str, Any], refused: Refused
+) -> None:
+    name, one = put({"a": "PLAIN-1"}), manager(kube_config="/nosuch", vault_url="https://127.0.0.1:1", role="nosuch")
+    one.connect_to_k8s(options["kube_config"])
+    one.connect_to_vault(vault.url, "powerless")
+    with refused(PermissionDenied):
+        one.read_secrets(name, cluster.namespace, transit_key="plain")
+    revoked = vault.requests("auth/token/revoke-self")
+    one.connect_to_vault(role="reader")
+    assert vault.requests("auth/token/revoke-self") == revoked + 1
+    assert one.read_secrets(name, cluster.namespace, transit_key="plain") == {"a": "PLAIN-1"}
+    one.connect_to_vault(k8s_token="no token")
+    with refused(LoginDenied):
+        one.read_secrets(name, cluster.namespace, transit_key="plain")
 
 
 def test_the_example_reads_what_the_lab_sealed() -> None:

@@ -1,0 +1,153 @@
+"""Reads what requests ask for: each object once, each Transit key in one batch; keeps what it is told to keep."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .cache import Cache
+from .errors import DecryptionFailed, KubernetesUnavailable, VaultUnavailable
+from .kubernetes import KubernetesClient, Object, Resource
+from .reading import Request, decoded, sealed_items_of, texts_of
+from .sealed import manifest_of
+from .sources import load_json
+from .vault import TransitItem
+
+if TYPE_CHECKING:
+    from .config import Config
+
+log = logging.getLogger(__name__)
+
+ObjectKey = tuple[Resource, str, str]
+Plaintexts = dict[str, bytearray]
+"""What Vault decrypted, by data key."""
+
+
+class Reader:
+    """Reads Secrets and ConfigMaps.
+
+    Args:
+        config: how long things are kept.
+        kubernetes: gives the client of the Kubernetes API.
+        decrypt: has Vault decrypt items with a Transit key.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        kubernetes: Callable[[], KubernetesClient],
+        decrypt: Callable[[str, Sequence[TransitItem]], list[bytes]],
+    ) -> None:
+        self._kubernetes = kubernetes
+        self._decrypt = decrypt
+        limit = config.cache_max_entries
+        self._objects: Cache[ObjectKey, Object] = Cache(config.cache_ciphertext_ttl, limit)
+        self._plaintexts: Cache[Request, Plaintexts] = Cache(
+            config.cache_plaintext_ttl,
+            limit,
+            stale=config.cache_stale_if_error,
+            copy=lambda kept: {key: bytearray(value) for key, value in kept.items()},
+            wipe=_wipe,
+        )
+
+    def texts(self, request: Request) -> dict[str, str]:
+        """Give the texts of an object as they are."""
+        return texts_of(self._objects_of([request])[request.object_key], request)
+
+    def plain(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Read objects that are not sealed."""
+        objects = self._objects_of(requests)
+        return [_result(texts_of(objects[request.object_key], request), request) for request in requests]
+
+    def sealed(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Read sealed objects."""
+        found = [self._plaintexts.get(request) for request in requests]
+        if missing := [index for index, kept in enumerate(found) if kept is None]:
+            wanted = [requests[index] for index in missing]
+            try:
+                opened: Sequence[Plaintexts | None] = self._opened(wanted)
+            except (VaultUnavailable, KubernetesUnavailable) as error:
+                opened = [self._plaintexts.stale(request) for request in wanted]
+                if None in opened:
+                    raise
+                log.warning("%s: using what was read before: %s", ", ".join(map(str, wanted)), error)
+            for index, plaintexts in zip(missing, opened, strict=True):
+                found[index] = plaintexts
+        return [_decoded(plaintexts or {}, request) for plaintexts, request in zip(found, requests, strict=True)]
+
+    def look(self, request: Request) -> Object:
+        """Get an object as it is now, whatever is kept."""
+        return self._kubernetes().get(*request.object_key)
+
+    def changed(self, found: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
+        """Read from an object that changed; what is kept follows."""
+        self._plaintexts.forget(lambda kept: kept.object_key == request.object_key)
+        self._objects.put(request.object_key, found)
+        if not sealed:
+            return _result(texts_of(found, request), request)
+        return _decoded(self._open({request.object_key: found}, [request])[0], request)
+
+    def forget(self) -> None:
+        """Forget, and wipe, all that is kept."""
+        self._objects.forget()
+        self._plaintexts.forget()
+
+    def _objects_of(self, requests: Iterable[Request]) -> dict[ObjectKey, Object]:
+        """Get each object that the requests are about, once."""
+        found: dict[ObjectKey, Object] = {}
+        for request in requests:
+            key = request.object_key
+            if key in found:
+                continue
+            kept = self._objects.get(key)
+            if kept is None:
+                log.debug("getting %s %s/%s", *key)
+                kept = self._kubernetes().get(*key)
+                self._objects.put(key, kept)
+            found[key] = kept
+        return found
+
+    def _opened(self, requests: Sequence[Request]) -> list[Plaintexts]:
+        kept = {request.object_key for request in requests if self._objects.get(request.object_key) is not None}
+        try:
+            return self._open(self._objects_of(requests), requests)
+        except DecryptionFailed:
+            if not kept:
+                raise
+        log.debug("a kept ciphertext does not open; getting it anew")
+        self._objects.forget(lambda key: key in kept)
+        return self._open(self._objects_of(requests), requests)
+
+    def _open(self, objects: Mapping[ObjectKey, Object], requests: Sequence[Request]) -> list[Plaintexts]:
+        manifests = {key: manifest_of(found) for key, found in objects.items()}
+        batches: dict[str, list[tuple[int, str, TransitItem]]] = {}
+        for index, request in enumerate(requests):
+            where = request.object_key
+            for key, transit_key, item in sealed_items_of(objects[where], manifests[where], request):
+                batches.setdefault(transit_key, []).append((index, key, item))
+        opened: list[Plaintexts] = [{} for _ in requests]
+        for transit_key, batch in batches.items():
+            plaintexts = self._decrypt(transit_key, [item for _, _, item in batch])
+            for (index, key, _), plaintext in zip(batch, plaintexts, strict=True):
+                opened[index][key] = bytearray(plaintext)
+        for request, values in zip(requests, opened, strict=True):
+            self._plaintexts.put(request, values)
+        return opened
+
+
+def _result(texts: dict[str, str], request: Request) -> dict[str, Any]:
+    return load_json(texts[request.read_key], request) if request.read_key else texts
+
+
+def _decoded(plaintexts: Plaintexts, request: Request) -> dict[str, Any]:
+    try:
+        return _result({key: decoded(value, request, key) for key, value in plaintexts.items()}, request)
+    finally:
+        _wipe(plaintexts)
+
+
+def _wipe(plaintexts: Plaintexts) -> None:
+    """Overwrite plaintexts. Copies that Python made of them (str, the answer's JSON) it cannot reach."""
+    for value in plaintexts.values():
+        value[:] = bytes(len(value))
