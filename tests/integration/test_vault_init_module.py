@@ -93,21 +93,6 @@ def test_a_file_in_the_way_leaves_vault_as_it_is(ansible: Ansible, vault: Privat
     assert [path.name for path in secrets.iterdir()] == ["root"]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"key_shares": 3, "key_threshold": 4}, "key_threshold: found 4, allowed is 2 to 3"),
-        ({"key_shares": 3, "key_threshold": 1}, "key_threshold: found 1, allowed is 2 to 3"),
-        ({"key_shares": 0}, "key_shares: found 0, allowed is 1 to 255"),
-        ({"pgp_keys": ["a", "b"]}, "pgp_keys: found 2, allowed are as many as key_shares, 1"),
-    ],
-)
-def test_numbers_that_vault_would_refuse_are_refused(
-    ansible: Ansible, vault: PrivateVault, secrets: Path, options: dict[str, object], said: str
-) -> None:
-    assert said in failure(ansible.run({**init(secrets, **options), "check_mode": True})[0])
-
-
 def test_a_vault_that_others_initialised_is_not_unsealed_by_guessing(
     ansible: Ansible, vault: PrivateVault, secrets: Path
 ) -> None:

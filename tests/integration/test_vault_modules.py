@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from client_servers import Authority, PrivateVault, free_port, running
+from plays import BIN, ROOT
 from tasks import Ansible, Result, Task
 
 
@@ -260,7 +262,7 @@ def test_a_secret_field_is_sent_when_needed_and_never_shown(ansible: Ansible, va
         assert f'"{secret}"' not in output
         assert f": {secret}\n" not in output
         assert "********/" not in output
-    assert long not in output
+        assert long not in output
     failed = ansible.play(resources({**config, "path": f"auth/{name}-none/config"}), arguments=("-vvvv",))
     assert failed.returncode == 2
     assert long not in failed.stdout + failed.stderr
@@ -376,3 +378,20 @@ def test_a_login_by_approle_is_revoked_in_the_end(ansible: Ansible, vault: Priva
     assert ok(good)["changed"]
     assert vault.requests("auth/token/revoke-self") == revoked + 1
     assert "log-in denied for AppRole" in failure(bad)
+
+
+def test_documentation_is_found_by_short_and_by_full_name() -> None:
+    names = [path.stem for path in (ROOT / "library").glob("*.py")]
+    found = {}
+    for prefix in ("", "kubevault.core."):
+        asked = [prefix + name for name in names]
+        run = subprocess.run(
+            [BIN / "ansible-doc", "-t", "module", "-j", *asked], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        found[prefix] = {
+            name.removeprefix(prefix): set(entry["doc"]["options"]) for name, entry in json.loads(run.stdout).items()
+        }
+    assert found[""] == found["kubevault.core."]
+    assert set(found[""]) == set(names)
+    assert {"vault_url", "resources"} <= found[""]["vault_resource"]
