@@ -163,8 +163,11 @@ def test_plain_http(manager: Manager, read: Read, refused: Refused, vault: Priva
 def test_a_denied_log_in(
     manager: Manager, read: Read, refused: Refused, vault: PrivateVault, changes: dict[str, str], said: str
 ) -> None:
+    before = vault.requests("auth/kubernetes/login")
     with refused(LoginDenied, said, place=f"{vault.url}/v1/auth/kubernetes/login"):
         read(manager(**changes))
+    # It was asked once: a refusal does not change by being asked again.
+    assert vault.requests("auth/kubernetes/login") == before + 1
 
 
 def test_an_auth_mount_that_is_not_there(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:

@@ -197,9 +197,13 @@ def test_a_version_that_the_key_does_not_allow_any_more(
         manager().read_secrets(name, cluster.namespace, "SECRET", "a", "rotated")
 
 
-def test_a_denied_decryption(manager: Manager, cluster: Cluster, put: Put, refused: Refused) -> None:
+def test_a_denied_decryption(
+    manager: Manager, cluster: Cluster, put: Put, refused: Refused, vault: PrivateVault
+) -> None:
+    before = vault.requests("transit/decrypt/plain")
     with refused(PermissionDenied, path="transit/decrypt/plain", capability="update", status=403):
         manager(role="powerless").read_secrets(put({"a": "PLAIN-a"}), cluster.namespace, "SECRET", "a", "plain")
+    assert vault.requests("transit/decrypt/plain") == before + 1
 
 
 def test_rbac_without_get(

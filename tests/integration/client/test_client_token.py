@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -189,6 +190,18 @@ def test_closing_revokes_the_token(manager: Manager, put: Put, cluster: Cluster,
 
 def accessors(vault: PrivateVault) -> set[str]:
     return set(vault.root.request("LIST", "auth/token/accessors").json()["data"]["keys"])
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_a_clock_that_is_wrong(
+    read: Callable[..., Any], vault: PrivateVault, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    one, right, before = read(), time.time, vault.requests(LOGIN)
+    monkeypatch.setattr(time, "time", lambda: right() + skew)
+    one()
+    monkeypatch.setattr(time, "time", right)
+    one()
+    assert vault.requests(LOGIN) == before + 1
 
 
 def test_a_service_account_that_was_made_anew_logs_in(
