@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
     def _content(self, key: str, path: str) -> bytes:
         """Read a file as ansible.builtin.copy finds it; one that ansible-vault encrypted is decrypted, in memory."""
         try:
-            content, _ = self._loader._get_file_contents(self._find_needle("files", str(path)))
+            content = self._loader._get_file_contents(self._find_needle("files", str(path)))[0]
         except AnsibleError as error:
             raise AnsibleActionFail(f"files[{key}]: {error}") from error
         return bytes(content)

@@ -4,7 +4,12 @@
 
 from __future__ import annotations
 
-_CONNECTION = r"""
+
+class ModuleDocFragment:
+    """The options of ``module_utils.kubevault.VAULT_OPTIONS``, in two parts."""
+
+    CONNECTION = r"""
+options:
   vault_url:
     description:
       - Vault's address, as V(https://vault.example.org:8200).
@@ -25,9 +30,15 @@ _CONNECTION = r"""
     description: Time that one request may take, in seconds.
     type: float
     default: 30.0
+requirements:
+  - kubevault (Python package)
+notes:
+  - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
+    C(~/.netrc) names for other programs are not used.
 """
 
-_LOGIN = r"""
+    LOGIN = r"""
+options:
   vault_auth_method:
     description: How to log in. V(token) uses a token that there is; the others get one.
     type: str
@@ -65,23 +76,9 @@ _LOGIN = r"""
         mounts into a pod.
     type: str
     aliases: [jwt]
-"""
-
-_REST = r"""
-requirements:
-  - kubevault (Python package)
 notes:
   - The variables of C(community.hashi_vault) count as well, and before Vault's own, as E(ANSIBLE_HASHI_VAULT_ADDR),
     E(ANSIBLE_HASHI_VAULT_CA_CERT), E(ANSIBLE_HASHI_VAULT_NAMESPACE), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD),
     E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), E(ANSIBLE_HASHI_VAULT_TOKEN), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE),
     E(ANSIBLE_HASHI_VAULT_ROLE_ID), E(ANSIBLE_HASHI_VAULT_SECRET_ID) and E(ANSIBLE_HASHI_VAULT_JWT).
-  - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
-    C(~/.netrc) names for other programs are not used.
 """
-
-
-class ModuleDocFragment:
-    """The options of ``module_utils.kubevault.VAULT_OPTIONS``; ``connection`` is ``VAULT_CONNECTION_OPTIONS`` alone."""
-
-    DOCUMENTATION = "options:" + _CONNECTION + _LOGIN + _REST
-    CONNECTION = "options:" + _CONNECTION + _REST

@@ -147,7 +147,8 @@ options:
     type: int
     default: 8
 extends_documentation_fragment:
-  - kubevault.core.kubevault_vault
+  - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.login
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:

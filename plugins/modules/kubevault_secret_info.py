@@ -44,7 +44,8 @@ options:
     required: false
     aliases: [url]
 extends_documentation_fragment:
-  - kubevault.core.kubevault_vault
+  - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.login
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:

@@ -18,7 +18,7 @@ description:
     (C(auth/kubernetes/config), C(auth/kubernetes/role/NAME)).
   - Many resources go in one task over one connection, in the order given, which saves what a task costs.
   - Values are compared as Vault understands them. Durations such as V(10s), V(1h30m), V(90) or V(30d) are compared in
-    seconds. Lists that mean a set to Vault (as O(resources[].data.token_policies)) are compared without order. Policies
+    seconds. Lists that mean a set to Vault (as C(token_policies)) are compared without order. Policies
     and PEM texts are compared without the white space around them. A dict is compared for the keys given.
   - After a write the path is read back. A field that Vault ignored, as it does silently with many that it does not know,
     is an error.
@@ -60,7 +60,8 @@ options:
         choices: [present, absent]
         default: present
 extends_documentation_fragment:
-  - kubevault.core.kubevault_vault
+  - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.login
 attributes:
   check_mode:
     description: Reads, compares, and writes nothing. It says what a run would change.

@@ -41,7 +41,8 @@ options:
     description: What audit logs call it.
     type: str
 extends_documentation_fragment:
-  - kubevault.core.kubevault_vault
+  - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.login
 attributes:
   check_mode:
     description: Looks, writes nothing, and says what a run would change.
