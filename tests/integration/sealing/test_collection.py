@@ -1,0 +1,166 @@
+"""The collection as it is built and installed, and the modules by path, in playbooks of a foreign folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ansible_test
+import pytest
+from ansible_runs import BIN, ROOT, environment, play
+from conftest import Chain
+
+MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifact")
+    run(["ansible-galaxy", "collection", "build", "--output-path", folder, ROOT], os.environ, folder)
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collections path with the built collection and no other."""
+    folder = tmp_path_factory.mktemp("collections")
+    env = bare({"ANSIBLE_COLLECTIONS_PATH": str(folder)}, folder)
+    run(["ansible-galaxy", "collection", "install", "--offline", "-p", folder, artifact], env, folder)
+    return folder
+
+
+def bare(env: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Give the environment of somebody who has no configuration of Ansible."""
+    config = folder / "ansible.cfg"
+    config.touch()
+    others = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {**others, "ANSIBLE_HOME": str(folder / "ansible"), **env, "ANSIBLE_CONFIG": str(config)}
+
+
+def run(command: Sequence[str | Path], env: Mapping[str, str], folder: Path) -> str:
+    """Run a program of Ansible; give its output."""
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]], env=env, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_artifact_holds_real_files_and_nothing_that_is_not_its_own(artifact: Path) -> None:
+    with tarfile.open(artifact) as tar:
+        members = tar.getmembers()
+    assert all(member.isfile() or member.isdir() for member in members)
+    files = {member.name for member in members if member.isfile()}
+    assert {f"plugins/modules/{name}.py" for name in MODULES} <= files
+    own = {"MANIFEST.json", "FILES.json", "README.md", "LICENSE", "CHANGELOG.md"}
+    assert {name for name in files if not name.startswith(("plugins/", "meta/", "tests/sanity/"))} == own
+
+
+@pytest.fixture
+def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
+    token_file = tmp_path / "token"
+    token = chain.token_for({"transit/+/derived": ["update"], "transit/hmac/derived-digest": ["update"]})
+    token_file.write_text(token)
+    return environment(chain, token_file)
+
+
+def tasks(chain: Chain, name: str, prefix: str = "") -> list[dict[str, Any]]:
+    wanted = {"name": name, "namespace": chain.namespace, "transit_key": "derived", "data": {"a": "sesame"}}
+    return [
+        {f"{prefix}kubevault_secret": {**wanted, "files": {"file": "content.bin"}}},
+        {f"{prefix}kubevault_secret": {**wanted, "files": {"file": "content.bin"}}},
+        {f"{prefix}kubevault_secret_info": {"name": name, "namespace": chain.namespace}},
+    ]
+
+
+def test_a_foreign_playbook_uses_the_installed_collection(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], installed: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "content.bin").write_bytes(b"\x00")
+    env = bare({**env, "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{posix_collections()}"}, tmp_path)
+    lookup = f"{{{{ lookup('kubevault.core.kubevault', '{chain.namespace}/{name}/a') }}}}"
+    done = play(
+        [*tasks(chain, name, "kubevault.core."), {"ansible.builtin.debug": {"msg": lookup}}],
+        tmp_path,
+        env,
+        config=None,
+    )
+    assert done.status == 0, done.output
+    assert [result["changed"] for result in done.results] == [True, False, False, False]
+    assert list(done.results[2]["secrets"][0]["keys"]) == ["a", "file"]
+    assert done.last["msg"] == "sesame"
+    assert chain.opened(name) == {"a": b"sesame", "file": b"\x00"}
+
+
+def test_a_foreign_playbook_uses_the_modules_by_path(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """Without the action plugin, the module itself reads files, on the host that it runs on."""
+    (tmp_path / "content.bin").write_bytes(b"\x00")
+    paths = {
+        "ANSIBLE_COLLECTIONS_PATH": posix_collections(),
+        "ANSIBLE_LIBRARY": str(ROOT / "library"),
+        "ANSIBLE_MODULE_UTILS": str(ROOT / "plugins" / "module_utils"),
+    }
+    env = bare({**env, **paths}, tmp_path)
+    given = tasks(chain, name)
+    for task in given[:2]:
+        task["kubevault_secret"]["files"] = {"file": str(tmp_path / "content.bin")}
+    done = play(given, tmp_path, env, config=None)
+    assert done.status == 0, done.output
+    assert [result["changed"] for result in done.results] == [True, False, False]
+    assert chain.opened(name) == {"a": b"sesame", "file": b"\x00"}
+
+
+def posix_collections() -> str:
+    """Where the tests' callback plugin is: the collections that come with the package ansible."""
+    import ansible_collections
+
+    return str(Path(ansible_collections.__path__[0]).parent)
+
+
+@pytest.mark.parametrize(("kind", "name"), [*(("module", name) for name in MODULES), ("lookup", "kubevault")])
+def test_ansible_doc_shows_every_option(installed: Path, tmp_path: Path, kind: str, name: str) -> None:
+    env = bare({"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_NOCOLOR": "1"}, tmp_path)
+    command = ["ansible-doc", "-t", kind, f"kubevault.core.{name}"]
+    shown = run(command, env, tmp_path)
+    told = json.loads(run([*command, "--json"], env, tmp_path))
+    options = told[f"kubevault.core.{name}"]["doc"]["options"]
+
+    def check(found: dict[str, Any]) -> None:
+        for option, facts in found.items():
+            assert re.search(rf"^\s*[-=] {option}\b", shown, re.MULTILINE), option
+            assert facts["description"], option
+            check(facts.get("suboptions") or {})
+
+    check(options)
+    assert "vault_url" in options
+
+
+def test_sanity(installed: Path) -> None:
+    """All of ansible-test's sanity tests. What packages they need it installs by pip, in environments of its own."""
+    home = ROOT / ".ansible" / "sanity"
+    cache = home / ".ansible" / "test" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    # ansible-test would download get-pip.py; Python brings a pip itself.
+    source = Path(ansible_test.__path__[0], "_internal", "python_requirements.py").read_text()
+    version = re.search(r"pip='([0-9.]+)'", source)
+    assert version
+    bootstrap = cache / f"get_pip_{version[1].replace('.', '_')}.py"
+    bootstrap.write_text("import ensurepip\n\nensurepip.bootstrap()\n")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    env |= {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    core = installed / "ansible_collections" / "kubevault" / "core"
+    output = run(["ansible-test", "sanity", "--python", python, "--color", "no", "--redact"], env, core)
+    passed = set(re.findall(r'Running sanity test "([a-z0-9-]+)"', output))
+    assert {"ansible-doc", "import", "pylint", "symlinks", "validate-modules", "yamllint"} <= passed
