@@ -146,6 +146,24 @@ options:
     description: How many Secrets are written to Kubernetes at once.
     type: int
     default: 8
+  redis_url:
+    description:
+      - Redis, C(rediss://[USER@]HOST[:PORT][/DATABASE]), that is told of each Secret that was written in Kubernetes, for services that
+        wait for it (C(SecretManager.watch)). A notice holds the place and the versions, never a ciphertext or a value.
+      - Where Redis is out of reach, the module warns. The Secrets are written all the same.
+      - Falls back to E(KUBEVAULT_REDIS_URL).
+    type: str
+  redis_password_file:
+    description: File that holds Redis' password. Falls back to E(KUBEVAULT_REDIS_PASSWORD_FILE).
+    type: path
+  redis_ca_cert:
+    description:
+      - PEM file of the CA of Redis' certificate, besides the system's own. Falls back to E(KUBEVAULT_REDIS_CACERT).
+    type: path
+  redis_channel:
+    description: First part of the channels' names, C(CHANNEL:NAMESPACE/NAME).
+    type: str
+    default: kubevault
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
   - kubevault.core.kubevault_vault.login
@@ -289,10 +307,12 @@ dest_changed:
   type: bool
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, env_fallback
 
 from ..module_utils.kubevault import (
     KUBERNETES_OPTIONS,
@@ -305,6 +325,7 @@ from ..module_utils.kubevault import (
 )
 
 if TYPE_CHECKING:
+    from secretmanager.announcing import Announcer
     from secretmanager.planning import Outcome
     from secretmanager.wanted import Wanted
 
@@ -331,6 +352,18 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
 
+REDIS_OPTIONS: dict[str, dict[str, Any]] = {
+    "redis_url": {"type": "str", "fallback": (env_fallback, ["KUBEVAULT_REDIS_URL"])},
+    # no_log false: a path. Ansible would otherwise warn of its name.
+    "redis_password_file": {
+        "type": "path",
+        "no_log": False,
+        "fallback": (env_fallback, ["KUBEVAULT_REDIS_PASSWORD_FILE"]),
+    },
+    "redis_ca_cert": {"type": "path", "fallback": (env_fallback, ["KUBEVAULT_REDIS_CACERT"])},
+    "redis_channel": {"type": "str", "default": "kubevault"},
+}
+
 DEFAULTS = {"state": "present", "behavior": "merge", "recreate": False, "force": False, "adopt": False}
 
 
@@ -347,6 +380,7 @@ def main() -> None:
             "dest": {"type": "path"},
             "apply": {"type": "bool"},
             "concurrency": {"type": "int", "default": 8},
+            **REDIS_OPTIONS,
             **VAULT_OPTIONS,
             **KUBERNETES_OPTIONS,
         },
@@ -419,10 +453,38 @@ def seal(module: AnsibleModule, wanted: list[Wanted]) -> tuple[list[Outcome], di
             result |= {"dest": params["dest"], "dest_changed": changed, "changed": changed}
         if apply:
             kubernetes = connect_to_kubernetes(module, connections=params["concurrency"])
-            store = KubernetesStore(kubernetes, params["concurrency"])
-            outcomes = Sealer(vault, store, source).seal(wanted, check=check)
+            with announcer(module) as written:
+                store = KubernetesStore(kubernetes, params["concurrency"], written)
+                outcomes = Sealer(vault, store, source).seal(wanted, check=check)
             result["changed"] |= any(outcome.changed for outcome in outcomes)
     return outcomes, result
+
+
+@contextmanager
+def announcer(module: AnsibleModule) -> Iterator[Announcer | None]:
+    """Give what takes note of Secrets that are written; in the end, Redis is told of them."""
+    params = module.params
+    if not params["redis_url"]:
+        yield None
+        return
+    from secretmanager.announcing import Announcer
+    from secretmanager.errors import NoticeError, TLSError
+    from secretmanager.notices import Notices
+
+    with Notices(
+        params["redis_url"],
+        password_file=params["redis_password_file"],
+        ca_cert=params["redis_ca_cert"] or True,
+        channel=params["redis_channel"],
+    ) as notices:
+        announcer = Announcer(notices)
+        try:
+            yield announcer
+        finally:
+            try:
+                announcer.publish()
+            except (NoticeError, TLSError) as error:
+                module.warn(f"The Secrets are written, but not announced: {error}")
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:

@@ -77,11 +77,19 @@ class KubernetesStore:
         kubernetes: client that may get (better also list), create, update and, where asked for, delete them. It should
             keep as many connections.
         concurrency: requests that are under way at once.
+        written: called after each write with the change, and the Secret as Kubernetes then has it (None where it was
+            deleted); by several threads.
     """
 
-    def __init__(self, kubernetes: KubernetesClient, concurrency: int = CONCURRENCY) -> None:
+    def __init__(
+        self,
+        kubernetes: KubernetesClient,
+        concurrency: int = CONCURRENCY,
+        written: Callable[[Change, Object | None], None] | None = None,
+    ) -> None:
         self._kubernetes = kubernetes
         self._concurrency = concurrency
+        self._written = written
 
     def find(self, wanted: Sequence[Wanted]) -> dict[str, Object]:
         """Give those of the Secrets that are there, by ``namespace/name``.
@@ -110,10 +118,12 @@ class KubernetesStore:
 
         def write(change: Change) -> SecretManagerError | None:
             try:
-                self._write(change, dry_run=check)
+                secret = self._write(change, dry_run=check)
             except SecretManagerError as error:
                 return error
             done(change)
+            if self._written and not check:
+                self._written(change, secret)
             return None
 
         errors = zip(changes, self._each(write, changes), strict=True)
@@ -152,17 +162,16 @@ class KubernetesStore:
                 refused[change.place] = error
         return refused
 
-    def _write(self, change: Change, *, dry_run: bool) -> None:
+    def _write(self, change: Change, *, dry_run: bool) -> Object | None:
         if change.found and change.action in (Action.DELETED, Action.RECREATED):
             with contextlib.suppress(SecretNotFound):  # gone already
                 self._kubernetes.delete_secret(change.namespace, change.found, dry_run=dry_run)
         if change.secret is None or (change.action is Action.RECREATED and dry_run):
-            return
+            return None
         if change.action is Action.UPDATED:
-            self._kubernetes.update_secret(change.namespace, change.secret, dry_run=dry_run)
-            return
+            return self._kubernetes.update_secret(change.namespace, change.secret, dry_run=dry_run)
         try:
-            self._kubernetes.create_secret(change.namespace, change.secret, dry_run=dry_run)
+            return self._kubernetes.create_secret(change.namespace, change.secret, dry_run=dry_run)
         except SecretManagerError as error:
             if change.action is Action.RECREATED:
                 error.remedy = "run again: the old Secret is deleted already, and the new one could not be made"
