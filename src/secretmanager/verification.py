@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from .errors import SealedDataError
 from .kubernetes import KubernetesClient
-from .sealed import Place, sealed_values
+from .reading import Request, sealed_items_of
+from .sealed import manifest_of, sealed_values
 from .vault import TransitItem, VaultClient
 
 
@@ -67,18 +68,19 @@ def read_as(
 
 
 def _read(workload: Workload, name: str, kubernetes: KubernetesClient, vault: VaultClient, token: str) -> list[str]:
-    place = f"{workload.namespace}/{name}"
-    values = sealed_values(kubernetes.get_secret(workload.namespace, name))
+    found = kubernetes.get_secret(workload.namespace, name)
+    manifest, values = manifest_of(found), sealed_values(found)
     if not values:
-        raise SealedDataError("the Secret holds nothing sealed", place=place, remedy="seal it: kubevault_secret")
-    by_key: dict[str, list[TransitItem]] = {}
+        raise SealedDataError(
+            "the Secret holds nothing sealed",
+            place=f"{workload.namespace}/{name}",
+            remedy="seal it: kubevault_secret",
+        )
+    batches: dict[str, list[TransitItem]] = {}
     for key, value in values.items():
-        transit_key = value.transit_key or workload.transit_key
-        if transit_key is None:
-            raise SealedDataError(f"nothing tells the Transit key of data key {key}", place=place)
-        spot = Place(workload.namespace, name, key)
-        context = spot.context(value.scope) if value.scope else None
-        by_key.setdefault(transit_key, []).append(TransitItem(value.ciphertext.encode(), context, str(spot)))
-    for transit_key, items in by_key.items():
+        request = Request(name, workload.namespace, "SECRET", key, value.transit_key or workload.transit_key)
+        for _, transit_key, item in sealed_items_of(found, manifest, request):
+            batches.setdefault(transit_key, []).append(item)
+    for transit_key, items in batches.items():
         vault.decrypt(transit_key, items, token=token)
     return sorted(values)
