@@ -13,7 +13,7 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 
 .PHONY: help
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$"); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Setting up
 
@@ -41,12 +41,16 @@ lab-up: binaries ## Start the lab, or repair it
 lab-down: venv ## End the lab and delete it
 	@ansible-playbook playbooks/lab-down.yml
 
+.PHONY: lab-exists
+lab-exists:
+	@test -f $(LAB)/env || { echo "There is no lab in $(LAB). Make one: make lab-up" >&2; exit 1; }
+
 .PHONY: lab-status
-lab-status: venv ## Show the lab's servers
+lab-status: venv lab-exists ## Show the lab's servers
 	@supervisorctl -c $(LAB)/supervisord.conf status
 
 .PHONY: lab-env
-lab-env: ## Print what a client of the lab needs: eval "$$(make -s lab-env)"
+lab-env: lab-exists ## Print what a client of the lab needs, for: eval "$$(make -s lab-env)"
 	@sed -n 's/^[A-Z]/export &/p' $(LAB)/env
 
 ## The main job
@@ -58,7 +62,7 @@ site: binaries ## Set up the whole chain on the lab, seal an example and read it
 	@cat docs/after-site.txt
 
 .PHONY: example
-example: venv ## Read the example's secret as the workload "demo"
+example: venv lab-exists ## Read the example's secret as the workload "demo"
 	@set -a; . $(LAB)/env; KUBECONFIG=$$KUBEVAULT_WORKLOAD_KUBECONFIG python examples/kubevault_example.py
 
 ## Tests
