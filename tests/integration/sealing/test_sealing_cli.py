@@ -1,0 +1,256 @@
+"""The command kubevault on real servers: as people without Ansible use it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_runs import BIN, environment
+from conftest import SEALER, Chain
+
+PLAIN = "follow-the-white-rabbit"
+
+Kubevault = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "token").write_text(f"{chain.token}\n")
+    (tmp_path / "reader").write_text(chain.token_for({"transit/decrypt/+": ["update"]}))
+    return environment(chain, tmp_path / "token")
+
+
+@pytest.fixture
+def kubevault(env: dict[str, str], tmp_path: Path) -> Kubevault:
+    """Runs the command; its arguments, output and errors hold no plaintext unless it is what was asked for."""
+
+    def run(*arguments: str, stdin: bytes = b"", status: int = 0, **more: str) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            [BIN / "kubevault", *arguments],
+            input=stdin,
+            env={**env, **more},
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert PLAIN.encode() not in done.stderr
+        assert b"Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def test_seal_and_seal_again(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    spot = f"{chain.namespace}/{name}"
+    (tmp_path / "file.bin").write_bytes(b"\x00\xff")
+    (tmp_path / "env").write_text(f"# of a service\nUSER=neo\n\nPASSWORD={PLAIN}=x\n")
+    arguments = ["seal", spot, "--transit-key", "derived", "--from-file", "stdin=-", "--from-file", "file.bin"]
+    arguments += ["--from-env-file", "env", "--label", "app=x", "--annotation", "example.org/a=b=c"]
+    checked = kubevault(*arguments, "--check", stdin=PLAIN.encode())
+    assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
+    sealed = kubevault(*arguments, stdin=PLAIN.encode())
+    assert sealed.stdout == checked.stdout
+    expected = f"{spot}: created (strict): added stdin, file.bin, USER, PASSWORD; set labels, annotations\n"
+    assert sealed.stdout.decode() == expected
+    assert kubevault(*arguments, stdin=PLAIN.encode()).stdout.decode() == f"{spot}: unchanged (strict)\n"
+    assert chain.opened(name) == {
+        "stdin": PLAIN.encode(),
+        "file.bin": b"\x00\xff",
+        "USER": b"neo",
+        "PASSWORD": f"{PLAIN}=x".encode(),
+    }
+    assert chain.secret(name)["metadata"]["annotations"] == {"example.org/a": "b=c"}
+    gone = kubevault("seal", spot, "--absent-key", "USER", "--output", "json")
+    assert json.loads(gone.stdout)[0]["removed"] == ["USER"]
+    assert b": deleted" in kubevault("seal", spot, "--state", "absent").stdout
+
+
+def test_many_secrets_from_a_file(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    entries = [
+        {"namespace": chain.namespace, "name": f"{name}-{n}", "data": {"a": {"n": n, "password": PLAIN}}}
+        for n in range(25)
+    ]
+    entries[1]["binary_data"] = {"b": "AAE="}
+    (tmp_path / "secrets.yml").write_text(yaml.safe_dump({"secrets": entries}))
+    arguments = ["seal", "--transit-key", "derived", "--output", "json", "--secrets"]
+    done = kubevault(*arguments, "secrets.yml")
+    assert [outcome["action"] for outcome in json.loads(done.stdout)] == ["created"] * 25
+    done = kubevault(*arguments, "-", stdin=yaml.safe_dump(entries).encode())
+    assert [outcome["action"] for outcome in json.loads(done.stdout)] == ["unchanged"] * 25
+    assert chain.opened(f"{name}-1")["b"] == b"\x00\x01"
+
+
+def test_a_progress_bar_on_a_terminal(chain: Chain, name: str, env: dict[str, str], tmp_path: Path) -> None:
+    entries = [{"namespace": chain.namespace, "name": f"{name}-{n}", "data": {"a": PLAIN}} for n in range(30)]
+    (tmp_path / "secrets.yml").write_text(yaml.safe_dump(entries))
+    command = [str(BIN / "kubevault"), "seal", "--transit-key", "derived", "--secrets", "secrets.yml"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve(command[0], command, {**env, "TERM": "xterm", "COLUMNS": "100"})
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # its end: the terminal has no more users
+            break
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, shown
+    assert b"sealing" in shown
+    assert b"/30" in shown
+    assert shown.count(b": created") == 30
+    assert PLAIN.encode() not in shown
+
+
+def test_a_value_is_asked_for_without_echo(chain: Chain, name: str, env: dict[str, str]) -> None:
+    command = [
+        str(BIN / "kubevault"),
+        "seal",
+        f"{chain.namespace}/{name}",
+        "--transit-key",
+        "derived",
+        "--prompt",
+        "pw",
+    ]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(command[0], command, env)
+    shown = b""
+    for expected in (b"pw: ", b"confirmation: "):
+        while expected not in shown.lower():
+            shown += os.read(terminal, 1)
+        os.write(terminal, PLAIN.encode() + b"\n")
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:
+            break
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, shown
+    assert PLAIN.encode() not in shown
+    assert chain.opened(name) == {"pw": PLAIN.encode()}
+
+
+def test_a_manifest(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    spot = f"{chain.namespace}/{name}"
+    arguments = ["seal", spot, "--transit-key", "derived", "--from-file", "a=-", "--manifest", "sealed.yml"]
+    assert b": created" in kubevault(*arguments, stdin=PLAIN.encode()).stdout
+    written = (tmp_path / "sealed.yml").read_bytes()
+    assert PLAIN.encode() not in written
+    assert base64.b64encode(PLAIN.encode()) not in written
+    assert b": unchanged" in kubevault(*arguments, stdin=PLAIN.encode()).stdout
+    assert (tmp_path / "sealed.yml").read_bytes() == written
+    assert b": created" in kubevault(*arguments, "--apply", stdin=PLAIN.encode()).stdout
+    assert chain.secret(name)["data"] == yaml.safe_load(written)["data"]
+
+
+def test_what_is_sealed_where(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="other"))
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"plain": "x"}})
+    shown = kubevault("info", f"{chain.namespace}/{name}").stdout.decode()
+    assert shown == f"{chain.namespace}/{name}: other, strict, newest\n  a: v1\n  plain keys: plain\n"
+    listed = json.loads(kubevault("info", chain.namespace, "--output", "json").stdout)
+    (found,) = [item for item in listed if item["name"] == name]
+    assert (found["newest_version"], found["behind"], found["plain_keys"]) == (1, False, ["plain"])
+    assert b"version unknown" in kubevault("info", f"{chain.namespace}/{name}", VAULT_ADDR="").stdout
+
+
+def test_read_where_policy_permits(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    chain.seal(chain.wanted(name, {"text": PLAIN.encode(), "binary": b"\x00\xff"}))
+    spot = f"{chain.namespace}/{name}"
+    refused = kubevault("read", spot, status=1)
+    assert b"transit/decrypt/derived" in refused.stderr
+    assert b"lack the capability update" in refused.stderr
+    reader = ["--token-file", "reader"]
+    assert kubevault("read", f"{spot}/binary", *reader).stdout == b"\x00\xff"
+    assert json.loads(kubevault("read", spot, *reader).stdout) == {"text": PLAIN, "binary (base64)": "AP8="}
+    one = kubevault("read", f"{spot}/text", "--output", "json", *reader)
+    assert json.loads(one.stdout) == {"text": PLAIN}
+    assert b"there is no such data key" in kubevault("read", f"{spot}/nosuch", *reader, status=1).stderr
+
+
+def test_run_a_program_with_secrets(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    chain.seal(chain.wanted(name, {"json": b'{"user": "neo", "port": 1}', "a-b": b"x"}))
+    chain.seal(chain.wanted(f"{name}-2", {"other": b"\x00binary"}))
+    spot = f"{chain.namespace}/{name}"
+    run = ["exec", "--token-file", "reader", "--secret"]
+    shown = kubevault(
+        *run, f"{spot}/json", "--env-prefix", "M_", "--", "sh", "-c", 'echo "$M_user $M_port"; exit 5', status=5
+    )
+    assert shown.stdout == b"neo 1\n"
+    shown = kubevault(*run, spot, "--", "sh", "-c", 'echo "$a_b $json"; tr "\\0" "\\n" < /proc/$PPID/cmdline')
+    assert shown.stdout.startswith(b'x {"user": "neo", "port": 1}\n')
+    script = 'cd "$KUBEVAULT_FILES" && cat a-b other && pwd'
+    shown = kubevault(*run, spot, "--secret", f"{spot}-2", "--files", "--", "sh", "-c", script)
+    values, _, folder = shown.stdout.rpartition(b"y")
+    assert values == b"x\x00binar"
+    assert not Path(folder.decode().strip()).exists()
+    twice = kubevault(*run, spot, "--secret", spot, "--", "true", status=125)
+    assert b"is in several of the Secrets" in twice.stderr
+    assert b"no text that fits a variable" in kubevault(*run, f"{spot}-2", "--", "true", status=125).stderr
+    assert b"No such file" in kubevault(*run, spot, "--", "nosuch-program", status=127).stderr
+    kubevault("exec", "--secret", spot, "--", "true", status=125)
+
+
+def test_a_token_that_it_got_is_revoked(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    vault = chain.vault
+    vault.policy("cli", {**SEALER, "transit/decrypt/derived": ["update"], "auth/token/revoke-self": ["update"]})
+    vault.write("sys/auth/for-cli", type="approle")
+    vault.write("auth/for-cli/role/cli", token_policies=["cli"], token_no_default_policy=True)
+    role_id = vault.root.request("GET", "auth/for-cli/role/cli/role-id").json()["data"]["role_id"]
+    (tmp_path / "secret-id").write_text(vault.write("auth/for-cli/role/cli/secret-id")["data"]["secret_id"])
+    log_in = ["--auth-method", "approle", "--auth-mount", "for-cli", "--role-id", role_id]
+    log_in += ["--secret-id-file", "secret-id"]
+    spot = f"{chain.namespace}/{name}"
+    kubevault("seal", spot, "--transit-key", "derived", "--from-file", "a=-", *log_in, stdin=PLAIN.encode())
+    assert kubevault("read", f"{spot}/a", *log_in).stdout == PLAIN.encode()
+    kubevault("exec", "--secret", spot, *log_in, "--", "true")
+    accessors = vault.root.request("LIST", "auth/token/accessors").json()["data"]["keys"]
+    names = [vault.write("auth/token/lookup-accessor", accessor=item)["data"]["display_name"] for item in accessors]
+    assert "for-cli" not in names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["seal"], 2, "give NAMESPACE/NAME or --secrets, and not both"),
+        (["seal", "a/b", "--secrets", "-"], 2, "give NAMESPACE/NAME or --secrets, and not both"),
+        (["seal", "a"], 2, "SECRET: found 'a'; allowed is NAMESPACE/NAME"),
+        (["seal", "a/b/c", "--transit-key", "k"], 2, "data keys are given by --from-file KEY=PATH"),
+        (["seal", "a/b"], 1, "nothing to seal"),
+        (["seal", "a/b", "--from-file", "x=-"], 1, "transit_key is missing"),
+        (["seal", "a/B", "--from-file", "x=-", "--transit-key", "k"], 1, "name 'B' is not allowed"),
+        (["seal", "a/b", "--from-file", "=x"], 2, "--from-file: found '=x'; allowed is [KEY=]PATH"),
+        (["seal", "a/b", "--from-file", "nosuch"], 1, "--from-file: nosuch: No such file or directory"),
+        (["seal", "a/b", "--from-env-file", "token"], 1, "--from-env-file: token, line 1: allowed is KEY=VALUE"),
+        (["seal", "a/b", "--label", "x"], 2, "--label: found 'x'; allowed is KEY=VALUE"),
+        (["seal", "--secrets", "-", "--prompt", "x"], 2, "--secrets has values of its own"),
+        (["seal", "--secrets", "-"], 1, "--secrets: allowed is a list of Secrets"),
+        (["read", "a"], 2, "SECRET: found 'a'; allowed is NAMESPACE/NAME"),
+        (["exec", "--secret", "a/b", "--"], 2, "Missing argument 'COMMAND...'"),
+        (["read", "a/b", "--token-file", "nosuch"], 1, "no Vault token: nosuch: No such file or directory"),
+        (["read", "a/b", "--auth-method", "approle"], 1, "auth method approle needs role_id and secret_id"),
+        (["read", "a/b", "--auth-method", "kubernetes"], 1, "auth method kubernetes needs role"),
+        (["read", "a/b", "--kubeconfig", "nosuch"], 1, "kubeconfig: nosuch: No such file or directory"),
+        (["read", "a/b", "--vault-url", ""], 2, "--vault-url, or $VAULT_ADDR, is missing"),
+        (["seal", "a/b", "--token", "x"], 2, "No such option"),
+    ],
+)
+def test_bad_arguments(kubevault: Kubevault, arguments: list[str], status: int, message: str) -> None:
+    assert message.encode() in kubevault(*arguments, status=status).stderr
+
+
+def test_help_shows_every_option(kubevault: Kubevault) -> None:
+    for command in ("seal", "info", "read", "exec"):
+        shown: Any = kubevault(command, "--help").stdout
+        for option in (b"--vault-url", b"--vault-ca-cert", b"--auth-method", b"--kubeconfig", b"--context", b"--host"):
+            assert option in shown
