@@ -309,7 +309,6 @@ dest_changed:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
@@ -320,6 +319,7 @@ from ..module_utils.kubevault import (
     VAULT_REQUIRED_IF,
     conceal,
     connect_to_kubernetes,
+    finish,
     logged_in_vault,
     require,
 )
@@ -416,7 +416,7 @@ def main() -> None:
         result["diff"] = [
             diff(item, outcome) for item, outcome in zip(wanted, outcomes, strict=True) if outcome.changed
         ]
-    module.exit_json(**result)
+    finish(module, result, [entry[name] for entry in entries for name in ("data", "binary_data")])
 
 
 def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
@@ -430,6 +430,9 @@ def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
             if holder[name] is not None:
                 entry[name] = conceal(module, holder, name)
         entries.append(entry)
+    if params["secrets"] is not None:
+        # What was not given need not be in the result's invocation a thousand times.
+        params["secrets"] = [{name: item for name, item in each.items() if item is not None} for each in holders]
     return entries
 
 
@@ -491,7 +494,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     """Give an outcome as the module returns it."""
     return {
         name: list(value) if isinstance(value, tuple) else (None if value is None else str(value))
-        for name, value in asdict(outcome).items()
+        for name, value in vars(outcome).items()
     }
 
 

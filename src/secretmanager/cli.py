@@ -347,7 +347,7 @@ def _entries(file: Any) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        content = yaml.safe_load(file)
+        content = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
     except yaml.YAMLError:
         raise ConfigError("--secrets: is no YAML") from None  # the original quotes the file
     entries = content.get("secrets") if isinstance(content, dict) else content
