@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import time
 
+import hvac
 import pytest
 from conftest import Lab
 from cryptography import x509
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import crypt
 from google.auth import jwt as google_jwt
+from kubernetes import client, config
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied, PermissionDenied, TLSError
@@ -67,6 +70,18 @@ def forged(lab: Lab, key: bytes, *, issuer: str = ISSUER, expires_in: int = 600)
 def test_the_right_workload_reads(lab: Lab) -> None:
     secrets = manager(lab).read_secrets("matrix-secrets", "default", "SECRET", "secrets.json", "aes256-key")
     assert secrets == {"username": "neo", "password": "follow-the-white-rabbit"}
+
+
+def test_other_clients_read_it_too(lab: Lab) -> None:
+    """The format is no secret of ours: the whole Kubernetes client and hvac open what the playbook sealed."""
+    api = client.CoreV1Api(config.new_client_from_config(lab.env["KUBEVAULT_WORKLOAD_KUBECONFIG"]))
+    request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=["vault"]))
+    jwt = api.create_namespaced_service_account_token("default", "default", request).status.token
+    vault = hvac.Client(url=lab.env["VAULT_ADDR"], verify=lab.env["VAULT_CACERT"])
+    vault.auth.kubernetes.login(lab.env["KUBEVAULT_ROLE"], jwt)
+    ciphertext = base64.b64decode(api.read_namespaced_secret("matrix-secrets", "default").data["secrets.json"]).decode()
+    answer = vault.secrets.transit.decrypt_data("aes256-key", ciphertext)
+    assert json.loads(base64.b64decode(answer["data"]["plaintext"]))["username"] == "neo"
 
 
 def test_what_an_older_tool_sealed_is_read(lab: Lab) -> None:
