@@ -236,18 +236,26 @@ class Connection:
         return json.loads(content)
 
 
+# A small process starts the program: what a program is started by counts as its own memory (getrusage(2)).
+LAUNCHER = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+run = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+seconds = time.perf_counter() - start
+if run.returncode:
+    sys.exit(run.stdout.decode(errors="replace"))
+print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]))
+"""
+
+
 def timed(command: list[Any], env: dict[str, str]) -> tuple[float, float]:
     """Run a program; give seconds, and the largest process among it and its children in MiB."""
-    with tempfile.TemporaryFile() as output:
-        start = time.perf_counter()
-        process = subprocess.Popen([str(part) for part in command], env=env, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            output.seek(0)
-            raise SystemExit(output.read().decode(errors="replace"))
-    return seconds, usage.ru_maxrss / 1024
+    launched = [sys.executable, "-I", "-S", "-c", LAUNCHER, *map(str, command)]
+    run = subprocess.run(launched, env=env, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(run.stderr)
+    seconds, memory = json.loads(run.stdout)
+    return seconds, memory
 
 
 @contextlib.contextmanager
@@ -296,8 +304,9 @@ def print_tables(measured: dict[tuple[Case, str], Measured], stock: Measured, ar
     few = arguments.stock
     each = {run: (stock.median(f"{run} {few}") - stock.median(f"{run} 1")) / (few - 1) for run in ("first", "rerun")}
     print(
-        f"\nThe stock loop takes {each['first']:.2f} s a Secret in a first run and {each['rerun']:.2f} s in a rerun, from"
-        f" runs with 1 and {few} Secrets; its times below are extrapolated from that. Whole runs, Ansible's start and all.\n"
+        f"\nThe stock loop takes {each['first']:.2f} s a Secret in a first run, {each['rerun']:.2f} s in a rerun,"
+        f" by runs with 1 and {few} Secrets;\nits times below are extrapolated from that."
+        " Times are of whole runs, Ansible's start and all.\n"
     )
     print_row(["case", "run", "stock loop", "kubevault_secret", "a Secret, stock", "a Secret, ours", "times as fast"])
     print_row(["---"] * 7)
