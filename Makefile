@@ -80,7 +80,9 @@ lint: venv ## Run the linters
 
 .PHONY: molecule
 molecule: binaries ## Prove the chain in a lab of its own
-	molecule test
+	@# A folder of its own: a socket's path is short (108 bytes, unix(7)), and two checkouts may run at once.
+	folder=$$(mktemp -d "$${TMPDIR:-/tmp}/kubevault-molecule.XXXXXX"); trap 'rm -rf "$$folder"' EXIT; \
+	    MOLECULE_EPHEMERAL_DIRECTORY=$$folder molecule test
 
 .PHONY: pytest
 pytest: binaries ## Run unit and integration tests, these in a lab of their own
