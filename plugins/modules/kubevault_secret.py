@@ -439,28 +439,22 @@ def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
 def seal(module: AnsibleModule, wanted: list[Wanted]) -> tuple[list[Outcome], dict[str, Any]]:
     """Seal into the manifest file, into Kubernetes, or both; give what was done, and further results."""
     from secretmanager.manifestfile import ManifestFile
-    from secretmanager.sealing import Sealer
+    from secretmanager.sealing import seal_into
     from secretmanager.stores import KubernetesStore
 
-    params, check = module.params, module.check_mode
-    apply = params["apply"] if params["apply"] is not None else not params["dest"]
-    outcomes: list[Outcome] = []
-    result: dict[str, Any] = {"changed": False}
-    with logged_in_vault(module, params["transit_mount"]) as vault:
-        source = None
-        if params["dest"]:
-            file = ManifestFile(params["dest"])
-            outcomes = Sealer(vault, file).seal(wanted, check=check)
-            source = file.ciphertexts()
-            changed = any(outcome.changed for outcome in outcomes)
-            result |= {"dest": params["dest"], "dest_changed": changed, "changed": changed}
-        if apply:
-            kubernetes = connect_to_kubernetes(module, connections=params["concurrency"])
-            with announcer(module) as written:
-                store = KubernetesStore(kubernetes, params["concurrency"], written)
-                outcomes = Sealer(vault, store, source).seal(wanted, check=check)
-            result["changed"] |= any(outcome.changed for outcome in outcomes)
-    return outcomes, result
+    params, dest, concurrency = module.params, module.params["dest"], module.params["concurrency"]
+    apply = params["apply"] if params["apply"] is not None else not dest
+    with logged_in_vault(module, params["transit_mount"]) as vault, announcer(module) as written:
+        kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
+        outcomes, dest_changed = seal_into(
+            vault,
+            wanted,
+            file=ManifestFile(dest) if dest else None,
+            kubernetes=KubernetesStore(kubernetes, concurrency, written) if kubernetes else None,
+            check=module.check_mode,
+        )
+    changed = dest_changed or any(outcome.changed for outcome in outcomes)
+    return outcomes, {"changed": changed, **({"dest": dest, "dest_changed": dest_changed} if dest else {})}
 
 
 @contextmanager

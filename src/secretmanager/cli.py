@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     import click
@@ -20,10 +20,16 @@ except ImportError:
     sys.exit("kubevault: this command needs the package click; install kubevault[cli]")
 
 from .access import KubernetesAccess, VaultAccess
-from .errors import ConfigError, SecretManagerError
+from .errors import ConfigError, NoticeError, SecretManagerError, TLSError
+from .kubernetes import KubernetesClient
+from .manifestfile import ManifestFile
 from .planning import Outcome
-from .sealing import Sealer, SealingFailed
+from .sealing import SealingFailed, seal_into
+from .stores import KubernetesStore
 from .wanted import Behavior, State, Wanted, from_options
+
+if TYPE_CHECKING:
+    from .announcing import Announcer
 
 Command = Callable[..., Any]
 
@@ -163,6 +169,10 @@ def cli() -> None:
 @click.option("--apply/--no-apply", default=None, help="Whether to write to Kubernetes: by default without --manifest.")
 @click.option("--check", is_flag=True, help="Write nothing; say what would be done.")
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Secrets written at once.")
+@click.option("--redis-url", envvar="KUBEVAULT_REDIS_URL", help="Redis to tell of what was written.")
+@click.option("--redis-password-file", type=_path, envvar="KUBEVAULT_REDIS_PASSWORD_FILE", help="Its password.")
+@click.option("--redis-ca-cert", type=_path, envvar="KUBEVAULT_REDIS_CACERT", help="PEM file of its CA.")
+@click.option("--redis-channel", default="kubevault", show_default=True, help="First part of its channels' names.")
 @_output
 @_vault
 @_kubernetes
@@ -173,27 +183,23 @@ def seal(secret: str | None, secrets: Any, output: str, **options: Any) -> None:
     prompt.
     """
     wanted = _wanted(secret, secrets, options)
-    apply = options["apply"] if options["apply"] is not None else not options["manifest"]
+    manifest, concurrency = options["manifest"], options["concurrency"]
+    apply = options["apply"] if options["apply"] is not None else not manifest
     vault_access, kubernetes_access = _access(options)
-    outcomes: list[Outcome] = []
 
-    def connect() -> Any:
-        return kubernetes_access.connect(connections=options["concurrency"])
+    def connect() -> KubernetesClient:
+        return kubernetes_access.connect(connections=concurrency)
 
     try:
-        with vault_access.connect(connect) as vault, _progress(len(wanted)) as progress:
-            source = None
-            if options["manifest"]:
-                from .manifestfile import ManifestFile
-
-                file = ManifestFile(options["manifest"])
-                outcomes = Sealer(vault, file).seal(wanted, check=options["check"])
-                source = file.ciphertexts()
-            if apply:
-                from .stores import KubernetesStore
-
-                store = KubernetesStore(connect(), options["concurrency"])
-                outcomes = Sealer(vault, store, source).seal(wanted, check=options["check"], progress=progress)
+        with vault_access.connect(connect) as vault, _announcer(options) as written, _progress(len(wanted)) as progress:
+            outcomes, _ = seal_into(
+                vault,
+                wanted,
+                file=ManifestFile(manifest) if manifest else None,
+                kubernetes=KubernetesStore(connect(), concurrency, written) if apply else None,
+                check=options["check"],
+                progress=progress,
+            )
     except SealingFailed as error:
         _print_outcomes(error.outcomes, output)
         raise
@@ -481,6 +487,31 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sealing", total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+@contextmanager
+def _announcer(options: Mapping[str, Any]) -> Iterator[Announcer | None]:
+    """Give what takes note of Secrets that are written; in the end, Redis is told of them."""
+    if not options["redis_url"]:
+        yield None
+        return
+    from .announcing import Announcer
+    from .notices import Notices
+
+    with Notices(
+        options["redis_url"],
+        password_file=options["redis_password_file"],
+        ca_cert=options["redis_ca_cert"] or True,
+        channel=options["redis_channel"],
+    ) as notices:
+        announcer = Announcer(notices)
+        try:
+            yield announcer
+        finally:
+            try:
+                announcer.publish()
+            except (NoticeError, TLSError) as error:
+                click.echo(f"kubevault: the Secrets are written, but not announced: {error}", err=True)
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:

@@ -18,7 +18,7 @@ import yaml
 
 from .errors import ConfigError, ConflictError, SecretManagerError
 from .planning import Object
-from .sealed import Place, encode, sealed_values
+from .sealed import Place, SealedValue, encode, sealed_values
 from .stores import Change
 from .wanted import Wanted
 
@@ -89,10 +89,10 @@ class ManifestFile:
             done(change)
         return {}
 
-    def ciphertexts(self) -> dict[Place, str]:
-        """Give each ciphertext by its place, as they are after `write`."""
+    def sealed_values(self) -> dict[Place, SealedValue]:
+        """Give each sealed value by its place, as they are after `write`."""
         return {
-            Place(secret["metadata"]["namespace"], secret["metadata"]["name"], key): value.ciphertext
+            Place(secret["metadata"]["namespace"], secret["metadata"]["name"], key): value
             for secret in self._after.values()
             for key, value in sealed_values(secret).items()
         }

@@ -9,14 +9,17 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import ConfigError, ConflictError, SecretManagerError, SecretNotFound, VaultError
 from .planning import Action, Draft, Outcome, Plan, draft, plan, secret_of
-from .sealed import Place, Scope, sealed_values
+from .sealed import Place, Scope, SealedValue, sealed_values
 from .stores import Change, Store
 from .vault import TransitItem, VaultClient
 from .wanted import State, Wanted
+
+if TYPE_CHECKING:
+    from .manifestfile import ManifestFile
 
 WRITE_ATTEMPTS = 5
 """How often a Secret is read and written anew because another writer came between."""
@@ -54,7 +57,7 @@ class Sealer:
         source: ciphertexts to take instead of encrypting, by place, as of a manifest file that is to be applied.
     """
 
-    def __init__(self, vault: VaultClient, store: Store, source: Mapping[Place, str] | None = None) -> None:
+    def __init__(self, vault: VaultClient, store: Store, source: Mapping[Place, SealedValue] | None = None) -> None:
         self._vault = vault
         self._store = store
         self._source = source or {}
@@ -195,7 +198,7 @@ class Sealer:
             for key in made.sealing:
                 place = made.place(key)
                 if place in self._source:
-                    sealed[index][key] = self._source[place]
+                    sealed[index][key] = _same_scope(self._source[place], place, scope).ciphertext
                     continue
                 item = TransitItem(made.draft.values[key], place.context(scope), str(place))
                 batches[name, scope is Scope.CLUSTER_WIDE].append((index, key, item))
@@ -235,6 +238,52 @@ class Sealer:
                     raise
                 self._derived[transit_key] = True
         return self._derived[transit_key]
+
+
+def seal_into(
+    vault: VaultClient,
+    wanted: Sequence[Wanted],
+    *,
+    file: ManifestFile | None = None,
+    kubernetes: Store | None = None,
+    check: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Outcome], bool]:
+    """Seal into a manifest file, into Kubernetes, or into both with the same ciphertext.
+
+    Args:
+        vault: as of `Sealer`.
+        wanted: the Secrets.
+        file: the manifest file, if any.
+        kubernetes: the store of Kubernetes, if any.
+        check: write nothing, say what would be done.
+        progress: as of `Sealer.seal`, for Kubernetes.
+
+    Returns:
+        What was done in Kubernetes, or else in the file; and whether the file was, or would be, written.
+
+    Raises:
+        SecretManagerError: as of `Sealer.seal`.
+    """
+    outcomes: list[Outcome] = []
+    file_changed = False
+    if file:
+        outcomes = Sealer(vault, file).seal(wanted, check=check)
+        file_changed = any(outcome.changed for outcome in outcomes)
+    if kubernetes:
+        source = file.sealed_values() if file else None
+        outcomes = Sealer(vault, kubernetes, source).seal(wanted, check=check, progress=progress)
+    return outcomes, file_changed
+
+
+def _same_scope(value: SealedValue, place: Place, scope: Scope) -> SealedValue:
+    if value.scope is not scope:
+        raise ConfigError(
+            f"the manifest file has it in scope {value.scope}, Kubernetes in scope {scope}",
+            place=str(place),
+            remedy="give the scope that both are to have",
+        )
+    return value
 
 
 def _change(made: Plan, ciphertexts: Mapping[str, str]) -> Change:

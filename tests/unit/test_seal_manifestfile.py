@@ -200,11 +200,12 @@ def test_a_folder_that_is_missing_is_an_error(path: Path) -> None:
         write(path / "nosuch" / "file.yml", Change(Action.CREATED, None, secret({})))
 
 
-def test_ciphertexts_are_told_by_their_place(path: Path) -> None:
+def test_sealed_values_are_told_by_their_place(path: Path) -> None:
     manifest = Manifest("k", Scope.STRICT, "k-digest", {"a": "d"}, {"a": checksum("vault:v1:QUJD")})
     data = {"a": encode(b"vault:v1:QUJD"), "plain": "MQ==", MANIFEST_KEY: encode(manifest.dump())}
     file = write(path, Change(Action.CREATED, None, secret(data)))
-    assert file.ciphertexts() == {Place("ns", "n", "a"): "vault:v1:QUJD"}
+    ((place, value),) = file.sealed_values().items()
+    assert (place, value.ciphertext, value.scope) == (Place("ns", "n", "a"), "vault:v1:QUJD", Scope.STRICT)
 
 
 KEYS = st.from_regex(r"[-._a-zA-Z0-9]{1,12}", fullmatch=True)

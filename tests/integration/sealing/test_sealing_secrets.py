@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from conftest import Chain
 
 from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError
+from secretmanager.manifestfile import ManifestFile
 from secretmanager.planning import APPLIED_ANNOTATION, Action
-from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Scope, manifest_of, sealed_values
-from secretmanager.sealing import SealingFailed
+from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
+from secretmanager.sealing import SealingFailed, seal_into
+from secretmanager.stores import KubernetesStore
 from secretmanager.vault import TransitItem
 from secretmanager.wanted import Behavior, State
 
@@ -283,3 +286,19 @@ def test_one_bad_secret_of_several_stops_all(chain: Chain, name: str) -> None:
     assert [error.place for error in caught.value.errors] == [f"{chain.namespace}/{name}-{n}" for n in (1, 2)]
     made = [secret.metadata.name for secret in chain.api.list_namespaced_secret(chain.namespace).items]
     assert f"{name}-0" not in made
+
+
+def test_a_manifest_file_and_kubernetes_agree_on_the_scope(chain: Chain, name: str, tmp_path: Path) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1"}, scope=Scope.NAMESPACE_WIDE))
+    file, store = ManifestFile(tmp_path / "file.yml"), KubernetesStore(chain.kubernetes())
+    wanted = [chain.wanted(name, {"a": b"2"})]
+    with pytest.raises(
+        ConfigError, match=r"the manifest file has it in scope strict, Kubernetes in scope namespace-wide"
+    ):
+        seal_into(chain.client(), wanted, file=file, kubernetes=store)
+    assert chain.data(name)["a"].startswith(b"vault:v1:")
+    wanted = [chain.wanted(name, {"a": b"2"}, scope=Scope.NAMESPACE_WIDE)]
+    outcomes, file_changed = seal_into(chain.client(), wanted, file=file, kubernetes=store)
+    assert (outcomes[0].updated, file_changed) == (("a",), True)
+    place = Place(chain.namespace, name, "a")
+    assert file.sealed_values()[place].ciphertext.encode() == chain.data(name)["a"]
