@@ -152,7 +152,8 @@ def test_a_terminals_interrupt_reaches_the_program_once(folder: Path) -> None:
 
 
 def test_it_stops_and_goes_on_with_the_program(folder: Path) -> None:
-    process = started(folder, "sh", "-c", "echo $$; exec sleep 1000")
+    # In a group of its own: SIGTSTP does not stop an orphaned one (setpgid(2)), as that of a run without a terminal is.
+    process = started(folder, "sh", "-c", "echo $$; exec sleep 1000", process_group=0)
     program = int(line(process))
     process.send_signal(signal.SIGTSTP)
     wait_until(lambda: state(program) == "T" and state(process.pid) == "T")
