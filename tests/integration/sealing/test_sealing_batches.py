@@ -96,6 +96,19 @@ def test_the_number_of_requests_does_not_grow_with_the_values(chain: Chain, name
     assert counts[0] == counts[1]
 
 
+def test_batches_are_split_by_number_and_size(chain: Chain, name: str, requests: Requests) -> None:
+    many = [chain.wanted(f"{name}-{n}", {f"key-{key}": b"%d" % key for key in range(700)}) for n in range(3)]
+    chain.seal(*many)
+    made = requests.take()
+    assert (made["hmac"], made["encrypt"]) == (3, 3 + 1)  # 2,100 values; one more asks whether the key is derived
+    large = [chain.wanted(f"{name}-large-{n}", {"a": b"%d" % n * 700_000}) for n in range(10)]
+    chain.seal(*large)
+    made = requests.take()
+    assert (made["hmac"], made["encrypt"]) == (1, 2 + 1)  # 9.3 MB in base64; digests are of hashes
+    assert chain.opened(f"{name}-large-9") == {"a": b"9" * 700_000}
+    assert chain.seal(*many, *large)[0].action is Action.UNCHANGED
+
+
 def test_an_edit_of_a_batch_writes_what_changed_alone(chain: Chain, name: str, requests: Requests) -> None:
     wanted = batch(chain, name, 20, 2)
     chain.seal(*wanted)
