@@ -152,6 +152,7 @@ _raw:
 """
 
 from base64 import b64encode
+from contextlib import closing
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleOptionsError
@@ -184,8 +185,12 @@ class LookupModule(LookupBase):
         vault_options |= {name: self.get_option(name) for name in OTHERS}
         transit_key = self.get_option("transit_key")
         try:
-            kubernetes = KubernetesAccess(**{name: self.get_option(name) for name in KUBERNETES}).connect()
-            with VaultAccess(**vault_options).connect(lambda: kubernetes) as vault:
+            with (
+                closing(
+                    KubernetesAccess(**{name: self.get_option(name) for name in KUBERNETES}).connect()
+                ) as kubernetes,
+                VaultAccess(**vault_options).connect(lambda: kubernetes) as vault,
+            ):
                 found = [open_secret(kubernetes, vault, *place, transit_key) for place in places]
         except SecretManagerError as error:
             raise AnsibleError(str(error)) from error

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -187,18 +187,20 @@ def seal(secret: str | None, secrets: Any, output: str, **options: Any) -> None:
     apply = options["apply"] if options["apply"] is not None else not manifest
     vault_access, kubernetes_access = _access(options)
 
-    def connect() -> KubernetesClient:
-        return kubernetes_access.connect(connections=concurrency)
-
     try:
-        with vault_access.connect(connect) as vault, _announcer(options) as written, _progress(len(wanted)) as progress:
+        with ExitStack() as stack:
+
+            def connect() -> KubernetesClient:
+                return stack.enter_context(closing(kubernetes_access.connect(connections=concurrency)))
+
+            written = stack.enter_context(_announcer(options))
             outcomes, _ = seal_into(
-                vault,
+                stack.enter_context(vault_access.connect(connect)),
                 wanted,
                 file=ManifestFile(manifest) if manifest else None,
                 kubernetes=KubernetesStore(connect(), concurrency, written) if apply else None,
                 check=options["check"],
-                progress=progress,
+                progress=stack.enter_context(_progress(len(wanted))),
             )
     except SealingFailed as error:
         _print_outcomes(error.outcomes, output)
@@ -221,10 +223,13 @@ def info(secret: str | None, selector: str, transit_key: str | None, output: str
     from .sealinfo import NewestVersions, facts, inspect
 
     vault_access, kubernetes_access = _access(options, vault_needed=False)
-    kubernetes = kubernetes_access.connect()
     namespace, _, name = (secret or "").partition("/")
-    found = [kubernetes.get_secret(namespace, name)] if name else kubernetes.list_secrets(namespace or None, selector)
-    with vault_access.connect(lambda: kubernetes) if vault_access.url else nullcontext() as vault:
+    with ExitStack() as stack:
+        kubernetes = stack.enter_context(closing(kubernetes_access.connect()))
+        vault = stack.enter_context(vault_access.connect(lambda: kubernetes)) if vault_access.url else None
+        found = (
+            [kubernetes.get_secret(namespace, name)] if name else kubernetes.list_secrets(namespace or None, selector)
+        )
         infos = [facts(item) for item in inspect(found, NewestVersions(vault), transit_key)]
     if output == "json":
         click.echo(json.dumps(infos, indent=2))
@@ -457,8 +462,7 @@ def _open(
     from .opening import open_secret
 
     vault_access, kubernetes_access = _access(options)
-    kubernetes = kubernetes_access.connect()
-    with vault_access.connect(lambda: kubernetes) as vault:
+    with closing(kubernetes_access.connect()) as kubernetes, vault_access.connect(lambda: kubernetes) as vault:
         return [open_secret(kubernetes, vault, *place, transit_key) for place in places]
 
 
