@@ -1,9 +1,10 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin: reads the files that kubevault_secret seals, since they are the controller's."""
+"""Action plugin: reads the files that kubevault_secret seals, and hands values to the module by a pipe alone."""
 
 from __future__ import annotations
 
+import contextlib
 from base64 import b64encode
 from typing import Any
 
@@ -24,6 +25,9 @@ class ActionModule(ActionBase):
         """
         result = super().run(tmp, task_vars)
         del tmp
+        # The arguments hold secrets: they go to the host through a pipe, and into no file on their way.
+        with contextlib.suppress(AnsibleError, KeyError):  # which a connection without this option raises
+            self._connection.set_option("pipelining", True)
         arguments = self._filled(self._task.args)
         if isinstance(arguments.get("secrets"), list):
             entries = arguments["secrets"]

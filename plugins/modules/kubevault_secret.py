@@ -178,6 +178,10 @@ attributes:
     support: full
 requirements:
   - kubevault (Python package)
+notes:
+  - Values go to the module through a pipe (C(pipelining)), so that they are in no file on their way, unless
+    C(ANSIBLE_KEEP_REMOTE_FILES) asks for files. Where the module is used without its action plugin, as by C(ANSIBLE_LIBRARY)
+    alone, set C(pipelining) yourself.
 seealso:
   - module: kubevault.core.kubevault_secret_info
   - plugin: kubevault.core.kubevault
@@ -353,7 +357,7 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
 
 REDIS_OPTIONS: dict[str, dict[str, Any]] = {
-    "redis_url": {"type": "str", "fallback": (env_fallback, ["KUBEVAULT_REDIS_URL"])},
+    "redis_url": {"type": "str", "no_log": True, "fallback": (env_fallback, ["KUBEVAULT_REDIS_URL"])},
     # no_log false: a path. Ansible would otherwise warn of its name.
     "redis_password_file": {
         "type": "path",

@@ -101,6 +101,23 @@ def test_a_foreign_playbook_uses_the_installed_collection(
     assert chain.opened(name) == {"a": b"sesame", "file": b"\x00"}
 
 
+def test_values_are_in_no_file_on_their_way_to_the_module(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], installed: Path
+) -> None:
+    """Ansible would write the module and its arguments to a file, which it shows as PUT, unless pipelining is set."""
+    env = bare({**env, "ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_STDOUT_CALLBACK": "default"}, tmp_path)
+    shown = {}
+    for module in ("kubevault_secret", "kubevault_secret_info"):
+        options = {"name": name, "namespace": chain.namespace}
+        if module == "kubevault_secret":
+            options |= {"transit_key": "derived", "data": {"a": "sesame"}}
+        given = [{f"kubevault.core.{module}": options}]
+        done = play(given, tmp_path, env, "-vvv", config=None, callback="ansible.builtin.default")
+        assert done.status == 0, done.output
+        shown[module] = "PUT " in done.output
+    assert shown == {"kubevault_secret": False, "kubevault_secret_info": True}
+
+
 def test_a_foreign_playbook_uses_the_modules_by_path(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
 ) -> None:
