@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -376,3 +377,16 @@ def test_users_of_kubernetes_see_a_plain_error(chain: Chain, name: str, tmp_path
     assert 'cannot create resource "secrets"' in run.last["msg"]
     with pytest.raises(client.ApiException):
         chain.api.read_namespaced_secret(name, chain.namespace)
+
+
+def test_the_vault_namespace_goes_with_each_request(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """The free Vault has no namespaces and overlooks the header; its audit log shows that it came."""
+    chain.vault.write("sys/config/auditing/request-headers/X-Vault-Namespace", hmac=False)
+    before = len(chain.vault.audit.read_text().splitlines())
+    passes(play([seal(chain, name, data={"a": "1"}, vault_namespace="team-a")], tmp_path, env))
+    entries = [json.loads(line)["request"] for line in chain.vault.audit.read_text().splitlines()[before:]]
+    shown = {entry["path"]: entry.get("headers") for entry in entries}
+    header = {"x-vault-namespace": ["team-a"]}
+    assert shown == {"transit/encrypt/derived": header, "transit/hmac/derived-digest": header}
