@@ -27,8 +27,8 @@ from typing import Any
 
 import yaml
 
-from secretmanager.kubernetes import KubernetesClient
-from secretmanager.vault import TransitItem, VaultClient
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import TransitItem, VaultClient
 
 PUBLISHED = "dekeyrej-secretmanager==1.1.6"
 READERS = Path(__file__).parent / "readers"

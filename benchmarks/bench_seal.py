@@ -34,10 +34,10 @@ from urllib.parse import urlsplit
 
 from kubernetes import client, config
 
-from secretmanager.kubeconfig import find_access
 from secretmanager.sealed import Place
-from secretmanager.stores import CONCURRENCY
-from secretmanager.vault import BATCH_ITEMS, VaultClient
+from secretmanager.sealing.stores import CONCURRENCY
+from secretmanager.servers.kubeconfig import find_access
+from secretmanager.servers.vault import BATCH_ITEMS, VaultClient
 
 ROOT = Path(__file__).parents[1]
 SEALERS = Path(__file__).parent / "sealers"

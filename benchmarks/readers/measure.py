@@ -42,7 +42,7 @@ def one_by_one(setup, read):
 def in_threads(setup, read):
     """Give how many reads, errors and log-ins there were."""
     count = Count()
-    logger = logging.getLogger("secretmanager.session")
+    logger = logging.getLogger("secretmanager.login.session")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(count)
     logger.propagate = False

@@ -175,9 +175,9 @@ class LookupModule(LookupBase):
         """
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            from secretmanager.access import KubernetesAccess, VaultAccess
             from secretmanager.errors import SecretManagerError
-            from secretmanager.opening import open_secret
+            from secretmanager.login.access import KubernetesAccess, VaultAccess
+            from secretmanager.reading.opening import open_secret
         except ImportError as error:
             raise AnsibleError("The lookup kubevault needs the Python package kubevault") from error
         places = [self._place(term) for term in terms]

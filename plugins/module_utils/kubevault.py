@@ -15,8 +15,8 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 
 if TYPE_CHECKING:
     from secretmanager.admin.connection import Vault
-    from secretmanager.kubernetes import KubernetesClient
-    from secretmanager.vault import VaultClient
+    from secretmanager.servers.kubernetes import KubernetesClient
+    from secretmanager.servers.vault import VaultClient
 
 SHORT = 8
 """Below this many characters a text may stand anywhere by chance."""
@@ -248,13 +248,13 @@ def connect_to_kubernetes(module: AnsibleModule, **options: Any) -> KubernetesCl
 
     Args:
         module: the module.
-        options: further ones of secretmanager.kubernetes.KubernetesClient.
+        options: further ones of secretmanager.servers.kubernetes.KubernetesClient.
 
     Raises:
         secretmanager.errors.ConfigError: there is no kubeconfig file, or an option cannot be used.
     """
-    from secretmanager.kubeconfig import find_access, from_host
-    from secretmanager.kubernetes import KubernetesClient
+    from secretmanager.servers.kubeconfig import find_access, from_host
+    from secretmanager.servers.kubernetes import KubernetesClient
 
     params = module.params
     if params["host"]:
@@ -309,12 +309,12 @@ def vault_client(module: AnsibleModule, **options: Any) -> VaultClient:
 
     Args:
         module: the module; only its VAULT_CONNECTION_OPTIONS are used.
-        options: further ones of secretmanager.vault.VaultClient.
+        options: further ones of secretmanager.servers.vault.VaultClient.
 
     Raises:
         secretmanager.errors.ConfigError: address or CA is not usable.
     """
-    from secretmanager.vault import VaultClient
+    from secretmanager.servers.vault import VaultClient
 
     return VaultClient(module.params["vault_url"], **_connection(module), **options)
 

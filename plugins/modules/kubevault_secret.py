@@ -329,9 +329,9 @@ from ..module_utils.kubevault import (
 )
 
 if TYPE_CHECKING:
-    from secretmanager.announcing import Announcer
-    from secretmanager.planning import Outcome
-    from secretmanager.wanted import Wanted
+    from secretmanager.notices.announcer import Announcer
+    from secretmanager.sealing.plan import Outcome
+    from secretmanager.sealing.spec import Wanted
 
 SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
@@ -396,8 +396,8 @@ def main() -> None:
     entries = concealed(module)
     try:
         from secretmanager.errors import SecretManagerError
-        from secretmanager.sealing import SealingFailed
-        from secretmanager.wanted import from_options
+        from secretmanager.sealing.sealer import SealingFailed
+        from secretmanager.sealing.spec import from_options
     except ImportError as error:
         require(module, "kubevault", error)
 
@@ -442,9 +442,9 @@ def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
 
 def seal(module: AnsibleModule, wanted: list[Wanted]) -> tuple[list[Outcome], dict[str, Any]]:
     """Seal into the manifest file, into Kubernetes, or both; give what was done, and further results."""
-    from secretmanager.manifestfile import ManifestFile
-    from secretmanager.sealing import seal_into
-    from secretmanager.stores import KubernetesStore
+    from secretmanager.sealing.manifestfile import ManifestFile
+    from secretmanager.sealing.sealer import seal_into
+    from secretmanager.sealing.stores import KubernetesStore
 
     params, dest, concurrency = module.params, module.params["dest"], module.params["concurrency"]
     apply = params["apply"] if params["apply"] is not None else not dest
@@ -468,9 +468,9 @@ def announcer(module: AnsibleModule) -> Iterator[Announcer | None]:
     if not params["redis_url"]:
         yield None
         return
-    from secretmanager.announcing import Announcer
     from secretmanager.errors import NoticeError, TLSError
-    from secretmanager.notices import Notices
+    from secretmanager.notices.announcer import Announcer
+    from secretmanager.notices.redis import Notices
 
     with Notices(
         params["redis_url"],

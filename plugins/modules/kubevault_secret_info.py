@@ -151,7 +151,7 @@ def main() -> None:
     )
     try:
         from secretmanager.errors import SecretManagerError, SecretNotFound
-        from secretmanager.sealinfo import NewestVersions, facts, inspect
+        from secretmanager.sealing.inspection import NewestVersions, facts, inspect
     except ImportError as error:
         require(module, "kubevault", error)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         WrongTransitKey,
     )
     from .manager import SecretManager
-    from .reading import Request
+    from .reading.requests import Request
 
 __all__ = [
     "AsyncSecretManager",

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from .errors import SecretManagerError
-from .kubernetes import KubernetesClient
 from .manager import SecretManager
-from .reading import ReadType, Request
-from .vault import VaultClient
-from .watching import PAUSE, Watch
+from .notices.watch import PAUSE, Watch
+from .reading.requests import ReadType, Request
+from .servers.kubernetes import KubernetesClient
+from .servers.vault import VaultClient
 
 T = TypeVar("T")
 

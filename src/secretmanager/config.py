@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import ConfigError
-from .kubeconfig import SERVICE_ACCOUNT_DIR
+from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
 
 Source = Literal["KUBEVAULT", "KUBERNETES", "FILE", "ENVIRONMENT"]
 AuthMethod = Literal["kubernetes", "approle", "gcp"]

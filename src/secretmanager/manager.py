@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
-from . import identity
 from .config import Config
 from .errors import ConfigError, ManagerClosed, SecretManagerError
-from .kubernetes import KubernetesClient
-from .reader import Reader
-from .reading import ReadType, Request, decoded, request_from
-from .session import VaultSession
-from .sources import load_json, read_environment, read_file
-from .vault import Login, TransitItem, VaultClient
+from .login import methods
+from .login.session import VaultSession
+from .reading.plain import load_json, read_environment, read_file
+from .reading.reader import Reader
+from .reading.requests import ReadType, Request, decoded, request_from
+from .servers.kubernetes import KubernetesClient
+from .servers.vault import Login, TransitItem, VaultClient
 
 if TYPE_CHECKING:
-    from .watching import Watch
+    from .notices.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class SecretManager:
         Raises:
             As `read_secrets`; NoticeError where Redis refuses.
         """
-        from .watching import Watch, start
+        from .notices.watch import Watch, start
 
         request = Request(secret_name, namespace, read_type, read_key, transit_key)
         watch = Watch(self, request, initial=initial)
@@ -323,7 +323,7 @@ class SecretManager:
         """
         account, space = service_account or self.config.service_account, namespace or self.config.namespace
         log.debug("asking for a token of service account %s/%s", space, account)
-        return self.connect_to_k8s().create_token(space, account, self.config.audience, identity.JWT_LIFE)
+        return self.connect_to_k8s().create_token(space, account, self.config.audience, methods.JWT_LIFE)
 
     def _connected(self) -> tuple[VaultClient, VaultSession]:
         with self._lock:
@@ -341,7 +341,7 @@ class SecretManager:
                     retries=config.retries,
                     connections=config.connections,
                 )
-                who = identity.from_config(config, self.get_k8s_service_account_token, self._given_token)
+                who = methods.from_config(config, self.get_k8s_service_account_token, self._given_token)
                 vault = self._vault
 
                 def log_in() -> Login:

@@ -18,8 +18,8 @@ import pytest
 from plays import BIN, play
 
 from kubevault_lab import environment
-from secretmanager.kubernetes import KubernetesClient
-from secretmanager.vault import VaultClient
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import VaultClient
 
 SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "vault"]
 

@@ -10,7 +10,7 @@ import pytest
 from plays import play
 
 from kubevault_lab import environment
-from secretmanager.vault import VaultClient
+from secretmanager.servers.vault import VaultClient
 
 SECRETS = ("follow-the-white-rabbit", "correct-horse")
 

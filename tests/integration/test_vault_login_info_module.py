@@ -14,7 +14,7 @@ from client_servers import PrivateVault, free_port, running
 from kubernetes import client, config
 from tasks import Ansible, Result, Task
 
-from secretmanager.kubernetes import KubernetesClient
+from secretmanager.servers.kubernetes import KubernetesClient
 
 
 @dataclass(frozen=True)

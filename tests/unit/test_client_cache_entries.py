@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from secretmanager import cache
-from secretmanager.cache import Cache
+from secretmanager.reading import cache
+from secretmanager.reading.cache import Cache
 
 
 @pytest.fixture

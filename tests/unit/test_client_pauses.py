@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from secretmanager.http import MAX_PAUSE, _pause
+from secretmanager.servers.http import MAX_PAUSE, _pause
 
 
 @pytest.mark.parametrize(("attempt", "longest"), [(0, 0.1), (1, 0.2), (3, 0.8), (20, MAX_PAUSE)])

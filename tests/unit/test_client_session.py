@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from secretmanager import session
 from secretmanager.errors import InvalidToken, ManagerClosed, PermissionDenied, VaultUnavailable
-from secretmanager.session import VaultSession
-from secretmanager.vault import Login
+from secretmanager.login import session
+from secretmanager.login.session import VaultSession
+from secretmanager.servers.vault import Login
 
 
 class Vault:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from secretmanager.commands.running import ProgramError, members, run_with_files, variables
 from secretmanager.errors import ConfigError, SecretFormatError
-from secretmanager.execute import ProgramError, members, run_with_files, variables
 
 PATIENCE = 20.0
 """Seconds to wait for what should come at once; a test fails after them."""
@@ -22,7 +22,7 @@ PATIENCE = 20.0
 RUNNER = """
 import sys
 from pathlib import Path
-from secretmanager.execute import end_as, run_with_files
+from secretmanager.commands.running import end_as, run_with_files
 end_as(run_with_files(sys.argv[2:], {"a": b"secret", "b": b"\\0"}, Path(sys.argv[1])))
 """
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secretmanager.errors import ConfigError, ConflictError
-from secretmanager.manifestfile import ManifestFile
-from secretmanager.planning import Action
 from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, checksum, encode
-from secretmanager.stores import Change
-from secretmanager.wanted import Wanted
+from secretmanager.sealing.manifestfile import ManifestFile
+from secretmanager.sealing.plan import Action
+from secretmanager.sealing.spec import Wanted
+from secretmanager.sealing.stores import Change
 
 BY_HAND = """\
 # A file that somebody wrote.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secretmanager.errors import ConfigError
 from secretmanager.sealed import Scope
-from secretmanager.wanted import SECRET_BYTES, Behavior, State, Wanted, from_options, plaintext, sealed_size
+from secretmanager.sealing.spec import SECRET_BYTES, Behavior, State, Wanted, from_options, plaintext, sealed_size
 
 GOOD = {"namespace": "ns", "name": "n", "transit_key": "k", "data": {"a": "1"}}
 

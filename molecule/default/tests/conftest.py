@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kubevault_lab import environment
-from secretmanager.kubeconfig import find_access
-from secretmanager.kubernetes import KubernetesClient
-from secretmanager.vault import VaultClient
+from secretmanager.servers.kubeconfig import find_access
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import VaultClient
 
 
 @dataclass(frozen=True)

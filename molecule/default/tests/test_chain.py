@@ -19,8 +19,8 @@ from kubernetes import client, config
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied, PermissionDenied, TLSError
-from secretmanager.kubeconfig import find_access
-from secretmanager.vault import TransitItem, VaultClient
+from secretmanager.servers.kubeconfig import find_access
+from secretmanager.servers.vault import TransitItem, VaultClient
 
 ISSUER = "https://kubernetes.default.svc"
 ITEM = TransitItem(b"text")
@@ -198,7 +198,7 @@ def test_a_wrong_authority_is_refused(lab: Lab, tmp_path_factory: pytest.TempPat
 
 
 def test_nobody_is_let_into_kubernetes_without_a_known_token(lab: Lab) -> None:
-    from secretmanager.kubernetes import KubernetesClient
+    from secretmanager.servers.kubernetes import KubernetesClient
 
     stranger = KubernetesClient(find_access(lab.env["KUBECONFIG"], token="not-a-token"))
     with pytest.raises(Forbidden, match="Unauthorized"):

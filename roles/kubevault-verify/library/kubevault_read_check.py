@@ -103,9 +103,9 @@ def main() -> None:
     )
     try:
         from secretmanager.errors import SecretManagerError
-        from secretmanager.kubernetes import KubernetesClient
-        from secretmanager.vault import VaultClient
-        from secretmanager.verification import Workload, read_as
+        from secretmanager.reading.verification import Workload, read_as
+        from secretmanager.servers.kubernetes import KubernetesClient
+        from secretmanager.servers.vault import VaultClient
     except ImportError as error:
         require(module, "kubevault", error)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import PermissionDenied, VaultError
-from ..vault import VaultClient
+from ..servers.vault import VaultClient
 
 # How Vault says, with status 400, that nothing is mounted at a path of sys/mounts or sys/auth.
 _NO_MOUNT = ("No secret engine mount at", "No auth engine at")

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubevault_lab.binaries import provide
 from secretmanager.errors import SecretManagerError
-from secretmanager.http import JsonApi, tls_context
 from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope
-from secretmanager.vault import TransitItem, VaultClient
+from secretmanager.servers.http import JsonApi, tls_context
+from secretmanager.servers.vault import TransitItem, VaultClient
 
 PATIENCE = 60.0
 """Seconds to wait for what should come at once; a test fails after them."""

@@ -20,8 +20,8 @@ from kubernetes import client, config
 
 from secretmanager import SecretManager
 from secretmanager.errors import SecretManagerError
-from secretmanager.kubernetes import KubernetesClient
 from secretmanager.sealed import Scope
+from secretmanager.servers.kubernetes import KubernetesClient
 
 MARK = "PLAIN-"
 """What every plaintext of these tests begins with, so that it is found where it should not be."""

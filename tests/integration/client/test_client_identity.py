@@ -12,10 +12,12 @@ import pytest
 from client_servers import PrivateVault
 from conftest import Cluster, Put
 
-from secretmanager import SecretManager, identity, kubeconfig
+from secretmanager import SecretManager
 from secretmanager import config as configuration
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied
-from secretmanager.kubernetes import KubernetesClient
+from secretmanager.login import methods
+from secretmanager.servers import kubeconfig
+from secretmanager.servers.kubernetes import KubernetesClient
 
 Manager = Callable[..., SecretManager]
 Refused = Callable[..., AbstractContextManager[Any]]
@@ -79,7 +81,7 @@ def test_the_usual_place_of_a_projected_token(
     refused: Refused,
 ) -> None:
     path = tmp_path / "vault-token"
-    monkeypatch.setattr(identity, "TOKEN_FILE", path)
+    monkeypatch.setattr(methods, "TOKEN_FILE", path)
     path.write_text(jwt("stranger"))  # another service account's: it is not taken for the configured one
     with refused(Forbidden, "serviceaccounts/token"):
         read(manager(kube_config=no_token_request))

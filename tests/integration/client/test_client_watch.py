@@ -13,10 +13,11 @@ import pytest
 from client_servers import PATIENCE, Authority, PrivateVault, RedisServer, sealed, wait_until
 from conftest import Cluster, Put
 
-from secretmanager import SecretManager, watching
+from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, NoticeError, SecretFormatError, SecretNotFound, TLSError
-from secretmanager.notices import Notice, Notices, publish
-from secretmanager.watching import Watch
+from secretmanager.notices import watch as watching
+from secretmanager.notices.redis import Notice, Notices, publish
+from secretmanager.notices.watch import Watch
 
 Manager = Callable[..., SecretManager]
 Refused = Callable[..., AbstractContextManager[Any]]

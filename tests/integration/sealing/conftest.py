@@ -14,13 +14,13 @@ import pytest
 from client_servers import PrivateVault, running
 from kubernetes import client, config
 
-from secretmanager.kubernetes import KubernetesClient
-from secretmanager.planning import Outcome
 from secretmanager.sealed import MANIFEST_KEY, sealed_values
-from secretmanager.sealing import Sealer
-from secretmanager.stores import KubernetesStore
-from secretmanager.vault import TransitItem, VaultClient
-from secretmanager.wanted import Wanted
+from secretmanager.sealing.plan import Outcome
+from secretmanager.sealing.sealer import Sealer
+from secretmanager.sealing.spec import Wanted
+from secretmanager.sealing.stores import KubernetesStore
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import TransitItem, VaultClient
 
 SEALER = {
     f"transit/{path}": ["update"]

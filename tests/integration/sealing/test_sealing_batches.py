@@ -17,13 +17,13 @@ from client_servers import Proxy
 from conftest import Chain
 
 from secretmanager.errors import ConflictError, Forbidden, SealedDataError, SecretManagerError, SecretNotFound
-from secretmanager.http import Answer, JsonApi
-from secretmanager.kubernetes import PAGE, KubernetesClient
-from secretmanager.planning import Action
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL
-from secretmanager.sealing import WRITE_ATTEMPTS, Sealer, SealingFailed
-from secretmanager.stores import KubernetesStore
-from secretmanager.wanted import State, Wanted
+from secretmanager.sealing.plan import Action
+from secretmanager.sealing.sealer import WRITE_ATTEMPTS, Sealer, SealingFailed
+from secretmanager.sealing.spec import State, Wanted
+from secretmanager.sealing.stores import KubernetesStore
+from secretmanager.servers.http import Answer, JsonApi
+from secretmanager.servers.kubernetes import PAGE, KubernetesClient
 
 
 class Requests:
@@ -344,11 +344,11 @@ def test_a_process_that_is_killed_in_a_batch_leaves_whole_secrets(chain: Chain, 
     """The process is killed when it has written some; the next run finishes the rest."""
     code = (
         "import sys\n"
-        "from secretmanager.kubernetes import KubernetesClient\n"
-        "from secretmanager.sealing import Sealer\n"
-        "from secretmanager.stores import KubernetesStore\n"
-        "from secretmanager.vault import VaultClient\n"
-        "from secretmanager.wanted import Wanted\n"
+        "from secretmanager.servers.kubernetes import KubernetesClient\n"
+        "from secretmanager.sealing.sealer import Sealer\n"
+        "from secretmanager.sealing.stores import KubernetesStore\n"
+        "from secretmanager.servers.vault import VaultClient\n"
+        "from secretmanager.sealing.spec import Wanted\n"
         "url, ca, kubeconfig, namespace, name = sys.argv[1:]\n"
         "vault = VaultClient(url, ca_cert=ca, token=sys.stdin.readline().strip())\n"
         "store = KubernetesStore(KubernetesClient.from_kubeconfig(kubeconfig), 2)\n"

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from secretmanager.errors import DecryptionFailed, SealedDataError, SecretManagerError
-from secretmanager.opening import open_secret
-from secretmanager.planning import Action
+from secretmanager.reading.opening import open_secret
 from secretmanager.sealed import MANIFEST_KEY, Scope
-from secretmanager.vault import TransitItem
-from secretmanager.wanted import Behavior
+from secretmanager.sealing.plan import Action
+from secretmanager.sealing.spec import Behavior
+from secretmanager.servers.vault import TransitItem
 
 KEYS = st.from_regex(r"[-._a-zA-Z0-9]{1,40}", fullmatch=True).filter(
     lambda key: not key.startswith("..") and key not in (".", MANIFEST_KEY)

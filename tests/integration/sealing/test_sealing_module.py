@@ -14,7 +14,7 @@ from ansible_runs import BIN, Run, environment, play
 from conftest import SEALER, Chain
 from kubernetes import client
 
-from secretmanager.kubernetes import KubernetesClient
+from secretmanager.servers.kubernetes import KubernetesClient
 
 PLAIN = "follow-the-white-rabbit"
 

@@ -21,11 +21,11 @@ from secretmanager.errors import (
     VaultSealed,
     VaultUnavailable,
 )
-from secretmanager.kubeconfig import from_host
-from secretmanager.kubernetes import KubernetesClient
-from secretmanager.sealing import Sealer
-from secretmanager.stores import KubernetesStore
-from secretmanager.vault import VaultClient
+from secretmanager.sealing.sealer import Sealer
+from secretmanager.sealing.stores import KubernetesStore
+from secretmanager.servers.kubeconfig import from_host
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import VaultClient
 
 PLAIN = b"plaintext-of-the-test"
 

@@ -9,13 +9,13 @@ import pytest
 from conftest import Chain
 
 from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError
-from secretmanager.manifestfile import ManifestFile
-from secretmanager.planning import APPLIED_ANNOTATION, Action
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
-from secretmanager.sealing import SealingFailed, seal_into
-from secretmanager.stores import KubernetesStore
-from secretmanager.vault import TransitItem
-from secretmanager.wanted import Behavior, State
+from secretmanager.sealing.manifestfile import ManifestFile
+from secretmanager.sealing.plan import APPLIED_ANNOTATION, Action
+from secretmanager.sealing.sealer import SealingFailed, seal_into
+from secretmanager.sealing.spec import Behavior, State
+from secretmanager.sealing.stores import KubernetesStore
+from secretmanager.servers.vault import TransitItem
 
 
 def test_a_rerun_writes_nothing_and_an_edit_changes_its_key_alone(chain: Chain, name: str) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError, ConflictError, SecretManagerError
-from .planning import Object
-from .sealed import Place, SealedValue, encode, sealed_values
+from ..errors import ConfigError, ConflictError, SecretManagerError
+from ..sealed import Place, SealedValue, encode, sealed_values
+from .plan import Object
+from .spec import Wanted
 from .stores import Change
-from .wanted import Wanted
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -20,7 +20,7 @@ from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import ConfigError, TLSError
+from ..errors import ConfigError, TLSError
 
 CONNECT_TIMEOUT = 10.0
 """Time that a connection may take, in seconds; an answer may take longer."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .notices import Notice, Notices
-from .planning import Object
-from .sealed import sealed_values
-from .stores import Change
+from ..sealed import sealed_values
+from ..sealing.plan import Object
+from ..sealing.stores import Change
+from .redis import Notice, Notices
 
 
 class Announcer:

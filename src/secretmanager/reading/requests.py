@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from .errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
-from .kubernetes import Object, Resource
-from .sealed import MANIFEST_KEY, Manifest, Place, key_version, manifest_of
-from .vault import TransitItem
+from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
+from ..sealed import MANIFEST_KEY, Manifest, Place, key_version, manifest_of
+from ..servers.kubernetes import Object, Resource
+from ..servers.vault import TransitItem
 
 ReadType = Literal["SECRET", "CONFIG_MAP"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .kubernetes import KubernetesClient
-from .reading import Request, sealed_items
-from .vault import TransitItem, VaultClient
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import TransitItem, VaultClient
+from .requests import Request, sealed_items
 
 
 def open_secret(

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import ConfigError, LoginDenied
-from .kubeconfig import MountedToken
-from .vault import Login, VaultClient
+from ..errors import ConfigError, LoginDenied
+from ..servers.kubeconfig import MountedToken
+from ..servers.vault import Login, VaultClient
 
 if TYPE_CHECKING:
-    from .config import Config
+    from ..config import Config
 
 log = logging.getLogger(__name__)
 

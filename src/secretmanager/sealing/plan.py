@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from .errors import ConfigError, SealedDataError
-from .sealed import (
+from ..errors import ConfigError, SealedDataError
+from ..sealed import (
     MANIFEST_KEY,
     SEALED_LABEL,
     Manifest,
@@ -20,7 +20,7 @@ from .sealed import (
     key_version,
     manifest_of,
 )
-from .wanted import (
+from .spec import (
     SECRET_BYTES,
     SERVICE_ACCOUNT_TOKEN_TYPE,
     Behavior,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from .errors import ConfigError, PermissionDenied
-from .kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken, find_access, from_host
-from .kubernetes import KubernetesClient
-from .vault import Login, VaultClient
+from ..errors import ConfigError, PermissionDenied
+from ..servers.kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken, find_access, from_host
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import Login, VaultClient
 
 AuthMethod = Literal["token", "approle", "kubernetes"]
 

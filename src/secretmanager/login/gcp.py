@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .errors import ConfigError
-from .vault import Login, VaultClient
+from ..errors import ConfigError
+from ..servers.vault import Login, VaultClient
 
 try:
     import google.auth.transport.urllib3

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, TypeVar
 
-from .errors import Forbidden, SecretManagerError, SecretNotFound
-from .kubernetes import KubernetesClient
-from .planning import Action, Object
-from .sealed import SEALED_LABEL
-from .wanted import Wanted
+from ..errors import Forbidden, SecretManagerError, SecretNotFound
+from ..sealed import SEALED_LABEL
+from ..servers.kubernetes import KubernetesClient
+from .plan import Action, Object
+from .spec import Wanted
 
 CONCURRENCY = 8
 """Requests that are under way at once, unless the user says otherwise."""

@@ -18,8 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
-from .sealed import MANIFEST_KEY, SEALED_LABEL, Scope
+from ..errors import ConfigError
+from ..sealed import MANIFEST_KEY, SEALED_LABEL, Scope
 
 SECRET_BYTES = 1024 * 1024
 """What a Secret's values may take together, in bytes (Kubernetes' ``MaxSecretSize``)."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .errors import SealedDataError
-from .kubernetes import KubernetesClient
-from .reading import Request, sealed_items_of
-from .sealed import manifest_of, sealed_values
-from .vault import TransitItem, VaultClient
+from ..errors import SealedDataError
+from ..sealed import manifest_of, sealed_values
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import TransitItem, VaultClient
+from .requests import Request, sealed_items_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import ConfigError, SecretFormatError
+from ..errors import ConfigError, SecretFormatError
 
 CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
 """Exit statuses of a command that runs another, as of env(1): it cannot be run, it is not there; the command failed."""

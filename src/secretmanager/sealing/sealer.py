@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import ConfigError, ConflictError, SecretManagerError, SecretNotFound, VaultError
-from .planning import Action, Draft, Outcome, Plan, draft, plan, secret_of
-from .sealed import Place, Scope, SealedValue, sealed_values
+from ..errors import ConfigError, ConflictError, SecretManagerError, SecretNotFound, VaultError
+from ..sealed import Place, Scope, SealedValue, sealed_values
+from ..servers.vault import TransitItem, VaultClient
+from .plan import Action, Draft, Outcome, Plan, draft, plan, secret_of
+from .spec import State, Wanted
 from .stores import Change, Store
-from .vault import TransitItem, VaultClient
-from .wanted import State, Wanted
 
 if TYPE_CHECKING:
     from .manifestfile import ManifestFile

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import PermissionDenied, SealedDataError, TransitKeyNotFound, VaultError
-from .sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, sealed_values
-from .vault import TransitItem, VaultClient
+from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound, VaultError
+from ..sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, sealed_values
+from ..servers.vault import TransitItem, VaultClient
 
 
 @dataclass(frozen=True)

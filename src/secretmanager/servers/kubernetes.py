@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
-from .errors import (
+from ..errors import (
     ConflictError,
     Forbidden,
     KubernetesError,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, SecretFileError, SecretFormatError, SecretKeyNotFound
+from ..errors import ConfigError, SecretFileError, SecretFormatError, SecretKeyNotFound
 
 log = logging.getLogger(__name__)
 

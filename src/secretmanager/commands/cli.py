@@ -19,17 +19,17 @@ try:
 except ImportError:
     sys.exit("kubevault: this command needs the package click; install kubevault[cli]")
 
-from .access import KubernetesAccess, VaultAccess
-from .errors import ConfigError, NoticeError, SecretManagerError, TLSError
-from .kubernetes import KubernetesClient
-from .manifestfile import ManifestFile
-from .planning import Outcome
-from .sealing import SealingFailed, seal_into
-from .stores import KubernetesStore
-from .wanted import Behavior, State, Wanted, from_options
+from ..errors import ConfigError, NoticeError, SecretManagerError, TLSError
+from ..login.access import KubernetesAccess, VaultAccess
+from ..sealing.manifestfile import ManifestFile
+from ..sealing.plan import Outcome
+from ..sealing.sealer import SealingFailed, seal_into
+from ..sealing.spec import Behavior, State, Wanted, from_options
+from ..sealing.stores import KubernetesStore
+from ..servers.kubernetes import KubernetesClient
 
 if TYPE_CHECKING:
-    from .announcing import Announcer
+    from ..notices.announcer import Announcer
 
 Command = Callable[..., Any]
 
@@ -220,7 +220,7 @@ def info(secret: str | None, selector: str, transit_key: str | None, output: str
 
     Without --vault-url, nothing is said of newest versions.
     """
-    from .sealinfo import NewestVersions, facts, inspect
+    from ..sealing.inspection import NewestVersions, facts, inspect
 
     vault_access, kubernetes_access = _access(options, vault_needed=False)
     namespace, _, name = (secret or "").partition("/")
@@ -299,7 +299,7 @@ def execute(
 
         kubevault exec --secret default/matrix-secrets/secrets.json --env-prefix MATRIX_ -- ./server --port 8080
     """
-    from . import execute as running
+    from . import running
 
     places = [_place(secret, "--secret") for secret in secrets]
     try:
@@ -459,7 +459,7 @@ def _line(path: str | None) -> str | None:
 def _open(
     options: Mapping[str, Any], places: Sequence[tuple[str, str, str | None]], transit_key: str | None
 ) -> list[dict[str, bytes]]:
-    from .opening import open_secret
+    from ..reading.opening import open_secret
 
     vault_access, kubernetes_access = _access(options)
     with closing(kubernetes_access.connect()) as kubernetes, vault_access.connect(lambda: kubernetes) as vault:
@@ -499,8 +499,8 @@ def _announcer(options: Mapping[str, Any]) -> Iterator[Announcer | None]:
     if not options["redis_url"]:
         yield None
         return
-    from .announcing import Announcer
-    from .notices import Notices
+    from ..notices.announcer import Announcer
+    from ..notices.redis import Notices
 
     with Notices(
         options["redis_url"],

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from .errors import ConfigError, NoticeError, SecretManagerError
-from .http import CONNECT_TIMEOUT, tls_context, tls_error
-from .kubeconfig import MountedToken
+from ..errors import ConfigError, NoticeError, SecretManagerError
+from ..servers.http import CONNECT_TIMEOUT, tls_context, tls_error
+from ..servers.kubeconfig import MountedToken
 
 try:
     import redis

@@ -6,16 +6,16 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DecryptionFailed, KubernetesUnavailable, VaultUnavailable
+from ..sealed import manifest_of
+from ..servers.kubernetes import KubernetesClient, Object, Resource
+from ..servers.vault import TransitItem
 from .cache import Cache
-from .errors import DecryptionFailed, KubernetesUnavailable, VaultUnavailable
-from .kubernetes import KubernetesClient, Object, Resource
-from .reading import Request, decoded, sealed_items_of, texts_of
-from .sealed import manifest_of
-from .sources import load_json
-from .vault import TransitItem
+from .plain import load_json
+from .requests import Request, decoded, sealed_items_of, texts_of
 
 if TYPE_CHECKING:
-    from .config import Config
+    from ..config import Config
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from .config import Config
-from .errors import (
+from ..config import Config
+from ..errors import (
     ConfigError,
     Forbidden,
     KubernetesError,
@@ -20,12 +20,12 @@ from .errors import (
     SecretNotFound,
     VaultUnavailable,
 )
-from .kubernetes import Events, Object
-from .reading import Request
+from ..reading.requests import Request
+from ..servers.kubernetes import Events, Object
 
 if TYPE_CHECKING:
-    from .manager import SecretManager
-    from .notices import Subscription
+    from ..manager import SecretManager
+    from .redis import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class RedisNotices:
     """Waits by notices over Redis, and while it is out of reach by another waiter."""
 
     def __init__(self, config: Config, request: Request, stop: threading.Event, fallback: KubernetesWatch) -> None:
-        from .notices import Notices
+        from .redis import Notices
 
         assert config.redis_url  # noqa: S101 - for the type checker
         self._notices = Notices(

@@ -1,0 +1,3 @@
+"""The command ``kubevault``. It may import every other wing; nothing imports it."""
+
+__all__ = ["cli", "running"]

@@ -1,0 +1,6 @@
+"""Sealing secrets: what is wanted, the plan for each Secret, the writing of it, and what is sealed where.
+
+It imports `servers` and `sealed`, and nothing of `reading`. `notices`, `commands` and the plugins import it.
+"""
+
+__all__ = ["inspection", "manifestfile", "plan", "sealer", "spec", "stores"]
