@@ -1,84 +1,269 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the options by which modules reach Vault and log in."""
+# Written by `make options` from src/secretmanager/options.py; do not edit.
+"""Documentation of the options of how Vault is reached and who logs in."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options of ``module_utils.kubevault.VAULT_OPTIONS``, in two parts."""
+    """The documentation fragments."""
 
     CONNECTION = r"""
 options:
   vault_url:
     description:
-      - Vault's address, as V(https://vault.example.org:8200).
-      - Falls back to the environment variable E(VAULT_ADDR).
+    - Address of Vault, as C(https://vault.example.org:8200).
+    - Falls back to the environment variable E(VAULT_ADDR).
     type: str
     required: true
-    aliases: [url]
+    aliases:
+    - url
   vault_ca_cert:
     description:
-      - PEM file of the CA that signed Vault's certificate. Without it the system's own CAs count.
-      - Falls back to E(VAULT_CACERT). The certificate is always verified.
+    - PEM file of the CA that signed Vault's certificate; the system's CAs by default.
+    - The certificate is always verified.
+    - Falls back to the environment variable E(VAULT_CACERT).
     type: path
-    aliases: [vault_cacert]
+    aliases:
+    - vault_cacert
   vault_namespace:
-    description: Vault namespace (Enterprise, OpenBao). Falls back to E(VAULT_NAMESPACE).
+    description:
+    - Vault namespace (Enterprise, OpenBao).
+    - Falls back to the environment variable E(VAULT_NAMESPACE).
     type: str
   vault_timeout:
-    description: Time that one request may take, in seconds.
+    description:
+    - Time that one request may take, in seconds.
     type: float
     default: 30.0
 requirements:
-  - kubevault (Python package)
+- kubevault (Python package)
 notes:
-  - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
-    C(~/.netrc) names for other programs are not used.
+- The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
+  C(~/.netrc) names for other programs are not used.
 """
 
     LOGIN = r"""
 options:
   vault_auth_method:
-    description: How to log in. V(token) uses a token that there is; the others get one.
+    description:
+    - How to log in to Vault.
+    - V(token) uses a token that exists; the others get one, which is revoked in the end.
     type: str
-    choices: [token, approle, kubernetes]
+    choices:
+    - kubernetes
+    - approle
+    - gcp
+    - token
     default: token
-    aliases: [auth_method]
+    aliases:
+    - auth_method
   vault_auth_mount:
-    description: Where the auth method is mounted. Without it, at the method's own name.
+    description:
+    - Path at which the auth method is mounted, if not at its own name.
     type: str
-    aliases: [mount_point]
+    aliases:
+    - mount_point
   vault_token:
     description:
-      - Token for O(vault_auth_method=token). Where neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) counts.
+    - Token, for auth method token.
+    - If neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) is used.
     type: str
-    aliases: [token]
+    aliases:
+    - token
   vault_token_file:
     description:
-      - File that holds the token, where O(vault_token) is not given. Without them and E(VAULT_TOKEN),
-        E(VAULT_TOKEN_FILE) counts, then C(~/.vault-token).
+    - File that holds the token; without it and E(VAULT_TOKEN), C(~/.vault-token).
+    - O(vault_token) is used before it.
     type: path
   vault_role:
-    description: Role to log in to, for O(vault_auth_method=kubernetes).
+    description:
+    - Role of Vault, for auth methods kubernetes and gcp.
     type: str
-  vault_role_id:
-    description: Role ID for O(vault_auth_method=approle). Falls back to E(VAULT_ROLE_ID).
-    type: str
-    aliases: [role_id]
-  vault_secret_id:
-    description: Secret ID for O(vault_auth_method=approle). Falls back to E(VAULT_SECRET_ID).
-    type: str
-    aliases: [secret_id]
   vault_jwt:
     description:
-      - Service account's token for O(vault_auth_method=kubernetes). Without it, the one that Kubernetes
-        mounts into a pod.
+    - Token of a service account, for auth method kubernetes.
+    - Without it, the token that Kubernetes mounts into a pod is used.
     type: str
-    aliases: [jwt]
+    aliases:
+    - jwt
+  vault_role_id:
+    description:
+    - Role ID, for auth method approle.
+    - Falls back to the environment variable E(VAULT_ROLE_ID).
+    type: str
+    aliases:
+    - role_id
+  vault_role_id_file:
+    description:
+    - File that holds the role ID.
+    type: path
+  vault_secret_id:
+    description:
+    - Secret ID, for auth method approle.
+    - A role with C(bind_secret_id=false) needs none.
+    - Falls back to the environment variable E(VAULT_SECRET_ID).
+    type: str
+    aliases:
+    - secret_id
+  vault_secret_id_file:
+    description:
+    - File that holds the secret ID; without it E(VAULT_SECRET_ID).
+    type: path
+  vault_secret_id_wrapped:
+    description:
+    - Whether the secret ID is a response-wrapping token, which is unwrapped once.
+    type: bool
+    default: false
+  vault_gcp_credentials_file:
+    description:
+    - JSON key file of a Google service account, for auth method gcp; without it the account that Google's
+      metadata server knows.
+    type: path
 notes:
-  - The variables of C(community.hashi_vault) count as well, and before Vault's own, as E(ANSIBLE_HASHI_VAULT_ADDR),
-    E(ANSIBLE_HASHI_VAULT_CA_CERT), E(ANSIBLE_HASHI_VAULT_NAMESPACE), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD),
-    E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), E(ANSIBLE_HASHI_VAULT_TOKEN), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE),
-    E(ANSIBLE_HASHI_VAULT_ROLE_ID), E(ANSIBLE_HASHI_VAULT_SECRET_ID) and E(ANSIBLE_HASHI_VAULT_JWT).
+- 'The variables of C(community.hashi_vault) count as well, and before Vault''s own: E(ANSIBLE_HASHI_VAULT_ADDR),
+  E(ANSIBLE_HASHI_VAULT_CA_CERT), E(ANSIBLE_HASHI_VAULT_NAMESPACE), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD),
+  E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), E(ANSIBLE_HASHI_VAULT_TOKEN), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE),
+  E(ANSIBLE_HASHI_VAULT_JWT), E(ANSIBLE_HASHI_VAULT_ROLE_ID), E(ANSIBLE_HASHI_VAULT_SECRET_ID).'
+"""
+
+    LOOKUP = r"""
+options:
+  vault_url:
+    description:
+    - Address of Vault, as C(https://vault.example.org:8200).
+    type: str
+    required: true
+    aliases:
+    - url
+    env:
+    - name: ANSIBLE_HASHI_VAULT_ADDR
+    - name: VAULT_ADDR
+  vault_ca_cert:
+    description:
+    - PEM file of the CA that signed Vault's certificate; the system's CAs by default.
+    - The certificate is always verified.
+    type: path
+    aliases:
+    - vault_cacert
+    env:
+    - name: ANSIBLE_HASHI_VAULT_CA_CERT
+    - name: VAULT_CACERT
+  vault_namespace:
+    description:
+    - Vault namespace (Enterprise, OpenBao).
+    type: str
+    env:
+    - name: ANSIBLE_HASHI_VAULT_NAMESPACE
+    - name: VAULT_NAMESPACE
+  vault_timeout:
+    description:
+    - Time that one request may take, in seconds.
+    type: float
+    default: 30.0
+  vault_auth_method:
+    description:
+    - How to log in to Vault.
+    - V(token) uses a token that exists; the others get one, which is revoked in the end.
+    type: str
+    choices:
+    - kubernetes
+    - approle
+    - gcp
+    - token
+    default: token
+    aliases:
+    - auth_method
+    env:
+    - name: ANSIBLE_HASHI_VAULT_AUTH_METHOD
+  vault_auth_mount:
+    description:
+    - Path at which the auth method is mounted, if not at its own name.
+    type: str
+    aliases:
+    - mount_point
+    env:
+    - name: ANSIBLE_HASHI_VAULT_MOUNT_POINT
+  vault_token:
+    description:
+    - Token, for auth method token.
+    - If neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) is used.
+    type: str
+    aliases:
+    - token
+    env:
+    - name: ANSIBLE_HASHI_VAULT_TOKEN
+    - name: VAULT_TOKEN
+  vault_token_file:
+    description:
+    - File that holds the token; without it and E(VAULT_TOKEN), C(~/.vault-token).
+    - O(vault_token) is used before it.
+    type: path
+    env:
+    - name: ANSIBLE_HASHI_VAULT_TOKEN_FILE
+    - name: VAULT_TOKEN_FILE
+  vault_role:
+    description:
+    - Role of Vault, for auth methods kubernetes and gcp.
+    type: str
+  vault_jwt:
+    description:
+    - Token of a service account, for auth method kubernetes.
+    - Without it, the token that Kubernetes mounts into a pod is used.
+    type: str
+    aliases:
+    - jwt
+    env:
+    - name: ANSIBLE_HASHI_VAULT_JWT
+  service_account:
+    description:
+    - Service account that Kubernetes issues a token of, for auth method kubernetes; without it the pod's
+      own.
+    type: str
+  audience:
+    description:
+    - Audience of that token.
+    type: str
+    default: vault
+  vault_role_id:
+    description:
+    - Role ID, for auth method approle.
+    type: str
+    aliases:
+    - role_id
+    env:
+    - name: ANSIBLE_HASHI_VAULT_ROLE_ID
+    - name: VAULT_ROLE_ID
+  vault_role_id_file:
+    description:
+    - File that holds the role ID.
+    type: path
+  vault_secret_id:
+    description:
+    - Secret ID, for auth method approle.
+    - A role with C(bind_secret_id=false) needs none.
+    type: str
+    aliases:
+    - secret_id
+    env:
+    - name: ANSIBLE_HASHI_VAULT_SECRET_ID
+    - name: VAULT_SECRET_ID
+  vault_secret_id_file:
+    description:
+    - File that holds the secret ID; without it E(VAULT_SECRET_ID).
+    type: path
+  vault_secret_id_wrapped:
+    description:
+    - Whether the secret ID is a response-wrapping token, which is unwrapped once.
+    type: bool
+    default: false
+  vault_gcp_credentials_file:
+    description:
+    - JSON key file of a Google service account, for auth method gcp; without it the account that Google's
+      metadata server knows.
+    type: path
+notes:
+- The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
+  C(~/.netrc) names for other programs are not used.
 """

@@ -31,102 +31,9 @@ options:
     description: Whether to give values in base64, as for those that are no text.
     type: bool
     default: false
-  vault_url:
-    description: Vault's address, as V(https://vault.example.org:8200).
-    type: str
-    required: true
-    aliases: [url]
-    env: [{name: ANSIBLE_HASHI_VAULT_ADDR}, {name: VAULT_ADDR}]
-  vault_ca_cert:
-    description: PEM file of the CA that signed Vault's certificate. Without it the system's own CAs count.
-    type: path
-    aliases: [vault_cacert]
-    env: [{name: ANSIBLE_HASHI_VAULT_CA_CERT}, {name: VAULT_CACERT}]
-  vault_namespace:
-    description: Vault namespace (Enterprise, OpenBao).
-    type: str
-    env: [{name: ANSIBLE_HASHI_VAULT_NAMESPACE}, {name: VAULT_NAMESPACE}]
-  vault_timeout:
-    description: Time that one request may take, in seconds.
-    type: float
-    default: 30.0
-  vault_auth_method:
-    description: How to log in. V(token) uses a token that there is; the others get one, and revoke it in the end.
-    type: str
-    choices: [token, approle, kubernetes]
-    default: token
-    aliases: [auth_method]
-    env: [{name: ANSIBLE_HASHI_VAULT_AUTH_METHOD}]
-  vault_auth_mount:
-    description: Where the auth method is mounted. Without it, at the method's own name.
-    type: str
-    aliases: [mount_point]
-    env: [{name: ANSIBLE_HASHI_VAULT_MOUNT_POINT}]
-  vault_token:
-    description: Token for O(vault_auth_method=token).
-    type: str
-    aliases: [token]
-    env: [{name: ANSIBLE_HASHI_VAULT_TOKEN}, {name: VAULT_TOKEN}]
-  vault_token_file:
-    description: File that holds the token. Without it and O(vault_token), C(~/.vault-token).
-    type: path
-    env: [{name: ANSIBLE_HASHI_VAULT_TOKEN_FILE}, {name: VAULT_TOKEN_FILE}]
-  vault_role:
-    description: Role to log in to, for O(vault_auth_method=kubernetes).
-    type: str
-  vault_jwt:
-    description: Service account's token for O(vault_auth_method=kubernetes).
-    type: str
-    aliases: [jwt]
-    env: [{name: ANSIBLE_HASHI_VAULT_JWT}]
-  service_account:
-    description:
-      - Service account, as C(NAMESPACE/NAME), that Kubernetes is asked to issue a token of, for
-        O(vault_auth_method=kubernetes). Without it and O(vault_jwt), the token that Kubernetes mounts into a pod.
-    type: str
-  audience:
-    description: Whom that token is for.
-    type: str
-    default: vault
-  vault_role_id:
-    description: Role ID for O(vault_auth_method=approle).
-    type: str
-    aliases: [role_id]
-    env: [{name: ANSIBLE_HASHI_VAULT_ROLE_ID}, {name: VAULT_ROLE_ID}]
-  vault_secret_id:
-    description: Secret ID for O(vault_auth_method=approle).
-    type: str
-    aliases: [secret_id]
-    env: [{name: ANSIBLE_HASHI_VAULT_SECRET_ID}, {name: VAULT_SECRET_ID}]
-  kubeconfig:
-    description: Kubeconfig file. Without it E(KUBECONFIG), then a pod's own service account, then C(~/.kube/config).
-    type: path
-    env: [{name: K8S_AUTH_KUBECONFIG}]
-  context:
-    description: Context of the kubeconfig file; its current one if not given.
-    type: str
-    env: [{name: K8S_AUTH_CONTEXT}]
-  host:
-    description: Address of the Kubernetes API instead of a kubeconfig file.
-    type: str
-    env: [{name: K8S_AUTH_HOST}]
-  api_key:
-    description: Bearer token to authenticate to Kubernetes with.
-    type: str
-    env: [{name: K8S_AUTH_API_KEY}]
-  ca_cert:
-    description: PEM file of the CA that signed the Kubernetes API's certificate, for O(host).
-    type: path
-    aliases: [ssl_ca_cert]
-    env: [{name: K8S_AUTH_SSL_CA_CERT}]
-  client_cert:
-    description: PEM file of a client certificate, for O(host).
-    type: path
-    env: [{name: K8S_AUTH_CERT_FILE}]
-  client_key:
-    description: PEM file of its key.
-    type: path
-    env: [{name: K8S_AUTH_KEY_FILE}]
+extends_documentation_fragment:
+  - kubevault.core.kubevault_vault.lookup
+  - kubevault.core.kubevault_kubernetes.lookup
 requirements:
   - kubevault (Python package)
 seealso:
@@ -157,11 +64,9 @@ from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleOptionsError
 from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
 
-KUBERNETES = ("kubeconfig", "context", "host", "api_key", "ca_cert", "client_cert", "client_key")
-VAULT = ("url", "ca_cert", "namespace", "timeout", "auth_method", "auth_mount", "token", "token_file", "role", "jwt")
-VAULT += ("role_id", "secret_id")
-OTHERS = ("service_account", "audience", "transit_mount")
+display = Display()
 
 
 class LookupModule(LookupBase):
@@ -176,20 +81,23 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         try:
             from secretmanager.errors import SecretManagerError
-            from secretmanager.login.access import KubernetesAccess, VaultAccess
+            from secretmanager.login.methods import Credentials, logged_in, method_of
             from secretmanager.reading.opening import open_secret
+            from secretmanager.servers.kubernetes import KubernetesClient
+            from secretmanager.servers.vault import VaultClient
         except ImportError as error:
             raise AnsibleError("The lookup kubevault needs the Python package kubevault") from error
         places = [self._place(term) for term in terms]
-        vault_options = {name: self.get_option(f"vault_{name}") for name in VAULT}
-        vault_options |= {name: self.get_option(name) for name in OTHERS}
-        transit_key = self.get_option("transit_key")
+        options = self.get_options()
+        transit_key = options["transit_key"]
         try:
             with (
-                closing(
-                    KubernetesAccess(**{name: self.get_option(name) for name in KUBERNETES}).connect()
-                ) as kubernetes,
-                VaultAccess(**vault_options).connect(lambda: kubernetes) as vault,
+                closing(KubernetesClient.from_options(options)) as kubernetes,
+                logged_in(
+                    VaultClient.from_options(options),
+                    method_of(Credentials.from_options(options), lambda: kubernetes),
+                    display.warning,
+                ) as vault,
             ):
                 found = [open_secret(kubernetes, vault, *place, transit_key) for place in places]
         except SecretManagerError as error:

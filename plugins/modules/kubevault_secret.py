@@ -146,27 +146,10 @@ options:
     description: How many Secrets are written to Kubernetes at once.
     type: int
     default: 8
-  redis_url:
-    description:
-      - Redis, C(rediss://[USER@]HOST[:PORT][/DATABASE]), that is told of each Secret that was written in Kubernetes, for services that
-        wait for it (C(SecretManager.watch)). A notice holds the place and the versions, never a ciphertext or a value.
-      - Where Redis is out of reach, the module warns. The Secrets are written all the same.
-      - Falls back to E(KUBEVAULT_REDIS_URL).
-    type: str
-  redis_password_file:
-    description: File that holds Redis' password. Falls back to E(KUBEVAULT_REDIS_PASSWORD_FILE).
-    type: path
-  redis_ca_cert:
-    description:
-      - PEM file of the CA of Redis' certificate, besides the system's own. Falls back to E(KUBEVAULT_REDIS_CACERT).
-    type: path
-  redis_channel:
-    description: First part of the channels' names, C(CHANNEL:NAMESPACE/NAME).
-    type: str
-    default: kubevault
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
   - kubevault.core.kubevault_vault.login
+  - kubevault.core.kubevault_redis
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
@@ -315,18 +298,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import (
-    KUBERNETES_OPTIONS,
-    VAULT_OPTIONS,
-    VAULT_REQUIRED_IF,
-    conceal,
-    connect_to_kubernetes,
-    finish,
-    logged_in_vault,
-    require,
-)
+from ..module_utils.kubevault import conceal, connect_to_kubernetes, finish, logged_in_vault, require
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
 
 if TYPE_CHECKING:
     from secretmanager.notices.announcer import Announcer
@@ -355,18 +330,6 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "adopt": {"type": "bool"},
 }
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
-
-REDIS_OPTIONS: dict[str, dict[str, Any]] = {
-    "redis_url": {"type": "str", "no_log": True, "fallback": (env_fallback, ["KUBEVAULT_REDIS_URL"])},
-    # no_log false: a path. Ansible would otherwise warn of its name.
-    "redis_password_file": {
-        "type": "path",
-        "no_log": False,
-        "fallback": (env_fallback, ["KUBEVAULT_REDIS_PASSWORD_FILE"]),
-    },
-    "redis_ca_cert": {"type": "path", "fallback": (env_fallback, ["KUBEVAULT_REDIS_CACERT"])},
-    "redis_channel": {"type": "str", "default": "kubevault"},
-}
 
 DEFAULTS = {"state": "present", "behavior": "merge", "recreate": False, "force": False, "adopt": False}
 
@@ -448,7 +411,7 @@ def seal(module: AnsibleModule, wanted: list[Wanted]) -> tuple[list[Outcome], di
 
     params, dest, concurrency = module.params, module.params["dest"], module.params["concurrency"]
     apply = params["apply"] if params["apply"] is not None else not dest
-    with logged_in_vault(module, params["transit_mount"]) as vault, announcer(module) as written:
+    with logged_in_vault(module) as vault, announcer(module) as written:
         kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
         outcomes, dest_changed = seal_into(
             vault,

@@ -121,14 +121,8 @@ from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import (
-    KUBERNETES_OPTIONS,
-    VAULT_OPTIONS,
-    VAULT_REQUIRED_IF,
-    connect_to_kubernetes,
-    logged_in_vault,
-    require,
-)
+from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
 
 
 def main() -> None:
@@ -165,7 +159,7 @@ def main() -> None:
                 secrets = []
         else:
             secrets = list(kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"])))
-        with logged_in_vault(module, params["transit_mount"]) if params["vault_url"] else nullcontext() as vault:
+        with logged_in_vault(module) if params["vault_url"] else nullcontext() as vault:
             found = [facts(info) for info in inspect(secrets, NewestVersions(vault), params["transit_key"])]
     except SecretManagerError as error:
         module.fail_json(msg=str(error))

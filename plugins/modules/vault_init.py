@@ -80,7 +80,8 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import VAULT_CONNECTION_OPTIONS, administer_vault, require
+from ..module_utils.kubevault import administer_vault, require
+from ..module_utils.kubevault_options import VAULT_CONNECTION_OPTIONS
 
 
 def main() -> None:

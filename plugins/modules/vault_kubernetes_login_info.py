@@ -78,13 +78,8 @@ reason:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import (
-    KUBERNETES_OPTIONS,
-    VAULT_CONNECTION_OPTIONS,
-    connect_to_kubernetes,
-    require,
-    vault_client,
-)
+from ..module_utils.kubevault import connect_to_kubernetes, require, vault_client
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
 
 
 def main() -> None:

@@ -166,15 +166,8 @@ resources:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import (
-    VAULT_OPTIONS,
-    VAULT_REQUIRED_IF,
-    administer_vault,
-    conceal,
-    log_in,
-    require,
-    revoke_login,
-)
+from ..module_utils.kubevault import conceal, logged_in_vault, require
+from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
 
 
 def main() -> None:
@@ -200,6 +193,7 @@ def main() -> None:
     entries = module.params["resources"]
     secrets = [conceal(module, entry, "secret_data") for entry in entries]
     try:
+        from secretmanager.admin.connection import Vault
         from secretmanager.admin.resources import Outcome, Resource, apply, check_batch
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
@@ -221,16 +215,12 @@ def main() -> None:
             Resource(**{**entry, "secret_data": secret}) for entry, secret in zip(entries, secrets, strict=True)
         ]
         check_batch(resources)
-        token = log_in(module)
-        try:
-            vault = administer_vault(module, token)
+        with logged_in_vault(module) as client:
             for resource in resources:
-                outcome = apply(vault, resource, check=module.check_mode)
+                outcome = apply(Vault(client), resource, check=module.check_mode)
                 done.append(outcome)
                 for warning in outcome.warnings:
                     module.warn(f"{outcome.path}: {warning}")
-        finally:
-            revoke_login(module, token)
     except SecretManagerError as error:
         changed = ", ".join(outcome.path for outcome in done if outcome.changed) or "none"
         progress = f" ({len(done)} of {len(entries)} resources were done before; changed: {changed})" if done else ""

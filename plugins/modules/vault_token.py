@@ -80,13 +80,8 @@ from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import (
-    VAULT_OPTIONS,
-    VAULT_REQUIRED_IF,
-    administer_vault,
-    log_in,
-    require,
-)
+from ..module_utils.kubevault import administer_vault, log_in, require
+from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ __all__ = [
     "WrongTransitKey",
 ]
 
-_HOMES = {"AsyncSecretManager": "aio", "Request": "reading", "SecretManager": "manager"}
+_HOMES = {"AsyncSecretManager": "aio", "Request": "reading.requests", "SecretManager": "manager"}
 
 
 def __getattr__(name: str) -> Any:

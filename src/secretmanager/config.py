@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import ConfigError
+from .login.methods import AuthMethod, Credentials
+from .options import ENVIRONMENT
 from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
 
 Source = Literal["KUBEVAULT", "KUBERNETES", "FILE", "ENVIRONMENT"]
-AuthMethod = Literal["kubernetes", "approle", "gcp"]
-
-ENVIRONMENT = {
-    "vault_url": "VAULT_ADDR",
-    "vault_namespace": "VAULT_NAMESPACE",
-    "ca_cert": "VAULT_CACERT",
-    "role_id": "VAULT_ROLE_ID",
-    "secret_id": "VAULT_SECRET_ID",
-}
-"""Environment variables that stand in for options that are not given, named as Vault's own tools name them."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Config:
         namespace: its namespace; without one the pod's own, or "default".
         audience: whom the service account's token is for; None for the API server itself.
         token_file: file of a projected service-account token for Vault, instead of asking Kubernetes for one; None for
-            `identity.TOKEN_FILE` where it holds a token of this service account.
+            `login.methods.TOKEN_FILE` if it holds a token of this service account.
         vault_url: Vault's address, ``https://...``.
         vault_namespace: Vault namespace (Enterprise, OpenBao).
         ca_cert: path of the PEM file of the CA of Vault's certificate; True for the system's own CAs.
@@ -50,6 +42,8 @@ class Config:
         secret_id_wrapped: whether the secret ID given is a response-wrapping token, to be unwrapped once.
         gcp_credentials_file: JSON key file of a Google service account, for ``auth`` "gcp"; None for the account that
             Google's metadata server knows.
+        vault_token: Vault token, for ``auth`` "token"; it is neither renewed beyond its maximum nor revoked.
+        vault_token_file: file that holds it, read again at each log-in; None for ``~/.vault-token``.
         transit_mount: where the Transit engine is mounted.
         timeout: time that one answer may take, in seconds; no further attempt begins after it.
         retries: how often a request is sent again that may succeed a moment later.
@@ -84,6 +78,8 @@ class Config:
     secret_id_file: str | None = None
     secret_id_wrapped: bool = False
     gcp_credentials_file: str | None = None
+    vault_token: str | None = field(default=None, repr=False)
+    vault_token_file: str | None = None
     transit_mount: str = "transit"
     timeout: float = 30.0
     retries: int = 4
@@ -103,7 +99,7 @@ class Config:
 
         Args:
             config: by name, as the attributes; ``SOURCE`` names the source. For options that are not given, see
-                `ENVIRONMENT`.
+                `options.ENVIRONMENT`.
 
         Raises:
             ConfigError: an option is unknown, missing or of another type; names it.
@@ -130,17 +126,32 @@ class Config:
             made._check_kubevault()
         return made
 
+    @property
+    def credentials(self) -> Credentials:
+        """Who logs in to Vault, and how."""
+        return Credentials(
+            method=self.auth,
+            mount=self.auth_mount,
+            role=self.role,
+            jwt_file=self.token_file,
+            service_account=f"{self.namespace}/{self.service_account}",
+            audience=self.audience,
+            role_id=self.role_id,
+            role_id_file=self.role_id_file,
+            secret_id=self.secret_id,
+            secret_id_file=self.secret_id_file,
+            secret_id_wrapped=self.secret_id_wrapped,
+            gcp_credentials_file=self.gcp_credentials_file,
+            token=self.vault_token,
+            token_file=self.vault_token_file,
+        )
+
     def _check_kubevault(self) -> None:
         if self.auth not in get_args(AuthMethod):
             raise ConfigError(f"auth: found {self.auth!r}; allowed are {', '.join(get_args(AuthMethod))}")
-        needed: dict[str, tuple[tuple[str, ...], ...]] = {
-            "kubernetes": (("role",),),
-            "approle": (("role_id", "role_id_file"), ("secret_id", "secret_id_file")),
-            "gcp": (("role",),),
-        }
-        for names in (("vault_url",), *needed[self.auth]):
-            if not any(getattr(self, name) for name in names):
-                raise ConfigError(f"{' or '.join(names)}: is missing; SOURCE KUBEVAULT with auth {self.auth} needs it")
+        for names in (["vault_url"] if not self.vault_url else [], self.credentials.missing):
+            for name in names:
+                raise ConfigError(f"{name}: is missing; SOURCE KUBEVAULT with auth {self.auth} needs it")
         if self.cache_stale_if_error and not self.cache_plaintext_ttl:
             raise ConfigError("cache_stale_if_error: needs cache_plaintext_ttl, since it serves what that keeps")
 

@@ -6,19 +6,20 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 from .config import Config
 from .errors import ConfigError, ManagerClosed, SecretManagerError
-from .login import methods
+from .login.methods import JWT_LIFE, method_of
 from .login.session import VaultSession
 from .reading.plain import load_json, read_environment, read_file
 from .reading.reader import Reader
 from .reading.requests import ReadType, Request, decoded, request_from
 from .servers.kubernetes import KubernetesClient
-from .servers.vault import Login, TransitItem, VaultClient
+from .servers.vault import TransitItem, VaultClient
 
 if TYPE_CHECKING:
     from .notices.watch import Watch
@@ -238,7 +239,7 @@ class SecretManager:
         from .notices.watch import Watch, start
 
         request = Request(secret_name, namespace, read_type, read_key, transit_key)
-        watch = Watch(self, request, initial=initial)
+        watch = Watch(self.config, self._reader, self.connect_to_k8s, request, initial=initial)
         with self._lock:
             self._watches.add(watch)
         if on_change:
@@ -252,10 +253,10 @@ class SecretManager:
     # Connections and identity
 
     def connect_to_k8s(self, kube_config: str | None = None) -> KubernetesClient:
-        """Give the client of the Kubernetes API, made at its first use; it sends nothing.
+        """Return the client of the Kubernetes API, created at the first use; nothing is sent.
 
         Args:
-            kube_config: another kubeconfig file, from now on.
+            kube_config: another kubeconfig file, from now on. The client of the one before is closed.
 
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.
@@ -264,7 +265,10 @@ class SecretManager:
         with self._lock:
             self._check_open()
             if kube_config and kube_config != self.config.kube_config:
-                self.config, self._kubernetes = replace(self.config, kube_config=kube_config), None
+                self.config = replace(self.config, kube_config=kube_config)
+                if self._kubernetes:
+                    self._kubernetes.close()
+                    self._kubernetes = None
             if self._kubernetes is None:
                 config = self.config
                 self._kubernetes = KubernetesClient.from_kubeconfig(
@@ -283,11 +287,13 @@ class SecretManager:
         k8s_token: str | None = None,
         ca_path: bool | str | None = None,
     ) -> VaultClient:
-        """Give the client of Vault, made at its first use; it sends nothing and holds no token.
+        """Return the client of Vault, created at the first use; nothing is sent, and it holds no token.
+
+        With an argument that changes something, the token of the session before is revoked and its client closed.
 
         Args:
             vault_url: another address, from now on.
-            role: another role, likewise.
+            role: another role, from now on.
             k8s_token: the service account's token to log in with, instead of asking for one.
             ca_path: another CA, as the option ``ca_cert``.
 
@@ -303,10 +309,13 @@ class SecretManager:
             return self._connected()[0]
         with self._lock:
             self.config = replace(self.config, **changes)
-            before, self._session, self._vault = self._session, None, None
+            session, self._session = self._session, None
+            vault, self._vault = self._vault, None
             self._given_token = k8s_token
-        if before:
-            before.close()
+        if session:
+            session.close()
+        if vault:
+            vault.close()
         return self._connected()[0]
 
     def get_k8s_service_account_token(self, service_account: str | None = None, namespace: str | None = None) -> str:
@@ -323,7 +332,7 @@ class SecretManager:
         """
         account, space = service_account or self.config.service_account, namespace or self.config.namespace
         log.debug("asking for a token of service account %s/%s", space, account)
-        return self.connect_to_k8s().create_token(space, account, self.config.audience, methods.JWT_LIFE)
+        return self.connect_to_k8s().create_token(space, account, self.config.audience, JWT_LIFE)
 
     def _connected(self) -> tuple[VaultClient, VaultSession]:
         with self._lock:
@@ -341,13 +350,11 @@ class SecretManager:
                     retries=config.retries,
                     connections=config.connections,
                 )
-                who = methods.from_config(config, self.get_k8s_service_account_token, self._given_token)
-                vault = self._vault
-
-                def log_in() -> Login:
-                    return who.log_in(vault)
-
-                self._session = VaultSession(vault, log_in)
+                credentials = config.credentials
+                if self._given_token:
+                    credentials = replace(credentials, jwt=self._given_token)
+                method = method_of(credentials, self.connect_to_k8s)
+                self._session = VaultSession(self._vault, partial(method.log_in, self._vault))
             return self._vault, self._session
 
     def _check_open(self) -> None:

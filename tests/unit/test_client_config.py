@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secretmanager import SecretManager, config
+from secretmanager import SecretManager, config, options
 from secretmanager.config import Config
 from secretmanager.errors import ConfigError
 
@@ -18,7 +18,7 @@ MINIMAL = {"SOURCE": "KUBEVAULT", "vault_url": "https://vault.example.org:8200",
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in config.ENVIRONMENT.values():
+    for variable in options.ENVIRONMENT.values():
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -37,9 +37,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"retries": -1}, "retries: found -1; allowed is 0 or more"),
         ({"connections": 0}, "connections: found 0; allowed is 1 or more"),
         ({"secret_id_wrapped": "yes"}, "secret_id_wrapped: found a value of type str; allowed is bool"),
-        ({"auth": "ldap"}, "auth: found 'ldap'; allowed are kubernetes, approle, gcp"),
+        ({"auth": "ldap"}, "auth: found 'ldap'; allowed are kubernetes, approle, gcp, token"),
         ({"auth": "approle"}, "role_id or role_id_file: is missing; SOURCE KUBEVAULT with auth approle needs it"),
-        ({"auth": "approle", "role_id": "x"}, "secret_id or secret_id_file: is missing"),
         ({"auth": "gcp", "role": ""}, "role: is missing; SOURCE KUBEVAULT with auth gcp needs it"),
         ({"cache_stale_if_error": 5}, "cache_stale_if_error: needs cache_plaintext_ttl"),
         ({"cache_plaintext_ttl": float("inf")}, "cache_plaintext_ttl: found inf"),
@@ -70,11 +69,11 @@ def test_the_system_s_authorities(ca_cert: object) -> None:
 
 
 def test_vault_s_own_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in config.ENVIRONMENT.values():
+    for variable in options.ENVIRONMENT.values():
         monkeypatch.setenv(variable, f"/{variable}")
     found = Config.from_dict({"SOURCE": "KUBEVAULT", "role": "demo"})
-    assert {name: getattr(found, name) for name in config.ENVIRONMENT} == {
-        name: f"/{variable}" for name, variable in config.ENVIRONMENT.items()
+    assert {name: getattr(found, name) for name in options.ENVIRONMENT} == {
+        name: f"/{variable}" for name, variable in options.ENVIRONMENT.items()
     }
     given = Config.from_dict({**MINIMAL, "ca_cert": True, "vault_namespace": "n"})
     assert (given.vault_url, given.ca_cert, given.vault_namespace) == (MINIMAL["vault_url"], True, "n")

@@ -47,14 +47,8 @@ options:
     description: Where the Transit engine is mounted.
     type: str
     default: transit
-  vault_url:
-    description: Vault's address. Falls back to E(VAULT_ADDR).
-    type: str
-    required: true
-  vault_ca_cert:
-    description: PEM file of the CA of Vault's certificate. Falls back to E(VAULT_CACERT).
-    type: path
 extends_documentation_fragment:
+  - kubevault.core.kubevault_vault.connection
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
@@ -80,7 +74,8 @@ secrets:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kubevault import KUBERNETES_OPTIONS, VAULT_OPTIONS, require, vault_ca
+from ansible.module_utils.kubevault import require
+from ansible.module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
 
 
 def main() -> None:
@@ -95,8 +90,7 @@ def main() -> None:
             "transit_key": {"type": "str", "no_log": False},
             "auth_mount": {"type": "str", "default": "kubernetes"},
             "transit_mount": {"type": "str", "default": "transit"},
-            "vault_url": VAULT_OPTIONS["vault_url"],
-            "vault_ca_cert": VAULT_OPTIONS["vault_ca_cert"],
+            **VAULT_CONNECTION_OPTIONS,
             **KUBERNETES_OPTIONS,
         },
         supports_check_mode=True,
@@ -111,13 +105,15 @@ def main() -> None:
 
     params = module.params
     fields = ("role", "namespace", "service_account", "audience", "secrets", "transit_key")
-    cluster = (params["kubeconfig"], params["context"])
     try:
         secrets = read_as(
             Workload(**{name: params[name] for name in fields}),
-            KubernetesClient.from_kubeconfig(*cluster),
-            lambda token: KubernetesClient.from_kubeconfig(*cluster, token),
-            VaultClient(params["vault_url"], ca_cert=vault_ca(module), transit_mount=params["transit_mount"]),
+            KubernetesClient.from_options(params),
+            # The workload's token alone says who asks, and not the operator's client certificate.
+            lambda token: KubernetesClient.from_options(
+                {**params, "api_key": token, "client_cert": None, "client_key": None}
+            ),
+            VaultClient.from_options(params),
             params["auth_mount"],
         )
     except SecretManagerError as error:

@@ -18,35 +18,15 @@ _CAPABILITIES = {"GET": ("read",), "POST": ("create", "update"), "DELETE": ("del
 class Vault:
     """Reads, writes and deletes paths of one Vault over kept-alive connections.
 
-    Only its arguments say where requests go and which CA is trusted. The environment does not: no proxy, no CA bundle
-    and no password of a ~/.netrc goes into them, as an HTTP library for browsing would have it.
+    A read is sent again if it may succeed a moment later, as the client is set; a write is sent once.
 
     Args:
-        url: Vault's address, as ``https://127.0.0.1:8200``.
-        token: token to authenticate with; empty for the few paths that need none.
-        ca_cert: path of the CA's PEM file; True for the system's own CAs.
-        namespace: Vault namespace (Enterprise, OpenBao).
-        timeout: of each request, in seconds.
-        retries: how often a read is sent again that may succeed a moment later. A write is sent once.
-
-    Raises:
-        ConfigError: address or CA is not usable.
+        client: client with a token, or without one for the few paths that need none.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str = "",
-        ca_cert: bool | str = True,
-        namespace: str | None = None,
-        timeout: float = 30.0,
-        retries: int = 4,
-    ) -> None:
-        self._client = VaultClient(
-            url, ca_cert=ca_cert, namespace=namespace, timeout=timeout, token=token, retries=retries
-        )
-        self.url = self._client.url
+    def __init__(self, client: VaultClient) -> None:
+        self._client = client
+        self.url = client.url
 
     def read(self, path: str) -> dict[str, Any] | None:
         """Give the ``data`` of a path, None where there is nothing.

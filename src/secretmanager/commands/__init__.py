@@ -1,3 +1,6 @@
-"""The command ``kubevault``. It may import every other wing; nothing imports it."""
+"""The command ``kubevault``: a module for each subcommand, their shared options, and the running of other programs.
 
-__all__ = ["cli", "running"]
+It may import every other wing; nothing imports it. Needs the extra ``kubevault[cli]``.
+"""
+
+__all__ = ["connections", "exec", "info", "main", "options", "read", "running", "seal"]

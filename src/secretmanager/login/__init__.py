@@ -3,4 +3,4 @@
 It imports `servers` alone. `manager`, `commands` and the plugins import it.
 """
 
-__all__ = ["access", "gcp", "methods", "session"]
+__all__ = ["gcp", "methods", "session"]

@@ -38,7 +38,7 @@ class GoogleServiceAccount:
         self._mount = mount
 
     def log_in(self, vault: VaultClient) -> Login:
-        """Log in, as `identity.Identity.log_in`."""
+        """Log in, as `methods.Method.log_in`."""
         return vault.login_gcp(self._role, self._jwt(), self._mount)
 
 

@@ -86,7 +86,7 @@ class VaultSession:
         """Revoke the token. One that has ended, or ends by itself, is left alone."""
         with self._lock:
             held, self._held, self._closed = self._held, None, True
-        if held is None or held.login.is_batch or not held.usable:
+        if held is None or not held.login.revocable or not held.usable:
             return
         try:
             self._vault.revoke_self(token=held.login.client_token)

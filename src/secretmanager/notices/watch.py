@@ -20,11 +20,11 @@ from ..errors import (
     SecretNotFound,
     VaultUnavailable,
 )
+from ..reading.reader import Reader
 from ..reading.requests import Request
-from ..servers.kubernetes import Events, Object
+from ..servers.kubernetes import Events, KubernetesClient, Object
 
 if TYPE_CHECKING:
-    from ..manager import SecretManager
     from .redis import Subscription
 
 log = logging.getLogger(__name__)
@@ -61,27 +61,38 @@ class Watch:
     raised, and iterating may go on after it.
 
     Args:
-        manager: reads the secret.
-        request: which one.
+        config: where the secret comes from, and Redis.
+        reader: reads the secret.
+        kubernetes: returns the client of the Kubernetes API.
+        request: which secret.
         initial: whether the secret as it is comes first.
 
     Raises:
         As `manager.SecretManager.watch`.
     """
 
-    def __init__(self, manager: SecretManager, request: Request, *, initial: bool = False) -> None:
-        if manager.config.source not in ("KUBEVAULT", "KUBERNETES"):
-            raise ConfigError(f"SOURCE: found {manager.config.source}; watched are KUBEVAULT and KUBERNETES")
-        self._manager = manager
+    def __init__(
+        self,
+        config: Config,
+        reader: Reader,
+        kubernetes: Callable[[], KubernetesClient],
+        request: Request,
+        *,
+        initial: bool = False,
+    ) -> None:
+        if config.source not in ("KUBEVAULT", "KUBERNETES"):
+            raise ConfigError(f"SOURCE: found {config.source}; watched are KUBEVAULT and KUBERNETES")
+        self._sealed = config.source == "KUBEVAULT"
+        self._reader = reader
         self._request = request
         self._stop = threading.Event()
         # It listens before it looks, so that no change falls between.
-        self._waiter = _waiter(manager, request, self._stop)
+        self._waiter = _waiter(config, kubernetes, request, self._stop)
         self._pending = initial
         self._seen: Object | None = None
         if not initial:
             try:
-                self._seen = manager._reader.look(request)
+                self._seen = reader.look(request)
             except BaseException:
                 self.close()
                 raise
@@ -128,7 +139,7 @@ class Watch:
     def _changed(self) -> dict[str, Any] | None:
         """Look at the object; read the secret where its data changed."""
         try:
-            found = self._manager._reader.look(self._request)
+            found = self._reader.look(self._request)
         except SecretNotFound:
             if self._pending:
                 raise
@@ -141,7 +152,7 @@ class Watch:
             return None
         log.debug("%s: changed to version %s", self._request, _version(found))
         self._pending = False
-        return self._manager._reader.changed(found, self._request, sealed=self._manager.config.source == "KUBEVAULT")
+        return self._reader.changed(found, self._request, sealed=self._sealed)
 
 
 def start(
@@ -176,20 +187,22 @@ def _version(found: Object | None) -> str | None:
     return str(found["metadata"]["resourceVersion"]) if found else None
 
 
-def _waiter(manager: SecretManager, request: Request, stop: threading.Event) -> Waiter:
-    watch = KubernetesWatch(manager, request, stop)
-    if not manager.config.redis_url:
+def _waiter(
+    config: Config, kubernetes: Callable[[], KubernetesClient], request: Request, stop: threading.Event
+) -> Waiter:
+    watch = KubernetesWatch(kubernetes, request, stop)
+    if not config.redis_url:
         return watch
     if request.resource != "secrets":
         raise ConfigError(f"read_type: found {request.read_type}; notices by Redis are about Secrets")
-    return RedisNotices(manager.config, request, stop, watch)
+    return RedisNotices(config, request, stop, watch)
 
 
 class KubernetesWatch:
     """Waits by a watch of the Kubernetes API."""
 
-    def __init__(self, manager: SecretManager, request: Request, stop: threading.Event) -> None:
-        self._manager = manager
+    def __init__(self, kubernetes: Callable[[], KubernetesClient], request: Request, stop: threading.Event) -> None:
+        self._kubernetes = kubernetes
         self._request = request
         self._stop = stop
         self._events: Events | None = None
@@ -201,7 +214,7 @@ class KubernetesWatch:
             Forbidden: RBAC lacks ``watch``.
             KubernetesUnavailable: the connection was lost.
         """
-        self._events = events = self._manager.connect_to_k8s().watch(*self._request.object_key, version, seconds)
+        self._events = events = self._kubernetes().watch(*self._request.object_key, version, seconds)
         try:
             if not self._stop.is_set():
                 next(iter(events), None)

@@ -77,18 +77,19 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
-def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None) -> ssl.SSLContext:
+def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option: str = "ca_cert") -> ssl.SSLContext:
     """Give a context that verifies the server's certificate and host name.
 
     Args:
         ca_cert: path of the CA's PEM file; True for the system's own CAs.
         ca_pem: the CA's PEM text, instead of a file.
+        option: name of the option that the CA comes from, for errors.
 
     Raises:
         ConfigError: the CA cannot be read, or verification is asked to be off.
     """
     if ca_cert is False:
-        raise ConfigError("ca_cert: found False; certificates are always verified, so give a CA file, or True")
+        raise ConfigError(f"{option}: found False; certificates are always verified, so give a CA file, or True")
     if ca_pem is None and ca_cert is True:
         return ssl.create_default_context()
     try:
@@ -96,7 +97,7 @@ def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None) -> ssl
     except (OSError, ssl.SSLError, ValueError) as error:
         found = "the CA given" if ca_pem else str(ca_cert)
         reason = getattr(error, "strerror", None) or "it holds no certificate in PEM"
-        raise ConfigError(f"ca_cert: {found} cannot be used: {reason}; give a PEM file") from error
+        raise ConfigError(f"{option}: {found} cannot be used: {reason}; give a PEM file") from error
 
 
 def tls_error(error: ssl.SSLError, place: str) -> TLSError:

@@ -41,19 +41,32 @@ class ClusterAccess:
 
 
 def find_access(
-    kubeconfig: str | Path | None = None, context: str | None = None, token: str | None = None
+    kubeconfig: str | Path | None = None,
+    context: str | None = None,
+    token: str | None = None,
+    *,
+    host: str | None = None,
+    ca_cert: str | None = None,
+    client_cert: str | None = None,
+    client_key: str | None = None,
 ) -> ClusterAccess:
-    """Find the Kubernetes API: the file given, else ``$KUBECONFIG``, else the pod's own service account, else
-    ``~/.kube/config``.
+    """Find the Kubernetes API: the host given, else the file given, else ``$KUBECONFIG``, else the pod's own service
+    account, else ``~/.kube/config``.
 
     Args:
         kubeconfig: path of a kubeconfig file.
         context: its context to use; without one, the file's current one.
         token: who asks, as a bearer token, instead of the file's user.
+        host: the API's address, instead of a file; see `from_host` for this and the options below.
+        ca_cert: for ``host``.
+        client_cert: for ``host``.
+        client_key: for ``host``.
 
     Raises:
         ConfigError: no file, or one that cannot be used; names the field.
     """
+    if host:
+        return from_host(host, token, ca_cert, client_cert, client_key)
     if kubeconfig:
         return from_file(Path(kubeconfig), context, token)
     if named := os.environ.get("KUBECONFIG"):

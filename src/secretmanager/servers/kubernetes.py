@@ -74,6 +74,20 @@ class KubernetesClient:
         """
         return cls(find_access(kubeconfig, context, token), **options)
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **more: Any) -> KubernetesClient:
+        """Return a client for options that have the names of `options.KUBERNETES`.
+
+        Args:
+            options: the options; None counts as not given.
+            more: further arguments of the class.
+
+        Raises:
+            ConfigError: there is no kubeconfig file, or an option cannot be used.
+        """
+        names = ("kubeconfig", "context", "host", "ca_cert", "client_cert", "client_key")
+        return cls(find_access(token=options.get("api_key"), **{name: options.get(name) for name in names}), **more)
+
     def create_token(
         self, namespace: str, service_account: str, audience: str | None, expiration_seconds: int = 600
     ) -> str:

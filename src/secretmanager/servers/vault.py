@@ -53,12 +53,19 @@ class Login:
         lease_duration: how long it lives, in seconds; 0 for ever.
         renewable: whether it may be renewed.
         is_batch: whether it is a batch token, which Vault does not store: it cannot be revoked, it ends.
+        given: whether the user had the token before, so that it is not this program's to revoke.
     """
 
     client_token: str = field(repr=False)
     lease_duration: int
     renewable: bool
     is_batch: bool = False
+    given: bool = False
+
+    @property
+    def revocable(self) -> bool:
+        """Whether the token is to be revoked once it is not needed any more."""
+        return not (self.is_batch or self.given)
 
 
 class VaultClient:
@@ -73,6 +80,7 @@ class VaultClient:
         transit_mount: where the Transit engine is mounted.
         retries: how often a request is sent again that may succeed a moment later.
         connections: how many are kept alive.
+        ca_option: name of the option that the CA comes from, for errors.
 
     Raises:
         ConfigError: address or CA is not usable.
@@ -89,11 +97,12 @@ class VaultClient:
         transit_mount: str = "transit",
         retries: int = 4,
         connections: int = 10,
+        ca_option: str = "ca_cert",
     ) -> None:
         self._api = JsonApi(
             url,
             option="vault_url",
-            context=tls_context(ca_cert),
+            context=tls_context(ca_cert, option=ca_option),
             timeout=timeout,
             connections=connections,
             retries=retries,
@@ -104,6 +113,27 @@ class VaultClient:
         self._transit = transit_mount.strip("/")
         self.url = self._api.url
         self.token = token
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **more: Any) -> VaultClient:
+        """Return a client for options that have the names of `options.VAULT_CONNECTION` and `options.TRANSIT`.
+
+        Args:
+            options: the options; None counts as not given.
+            more: further arguments of the class.
+
+        Raises:
+            ConfigError: address or CA is not usable.
+        """
+        named = {
+            "ca_cert": "vault_ca_cert",
+            "namespace": "vault_namespace",
+            "timeout": "vault_timeout",
+            "transit_mount": "transit_mount",
+        }
+        given = {name: options.get(option) for name, option in named.items()}
+        known = {name: value for name, value in given.items() if value is not None}
+        return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **known, **more})
 
     def encrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
         """Encrypt each item; give the ciphertexts (``vault:vN:...``) in order.
@@ -168,8 +198,8 @@ class VaultClient:
             "check the role's service account, namespace and audience, and Vault's token reviewer",
         )
 
-    def login_approle(self, role_id: str, secret_id: str, mount: str = "approle") -> Login:
-        """Log in with an AppRole's role ID and secret ID.
+    def login_approle(self, role_id: str, secret_id: str | None, mount: str = "approle") -> Login:
+        """Log in with an AppRole's role ID, and its secret ID unless the role has ``bind_secret_id=false``.
 
         Source: https://developer.hashicorp.com/vault/api-docs/auth/approle#login-with-approle
 
@@ -178,7 +208,7 @@ class VaultClient:
         """
         return self._login(
             f"auth/{mount}/login",
-            {"role_id": role_id, "secret_id": secret_id},
+            {"role_id": role_id, **({"secret_id": secret_id} if secret_id else {})},
             "AppRole",
             "check role_id, and have a new secret_id issued if it was used up or has ended",
         )

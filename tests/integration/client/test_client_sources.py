@@ -263,7 +263,7 @@ def test_no_path_logs_a_value(
         one.close()
     ours = [record for record in caplog.records if record.name.startswith("secretmanager")]
     modules = {record.name.rpartition(".")[2] for record in ours if record.levelno == logging.DEBUG}
-    assert modules >= {"manager", "session", "sources", "watching"}
+    assert modules >= {"manager", "session", "plain", "watch"}
     for record in ours:
         assert MARK not in repr(vars(record)), record
 

@@ -238,7 +238,7 @@ def test_a_token_that_it_got_is_revoked(chain: Chain, name: str, kubevault: Kube
         (["read", "a"], 2, "SECRET: found 'a'; allowed is NAMESPACE/NAME"),
         (["exec", "--secret", "a/b", "--"], 2, "Missing argument 'COMMAND...'"),
         (["read", "a/b", "--token-file", "nosuch"], 1, "no Vault token: nosuch: No such file or directory"),
-        (["read", "a/b", "--auth-method", "approle"], 1, "auth method approle needs role_id and secret_id"),
+        (["read", "a/b", "--auth-method", "approle"], 1, "auth method approle needs role_id or role_id_file"),
         (["read", "a/b", "--auth-method", "kubernetes"], 1, "auth method kubernetes needs role"),
         (["read", "a/b", "--kubeconfig", "nosuch"], 1, "kubeconfig: nosuch: No such file or directory"),
         (["read", "a/b", "--vault-url", ""], 2, "--vault-url, or $VAULT_ADDR, is missing"),

@@ -1,0 +1,83 @@
+"""The two servers, as a subcommand's options say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import click
+
+from ..login.methods import Credentials, from_file, logged_in, method_of
+from ..reading.opening import open_secret
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import VaultClient
+
+Options = Mapping[str, Any]
+
+
+@contextmanager
+def kubernetes_of(options: Options, **more: Any) -> Iterator[KubernetesClient]:
+    """Connect to Kubernetes.
+
+    Args:
+        options: the subcommand's options.
+        more: further arguments of the client.
+
+    Raises:
+        ConfigError: an option is missing or cannot be used.
+    """
+    path = options["api_key_file"]
+    api_key = from_file(path)() if path else os.environ.get("K8S_AUTH_API_KEY")
+    with closing(KubernetesClient.from_options({**options, "api_key": api_key}, **more)) as client:
+        yield client
+
+
+@contextmanager
+def vault_of(options: Options, kubernetes: Callable[[], KubernetesClient]) -> Iterator[VaultClient]:
+    """Log in to Vault; a token that was issued for that is revoked in the end.
+
+    Args:
+        options: the subcommand's options.
+        kubernetes: returns the client that has a service account's token issued.
+
+    Raises:
+        click.UsageError: there is no address of Vault.
+        ConfigError: another option is missing or cannot be used.
+        LoginDenied: Vault refused.
+        VaultUnavailable, TLSError: Vault is unreachable, or its certificate is not trusted.
+    """
+    if not options["vault_url"]:
+        raise click.UsageError("--vault-url, or $VAULT_ADDR, is missing")
+    # Not options of the command line: other users of the machine see the arguments of a program.
+    token = None if options["vault_token_file"] else os.environ.get("VAULT_TOKEN")
+    secrets = {"vault_token": token, "vault_secret_id": os.environ.get("VAULT_SECRET_ID")}
+    method = method_of(Credentials.from_options({**options, **secrets}), kubernetes)
+    with logged_in(VaultClient.from_options(options), method, warn) as client:
+        yield client
+
+
+def open_places(
+    options: Options, places: Sequence[tuple[str, str, str | None]], transit_key: str | None
+) -> list[dict[str, bytes]]:
+    """Decrypt sealed Secrets.
+
+    Args:
+        options: the subcommand's options.
+        places: namespace, name and data key of each; without a data key, all of the Secret.
+        transit_key: Transit key of values that an older tool sealed.
+
+    Returns:
+        The plaintexts of each place, by data key.
+
+    Raises:
+        SecretManagerError: as of `vault_of` and `open_secret`.
+    """
+    with kubernetes_of(options) as kubernetes, vault_of(options, lambda: kubernetes) as vault:
+        return [open_secret(kubernetes, vault, *place, transit_key) for place in places]
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    click.echo(f"kubevault: {text}", err=True)

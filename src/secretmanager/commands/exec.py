@@ -1,0 +1,62 @@
+"""``kubevault exec``: run a program with secrets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, SecretManagerError
+from . import options, running
+from .connections import open_places, warn
+
+
+@click.command(name="exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    required=True,
+    metavar="NAMESPACE/NAME[/KEY]",
+    help="Secret to give to the program. With a KEY, the members of the JSON object in it. May be given several times.",
+)
+@click.option("--env-prefix", default="", metavar="PREFIX", help="First part of the variables' names.")
+@click.option("--files", is_flag=True, help="Give files on a tmpfs instead; $KUBEVAULT_FILES tells their folder.")
+@click.option("--tmpfs", type=click.Path(file_okay=False), help="The tmpfs, if not $XDG_RUNTIME_DIR or /dev/shm.")
+@options.transit_key
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@options.vault
+@options.kubernetes
+def command(
+    secrets: Sequence[str],
+    env_prefix: str,
+    files: bool,
+    tmpfs: str | None,
+    transit_key: str | None,
+    program: Sequence[str],
+    **given: Any,
+) -> None:
+    """Run COMMAND with secrets in its environment, or as files that are gone when it ends.
+
+    Signals go to the program; its exit status is this command's. Where there is none, it is 125 if a secret could not
+    be had, 126 if COMMAND cannot be run, and 127 if it is not there.
+
+        kubevault exec --secret default/matrix-secrets/secrets.json --env-prefix MATRIX_ -- ./server --port 8080
+    """
+    places = [options.place_of(secret, "--secret") for secret in secrets]
+    try:
+        values_by_name: dict[str, bytes] = {}
+        for (_, _, key), text, values in zip(places, secrets, open_places(given, places, transit_key), strict=True):
+            found = values if key is None else running.members(values[key], text)
+            if twice := sorted(values_by_name.keys() & found.keys()):
+                raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
+            values_by_name |= found
+        if files:
+            running.end_as(running.run_with_files(program, values_by_name, Path(tmpfs) if tmpfs else None))
+        running.run_with_environment(program, running.variables(values_by_name, env_prefix, ", ".join(secrets)))
+    except SecretManagerError as error:
+        warn(str(error))
+        sys.exit(error.exit_status if isinstance(error, running.ProgramError) else running.FAILED)

@@ -1,0 +1,56 @@
+"""The entry point of the command ``kubevault``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+try:
+    import click
+except ImportError:
+    sys.exit("kubevault: this command needs the package click; install kubevault[cli]")
+
+from ..errors import SecretManagerError
+
+
+class Subcommands(click.Group):
+    """Subcommands, each in a module of its own name, which is imported when it is used.
+
+    Source: https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands
+    """
+
+    NAMES = ("exec", "info", "read", "seal")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all subcommands."""
+        return list(self.NAMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a subcommand; None if there is none of this name."""
+        if cmd_name not in self.NAMES:
+            return None
+        command: click.Command = import_module(f".{cmd_name}", __package__).command
+        return command
+
+
+@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="kubevault")
+def cli() -> None:
+    """Kubernetes Secrets that only Vault can open."""
+
+
+def main() -> NoReturn:
+    """Run the command; an error of Vault, Kubernetes or the options ends it with status 1 and one line."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("kubevault: aborted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SecretManagerError as error:
+        click.echo(f"kubevault: {error}", err=True)
+        sys.exit(1)
+    sys.exit(0)

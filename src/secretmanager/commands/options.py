@@ -1,0 +1,91 @@
+"""What subcommands share: connection options, made of the table in `secretmanager.options`, and forms of arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from ..options import KUBERNETES, REDIS, TRANSIT, VAULT_CONNECTION, VAULT_LOGIN, Option
+
+Command = Callable[..., Any]
+
+FILE = click.Path(dir_okay=False)
+"""Type of an option that names a file."""
+
+_TYPES: dict[str, Any] = {"str": str, "path": FILE, "float": float, "bool": bool}
+
+
+def from_table(*options: Option) -> Callable[[Command], Command]:
+    """Return a decorator that adds those of the options that the command has; they keep the table's names."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            if option.flag:
+                command = _click_option(option, option.flag)(command)
+        return command
+
+    return add
+
+
+def _click_option(option: Option, flag: str) -> Callable[[Command], Command]:
+    variables = (*option.variables, *option.command_variables)
+    return click.option(
+        flag,
+        option.name,
+        type=click.Choice(option.choices) if option.choices else _TYPES[option.type],
+        is_flag=option.type == "bool",
+        default=option.default,
+        show_default=option.default is not None,
+        envvar=list(variables) or None,
+        metavar=option.metavar,
+        help=option.help + "".join(f"  [${variable}]" for variable in variables),
+    )
+
+
+vault = from_table(*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT)
+"""How Vault is reached, and who logs in."""
+
+kubernetes = from_table(*KUBERNETES)
+"""How Kubernetes is reached."""
+
+redis = from_table(*REDIS)
+"""Who is notified of changes."""
+
+transit_key = click.option("--transit-key", help="Transit key of values that an older tool sealed.")
+
+output = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What to print: lines for people, or JSON.",
+)
+
+
+def place_of(text: str, option: str) -> tuple[str, str, str | None]:
+    """Return namespace, name and data key of ``NAMESPACE/NAME[/KEY]``.
+
+    Raises:
+        click.UsageError: the text has another form.
+    """
+    namespace, name, key = (*text.split("/", 2), "", "")[:3]
+    if not namespace or not name:
+        raise click.UsageError(f"{option}: found {text!r}; allowed is NAMESPACE/NAME")
+    return namespace, name, key or None
+
+
+def pairs(items: Iterable[str], option: str) -> dict[str, str] | None:
+    """Return the pairs ``KEY=VALUE`` of an option that may be given several times; None if it was not given.
+
+    Raises:
+        click.UsageError: an item has another form.
+    """
+    found = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"{option}: found {item!r}; allowed is KEY=VALUE")
+        found[key] = value
+    return found or None

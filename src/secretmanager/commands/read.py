@@ -1,0 +1,43 @@
+"""``kubevault read``: what is sealed in a Secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from . import options
+from .connections import open_places
+
+
+@click.command(name="read")
+@click.argument("secret", metavar="NAMESPACE/NAME[/KEY]")
+@options.transit_key
+@options.output
+@options.vault
+@options.kubernetes
+def command(secret: str, transit_key: str | None, output: str, **given: Any) -> None:
+    """Print what is sealed, where policy permits.
+
+    With a KEY its bytes as they are; without, a JSON object of all, base64 under "KEY (base64)" for what is no text.
+    """
+    namespace, name, key = options.place_of(secret, "SECRET")
+    values = open_places(given, [(namespace, name, key)], transit_key)[0]
+    if key is not None and output == "text":
+        sys.stdout.buffer.write(values[key])
+        return
+    click.echo(json.dumps(_as_json(values), indent=2, ensure_ascii=False))
+
+
+def _as_json(values: Mapping[str, bytes]) -> dict[str, str]:
+    found = {}
+    for key, value in values.items():
+        try:
+            found[key] = value.decode()
+        except UnicodeDecodeError:
+            found[f"{key} (base64)"] = base64.b64encode(value).decode("ascii")
+    return found

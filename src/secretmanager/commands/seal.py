@@ -1,0 +1,240 @@
+"""``kubevault seal``: seal values into Secrets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, NoticeError, TLSError
+from ..sealing.manifestfile import ManifestFile
+from ..sealing.plan import Outcome
+from ..sealing.sealer import SealingFailed, seal_into
+from ..sealing.spec import Behavior, State, Wanted, from_options
+from ..sealing.stores import KubernetesStore
+from ..servers.kubernetes import KubernetesClient
+from . import options
+from .connections import kubernetes_of, vault_of, warn
+
+if TYPE_CHECKING:
+    from ..notices.announcer import Announcer
+
+
+@click.command(name="seal")
+@click.argument("secret", required=False, metavar="[NAMESPACE/NAME]")
+@click.option("--secrets", type=click.File("rb"), help="YAML file of several Secrets, or - for standard input.")
+@click.option(
+    "--from-file", multiple=True, metavar="[KEY=]PATH", help="Seal a file's content. PATH - is standard input."
+)
+@click.option("--from-env-file", type=options.FILE, help="Seal the lines KEY=VALUE of a file, as kubectl does.")
+@click.option("--prompt", multiple=True, metavar="KEY", help="Ask for a value, without echo.")
+@click.option("--transit-key", help="Vault's key that encrypts.")
+@click.option("--digest-key", help="Vault's key of the digests, if not TRANSIT_KEY-digest.")
+@click.option(
+    "--scope",
+    type=click.Choice(["strict", "namespace-wide", "cluster-wide"]),
+    help="Where it decrypts. Without it as before; a new Secret: strict if the key is derived, else cluster-wide.",
+)
+@click.option(
+    "--state", type=click.Choice([word.value for word in State]), default=State.PRESENT.value, show_default=True
+)
+@click.option(
+    "--behavior",
+    type=click.Choice([word.value for word in Behavior]),
+    default=Behavior.MERGE.value,
+    show_default=True,
+    help="Whether sealed data keys that are not given stay (merge) or go (replace).",
+)
+@click.option("--absent-key", "absent_keys", multiple=True, metavar="KEY", help="Remove a data key, whoever made it.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
+@click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Set an annotation.")
+@click.option("--type", "secret_type", help="Type of the Secret.")
+@click.option("--immutable/--no-immutable", default=None, help="Whether Kubernetes refuses later changes.")
+@click.option("--recreate", is_flag=True, help="Delete and make anew what Kubernetes does not let change.")
+@click.option("--force", is_flag=True, help="Take over, or delete, what was not sealed here.")
+@click.option("--adopt", is_flag=True, help="Take over what was not sealed here, and seal its plaintext in place.")
+@click.option("--manifest", type=options.FILE, help="Write the sealed Secrets to a YAML file, for Git.")
+@click.option("--apply/--no-apply", default=None, help="Whether to write to Kubernetes: by default without --manifest.")
+@click.option("--check", is_flag=True, help="Write nothing; say what would be done.")
+@click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Secrets written at once.")
+@options.redis
+@options.output
+@options.vault
+@options.kubernetes
+def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None:
+    """Seal values into a Secret, and only those that changed.
+
+    Values are never arguments, which other users of the machine could see: they come from files, standard input or a
+    prompt.
+    """
+    wanted = _wanted(secret, secrets, given)
+    manifest, concurrency = given["manifest"], given["concurrency"]
+    apply = given["apply"] if given["apply"] is not None else not manifest
+
+    try:
+        with ExitStack() as stack:
+
+            def connect() -> KubernetesClient:
+                return stack.enter_context(kubernetes_of(given, connections=concurrency))
+
+            written = stack.enter_context(_announcer(given))
+            outcomes, _ = seal_into(
+                stack.enter_context(vault_of(given, connect)),
+                wanted,
+                file=ManifestFile(manifest) if manifest else None,
+                kubernetes=KubernetesStore(connect(), concurrency, written) if apply else None,
+                check=given["check"],
+                progress=stack.enter_context(_progress(len(wanted))),
+            )
+    except SealingFailed as error:
+        _print_outcomes(error.outcomes, output)
+        raise
+    _print_outcomes(outcomes, output)
+
+
+def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[Wanted]:
+    """Read the Secrets to seal from the options."""
+    if (secret is None) == (secrets is None):
+        raise click.UsageError("give NAMESPACE/NAME or --secrets, and not both")
+    base: dict[str, Any] = {
+        name: given[name]
+        for name in (
+            "transit_key",
+            "digest_key",
+            "scope",
+            "state",
+            "behavior",
+            "immutable",
+            "recreate",
+            "force",
+            "adopt",
+        )
+    }
+    base |= {name: options.pairs(given[name], f"--{name.removesuffix('s')}") for name in ("labels", "annotations")}
+    base["type"] = given["secret_type"]
+    if secrets is not None:
+        if any(given[name] for name in ("from_file", "from_env_file", "prompt", "absent_keys")):
+            raise click.UsageError("--secrets has values of its own, so it takes no other values")
+        return from_options(_entries(secrets), {name: value for name, value in base.items() if value is not None})
+    namespace, name, key = options.place_of(secret or "", "SECRET")
+    if key is not None:
+        raise click.UsageError("SECRET is NAMESPACE/NAME; data keys are given by --from-file KEY=PATH")
+    data: dict[str, Any] = {}
+    for item in given["from_file"]:
+        key, path = _from_file(item)
+        data[key] = _content(path)
+    data |= _environment_file(given["from_env_file"])
+    data |= {key: click.prompt(key, hide_input=True, confirmation_prompt=True, err=True) for key in given["prompt"]}
+    entry = {**base, "namespace": namespace, "name": name, "absent_keys": list(given["absent_keys"]) or None}
+    return from_options([{**entry, "data": data or None}])
+
+
+def _entries(file: Any) -> list[dict[str, Any]]:
+    import yaml
+
+    try:
+        content = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except yaml.YAMLError:
+        raise ConfigError("--secrets: is no YAML") from None  # the original quotes the file
+    entries = content.get("secrets") if isinstance(content, dict) else content
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError("--secrets: allowed is a list of Secrets, or a mapping with the key secrets")
+    return entries
+
+
+def _from_file(item: str) -> tuple[str, str]:
+    key, equals, path = item.partition("=")
+    if not equals:
+        key, path = Path(item).name, item
+    if not key or not path:
+        raise click.UsageError(f"--from-file: found {item!r}; allowed is [KEY=]PATH")
+    return key, path
+
+
+def _content(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--from-file: {path}: {error.strerror}") from error
+
+
+def _environment_file(path: str | None) -> dict[str, str]:
+    """Read lines KEY=VALUE, as ``kubectl create secret --from-env-file``: no quoting, no export."""
+    if path is None:
+        return {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--from-env-file: {path}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise ConfigError(f"--from-env-file: {path}, line {number}: allowed is KEY=VALUE")
+        found[key.strip()] = value
+    return found
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar where there is a terminal and more than a moment's work."""
+    if total < 20 or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sealing", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+        return
+    for outcome in outcomes:
+        parts = [
+            f"{word} {', '.join(keys)}" for word in ("added", "updated", "removed") if (keys := getattr(outcome, word))
+        ]
+        parts += [f"set {', '.join(outcome.metadata)}"] if outcome.metadata else []
+        scope = f" ({outcome.scope})" if outcome.scope else ""
+        click.echo(
+            f"{outcome.namespace}/{outcome.name}: {outcome.action}{scope}" + (f": {'; '.join(parts)}" if parts else "")
+        )
+
+
+@contextmanager
+def _announcer(given: Mapping[str, Any]) -> Iterator[Announcer | None]:
+    """Yield what takes note of Secrets that are written; in the end, Redis is notified of them."""
+    if not given["redis_url"]:
+        yield None
+        return
+    from ..notices.announcer import Announcer
+    from ..notices.redis import Notices
+
+    with Notices(
+        given["redis_url"],
+        password_file=given["redis_password_file"],
+        ca_cert=given["redis_ca_cert"] or True,
+        channel=given["redis_channel"],
+    ) as notices:
+        announcer = Announcer(notices)
+        try:
+            yield announcer
+        finally:
+            try:
+                announcer.publish()
+            except (NoticeError, TLSError) as error:
+                warn(f"the Secrets are written, but not announced: {error}")

@@ -1,0 +1,174 @@
+"""The connection options, in one table: every way in (client, command, Ansible) has its options from here.
+
+`config.Config` takes its environment variables from it, `commands.options` the options of the command. Ansible reads
+its options before it can import this package, so ``make options`` writes ``plugins/module_utils/kubevault_options.py``
+and the documentation fragments from it. A new option is one line here, ``make options``, and its use in
+`login.methods` or the clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Place = Literal["module", "lookup"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One connection option.
+
+    Attributes:
+        name: its name in Ansible's modules and the lookup plugin.
+        help: what it is, in one sentence that the command shows too.
+        notes: further sentences for Ansible's documentation.
+        type: its type, as Ansible names it.
+        default: its default value.
+        choices: the values that are allowed; empty if all are.
+        aliases: further names in Ansible.
+        variables: environment variables for it; the first that is set counts.
+        hashi: the part after ``ANSIBLE_HASHI_VAULT_`` of community.hashi_vault's variable, which
+            counts before them.
+        command_variables: further variables that only the command reads.
+        required: whether Ansible requires it.
+        secret: whether its value is a secret: Ansible does not log it, and the command does not take it as an argument,
+            which other users of the machine could read.
+        fallback: False if Ansible's modules must not read the variables themselves, since they depend on other options.
+        config: its name in `config.Config`; None if the client has no such option.
+        flag: its name in the command; None if the command has no such option.
+        metavar: form of the value in the command's help.
+        places: where Ansible has it.
+    """
+
+    name: str
+    help: str
+    notes: tuple[str, ...] = ()
+    type: Literal["str", "path", "float", "bool"] = "str"
+    default: str | float | bool | None = None
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    hashi: str | None = None
+    command_variables: tuple[str, ...] = ()
+    required: bool = False
+    secret: bool = False
+    fallback: bool = True
+    config: str | None = None
+    flag: str | None = None
+    metavar: str | None = None
+    places: tuple[Place, ...] = ("module", "lookup")
+
+    @property
+    def ansible_variables(self) -> tuple[str, ...]:
+        """Environment variables that Ansible reads, the first that is set counts."""
+        return (*((f"ANSIBLE_HASHI_VAULT_{self.hashi}",) if self.hashi else ()), *self.variables)
+
+
+# fmt: off
+VAULT_CONNECTION = (
+    Option("vault_url", "Address of Vault, as https://vault.example.org:8200.", required=True, aliases=("url",),
+           variables=("VAULT_ADDR",), hashi="ADDR", config="vault_url", flag="--vault-url"),
+    Option("vault_ca_cert", "PEM file of the CA that signed Vault's certificate; the system's CAs by default.",
+           type="path", notes=("The certificate is always verified.",), aliases=("vault_cacert",),
+           variables=("VAULT_CACERT",), hashi="CA_CERT", config="ca_cert", flag="--vault-ca-cert"),
+    Option("vault_namespace", "Vault namespace (Enterprise, OpenBao).",
+           variables=("VAULT_NAMESPACE",), hashi="NAMESPACE", config="vault_namespace", flag="--vault-namespace"),
+    Option("vault_timeout", "Time that one request may take, in seconds.", type="float", default=30.0,
+           config="timeout", flag="--vault-timeout"),
+)
+"""How Vault is reached."""
+
+VAULT_LOGIN = (
+    Option("vault_auth_method", "How to log in to Vault.", default="token",
+           notes=("V(token) uses a token that exists; the others get one, which is revoked in the end.",),
+           choices=("kubernetes", "approle", "gcp", "token"), aliases=("auth_method",),
+           command_variables=("KUBEVAULT_AUTH_METHOD",), hashi="AUTH_METHOD", config="auth", flag="--auth-method"),
+    Option("vault_auth_mount", "Path at which the auth method is mounted, if not at its own name.",
+           aliases=("mount_point",), hashi="MOUNT_POINT", config="auth_mount", flag="--auth-mount"),
+    Option("vault_token", "Token, for auth method token.", secret=True, fallback=False, aliases=("token",),
+           notes=("If neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) is used.",),
+           variables=("VAULT_TOKEN",), hashi="TOKEN", config="vault_token"),
+    Option("vault_token_file", "File that holds the token; without it and $VAULT_TOKEN, ~/.vault-token.", type="path",
+           fallback=False, notes=("O(vault_token) is used before it.",),
+           variables=("VAULT_TOKEN_FILE",), hashi="TOKEN_FILE", config="vault_token_file", flag="--token-file"),
+    Option("vault_role", "Role of Vault, for auth methods kubernetes and gcp.",
+           command_variables=("KUBEVAULT_ROLE",), config="role", flag="--role"),
+    Option("vault_jwt", "Token of a service account, for auth method kubernetes.", secret=True, aliases=("jwt",),
+           notes=("Without it, the token that Kubernetes mounts into a pod is used.",), hashi="JWT"),
+    Option("service_account", "Service account that Kubernetes issues a token of, for auth method kubernetes; without"
+           " it the pod's own.", metavar="NAMESPACE/NAME", flag="--service-account", places=("lookup",)),
+    Option("audience", "Audience of that token.", default="vault",
+           config="audience", flag="--audience", places=("lookup",)),
+    Option("vault_role_id", "Role ID, for auth method approle.", aliases=("role_id",),
+           variables=("VAULT_ROLE_ID",), hashi="ROLE_ID", config="role_id", flag="--role-id"),
+    Option("vault_role_id_file", "File that holds the role ID.", type="path",
+           config="role_id_file", flag="--role-id-file"),
+    Option("vault_secret_id", "Secret ID, for auth method approle.", secret=True, aliases=("secret_id",),
+           notes=("A role with C(bind_secret_id=false) needs none.",),
+           variables=("VAULT_SECRET_ID",), hashi="SECRET_ID", config="secret_id"),
+    Option("vault_secret_id_file", "File that holds the secret ID; without it $VAULT_SECRET_ID.", type="path",
+           config="secret_id_file", flag="--secret-id-file"),
+    Option("vault_secret_id_wrapped", "Whether the secret ID is a response-wrapping token, which is unwrapped once.",
+           type="bool", default=False, config="secret_id_wrapped", flag="--secret-id-wrapped"),
+    Option("vault_gcp_credentials_file", "JSON key file of a Google service account, for auth method gcp; without it"
+           " the account that Google's metadata server knows.", type="path",
+           config="gcp_credentials_file", flag="--gcp-credentials-file"),
+)
+"""Who logs in to Vault; `login.methods.Credentials` has the same options."""
+
+TRANSIT = (
+    Option("transit_mount", "Path at which the Transit engine is mounted.", default="transit",
+           config="transit_mount", flag="--transit-mount"),
+)
+
+KUBERNETES = (
+    Option("kubeconfig", "Kubeconfig file; without it $KUBECONFIG, a pod's own service account, ~/.kube/config.",
+           type="path", variables=("K8S_AUTH_KUBECONFIG",), config="kube_config", flag="--kubeconfig"),
+    Option("context", "Context of the kubeconfig file, if not its current one.",
+           variables=("K8S_AUTH_CONTEXT",), config="context", flag="--context"),
+    Option("host", "Address of the Kubernetes API, as https://k8s.example.org:6443, instead of a kubeconfig file.",
+           notes=("It needs O(api_key), or O(client_cert) and O(client_key).",),
+           variables=("K8S_AUTH_HOST",), flag="--host"),
+    Option("api_key", "Bearer token for the Kubernetes API.", secret=True,
+           notes=("Without O(host), it is used instead of the kubeconfig file's user.",),
+           variables=("K8S_AUTH_API_KEY",)),
+    Option("api_key_file", "File that holds a bearer token for the Kubernetes API; without it $K8S_AUTH_API_KEY.",
+           type="path", flag="--api-key-file", places=()),
+    Option("ca_cert", "PEM file of the CA that signed the Kubernetes API's certificate, for a host.", type="path",
+           notes=("By default the system's CAs. The certificate is always verified. Vault has O(vault_ca_cert).",),
+           aliases=("ssl_ca_cert",), variables=("K8S_AUTH_SSL_CA_CERT",), flag="--ca-cert"),
+    Option("client_cert", "PEM file of a client certificate, for a host.", type="path",
+           variables=("K8S_AUTH_CERT_FILE",), flag="--client-cert"),
+    Option("client_key", "PEM file of the client certificate's key.", type="path",
+           variables=("K8S_AUTH_KEY_FILE",), flag="--client-key"),
+)
+"""How Kubernetes is reached, by the names of kubernetes.core."""
+
+REDIS = (
+    Option("redis_url", "Redis to notify after each write, rediss://[USER@]HOST[:PORT][/DATABASE].", secret=True,
+           notes=("Services that wait for changes (C(SecretManager.watch)) are notified by it. A notice holds the place"
+                  " and the versions, never a ciphertext or a value.",
+                  "If Redis is unreachable, the module warns. The Secrets are written all the same."),
+           variables=("KUBEVAULT_REDIS_URL",), config="redis_url", flag="--redis-url", places=("module",)),
+    Option("redis_password_file", "File that holds the password of Redis.", type="path",
+           variables=("KUBEVAULT_REDIS_PASSWORD_FILE",), config="redis_password_file", flag="--redis-password-file",
+           places=("module",)),
+    Option("redis_ca_cert", "PEM file of the CA of Redis' certificate, besides the system's CAs.", type="path",
+           variables=("KUBEVAULT_REDIS_CACERT",), config="redis_ca_cert", flag="--redis-ca-cert", places=("module",)),
+    Option("redis_channel", "First part of the names of Redis' channels, CHANNEL:NAMESPACE/NAME.", default="kubevault",
+           config="redis_channel", flag="--redis-channel", places=("module",)),
+)
+"""Who is notified of changes."""
+# fmt: on
+
+OPTIONS = (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES, *REDIS)
+
+ENVIRONMENT: Mapping[str, str] = {
+    option.config: variable
+    for option in OPTIONS
+    if option.config
+    for variable in option.variables
+    if variable.startswith("VAULT_")
+}
+"""Environment variables that the client reads for options that are not given: Vault's own, and no other tool's."""

@@ -1,0 +1,120 @@
+"""The table of connection options: every way in agrees with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import click
+import pytest
+
+from secretmanager.commands import exec as execute
+from secretmanager.commands import info, read, seal
+from secretmanager.config import Config
+from secretmanager.login.methods import NEEDS, AuthMethod, Credentials
+from secretmanager.options import (
+    ENVIRONMENT,
+    KUBERNETES,
+    OPTIONS,
+    REDIS,
+    TRANSIT,
+    VAULT_CONNECTION,
+    VAULT_LOGIN,
+    Option,
+)
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = {item.name: item for item in fields(Config)}
+# The client is a service: it logs in by its service account, and True stands for the system's CAs.
+SPECIAL_DEFAULTS = {"auth": "kubernetes", "ca_cert": True, "redis_ca_cert": True}
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_options", ROOT / "tools/generate_options.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_generated_is_up_to_date(generator: ModuleType) -> None:
+    for path, text in generator.files().items():
+        assert (ROOT / path).read_text() == text, f"{path} is not as the table says; run: make options"
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.config], ids=lambda option: option.name)
+def test_the_client_has_the_option(option: Option) -> None:
+    item = CONFIG[option.config or ""]
+    kinds = {"str": "str", "path": "str", "float": "float", "bool": "bool"}
+    if option.name == "vault_auth_method":
+        assert option.choices == get_args(AuthMethod)
+    else:
+        assert kinds[option.type] in str(item.type)
+    assert (item.default or None) == (SPECIAL_DEFAULTS.get(item.name, option.default) or None)
+    if option.secret:
+        assert not item.repr
+
+
+def test_the_client_reads_no_other_tool_s_variables() -> None:
+    assert all(variable.startswith("VAULT_") for variable in ENVIRONMENT.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        (seal.command, OPTIONS),
+        (info.command, (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES)),
+        (read.command, (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES)),
+        (execute.command, (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES)),
+    ],
+)
+def test_the_command_has_the_options(command: click.Command, table: tuple[Option, ...]) -> None:
+    found = {parameter.name: parameter for parameter in command.params if isinstance(parameter, click.Option)}
+    for option in table:
+        if not option.flag:
+            assert option.name not in found
+            continue
+        parameter = found[option.name]
+        assert parameter.opts == [option.flag]
+        assert parameter.default == option.default
+        assert parameter.envvar == ([*option.variables, *option.command_variables] or None)
+        assert option.help in (parameter.help or "")
+
+
+def test_secrets_are_no_arguments() -> None:
+    """Other users of the machine see the arguments of a program. Redis' address may hold a password, and need not."""
+    assert [option.name for option in OPTIONS if option.secret and option.flag] == ["redis_url"]
+
+
+def test_credentials_have_the_options() -> None:
+    given = {option.name: f"/{option.name}" for option in VAULT_LOGIN}
+    taken = Credentials.from_options(given)
+    assert {getattr(taken, item.name) for item in fields(taken)} - {None} == set(given.values())
+    assert Credentials.from_options({}) == Credentials()
+
+
+def test_every_method_says_what_it_needs() -> None:
+    assert NEEDS.keys() == set(get_args(AuthMethod))
+
+
+@pytest.mark.parametrize("table", [VAULT_CONNECTION, VAULT_LOGIN, KUBERNETES, REDIS])
+def test_every_option_is_documented(table: tuple[Option, ...], generator: ModuleType) -> None:
+    for option in table:
+        facts: dict[str, Any] = generator.documented(option)
+        assert facts["description"][0].endswith(".")
+
+
+def test_the_command_starts_without_what_a_subcommand_needs() -> None:
+    """Each subcommand is imported when it is used."""
+    code = "import sys; from secretmanager.commands import main; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "secretmanager.commands.main" in loaded
+    assert not {name for name in loaded if name.startswith(("secretmanager.sealing", "secretmanager.reading", "yaml"))}
