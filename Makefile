@@ -65,6 +65,12 @@ site: binaries ## Set up the whole chain on the lab, seal an example and read it
 example: venv lab-exists ## Read the example's secret as the workload "demo"
 	@set -a; . $(LAB)/env; KUBECONFIG=$$KUBEVAULT_WORKLOAD_KUBECONFIG python examples/kubevault_example.py
 
+## What is written from other files
+
+.PHONY: options
+options: venv ## Write Ansible's argument specs and documentation fragments from src/secretmanager/options.py
+	python tools/generate_options.py
+
 ## Tests
 
 .PHONY: test
@@ -74,6 +80,7 @@ test: lint molecule pytest ## Set everything up and pass all tests
 lint: venv ## Run the linters
 	ruff check
 	ruff format --check
+	lint-imports
 	mypy
 	yamllint --strict .
 	ansible-lint --offline

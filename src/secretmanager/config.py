@@ -10,13 +10,24 @@ from typing import Any, Literal, get_args
 
 from .errors import ConfigError
 from .login.methods import AuthMethod, Credentials
-from .options import ENVIRONMENT
 from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
 
 Source = Literal["KUBEVAULT", "KUBERNETES", "FILE", "ENVIRONMENT"]
 
 
-@dataclass(frozen=True)
+ENVIRONMENT = {
+    "vault_url": "VAULT_ADDR",
+    "vault_namespace": "VAULT_NAMESPACE",
+    "ca_cert": "VAULT_CACERT",
+    "role_id": "VAULT_ROLE_ID",
+    "secret_id": "VAULT_SECRET_ID",
+    "vault_token": "VAULT_TOKEN",
+    "vault_token_file": "VAULT_TOKEN_FILE",
+}
+"""Environment variables that the client reads for options that are not given: Vault's own, and no other tool's."""
+
+
+@dataclass(frozen=True, eq=False)
 class Config:
     """What a SecretManager is told. `from_dict` takes these names; ``SOURCE`` stands for ``source``.
 
@@ -99,7 +110,7 @@ class Config:
 
         Args:
             config: by name, as the attributes; ``SOURCE`` names the source. For options that are not given, see
-                `options.ENVIRONMENT`.
+                `ENVIRONMENT`.
 
         Raises:
             ConfigError: an option is unknown, missing or of another type; names it.

@@ -1,22 +1,19 @@
 """The connection options, in one table: every way in (client, command, Ansible) has its options from here.
 
-`config.Config` takes its environment variables from it, `commands.options` the options of the command. Ansible reads
-its options before it can import this package, so ``make options`` writes ``plugins/module_utils/kubevault_options.py``
-and the documentation fragments from it. A new option is one line here, ``make options``, and its use in
-`login.methods` or the clients.
+`commands.options` takes the options of the command from it. Ansible reads its options before it can import this
+package, so ``make options`` writes ``plugins/module_utils/kubevault_options.py`` and the documentation fragments from
+it. `config.Config` is checked against it by a test: a service that reads does not pay for the import. A new option is
+one line here, ``make options``, and its use in `login.methods` or the clients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Place = Literal["module", "lookup"]
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One connection option.
 
     Attributes:
@@ -163,12 +160,3 @@ REDIS = (
 # fmt: on
 
 OPTIONS = (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES, *REDIS)
-
-ENVIRONMENT: Mapping[str, str] = {
-    option.config: variable
-    for option in OPTIONS
-    if option.config
-    for variable in option.variables
-    if variable.startswith("VAULT_")
-}
-"""Environment variables that the client reads for options that are not given: Vault's own, and no other tool's."""

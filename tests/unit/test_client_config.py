@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secretmanager import SecretManager, config, options
+from secretmanager import SecretManager, config
 from secretmanager.config import Config
 from secretmanager.errors import ConfigError
 
@@ -18,7 +18,7 @@ MINIMAL = {"SOURCE": "KUBEVAULT", "vault_url": "https://vault.example.org:8200",
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in options.ENVIRONMENT.values():
+    for variable in config.ENVIRONMENT.values():
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -69,11 +69,11 @@ def test_the_system_s_authorities(ca_cert: object) -> None:
 
 
 def test_vault_s_own_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in options.ENVIRONMENT.values():
+    for variable in config.ENVIRONMENT.values():
         monkeypatch.setenv(variable, f"/{variable}")
     found = Config.from_dict({"SOURCE": "KUBEVAULT", "role": "demo"})
-    assert {name: getattr(found, name) for name in options.ENVIRONMENT} == {
-        name: f"/{variable}" for name, variable in options.ENVIRONMENT.items()
+    assert {name: getattr(found, name) for name in config.ENVIRONMENT} == {
+        name: f"/{variable}" for name, variable in config.ENVIRONMENT.items()
     }
     given = Config.from_dict({**MINIMAL, "ca_cert": True, "vault_namespace": "n"})
     assert (given.vault_url, given.ca_cert, given.vault_namespace) == (MINIMAL["vault_url"], True, "n")

@@ -47,7 +47,7 @@ JWT_LIFE = 600
 _REUSE = 0.8  # part of its lifetime for which a token is used for further log-ins
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Credentials:
     """Who logs in, and how. Secrets stay out of repr().
 

@@ -142,11 +142,17 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
         ({"data": {"a": "1"}, "namespace": None}, "namespace is missing"),
         ({"data": {"a": "1"}, "concurrency": 0}, "concurrency is 0; allowed is 1 or more"),
         ({"data": {"a": "1"}, "vault_token_file": "/nosuch"}, "no Vault token: /nosuch: No such file or directory"),
-        ({"data": {"a": "1"}, "vault_ca_cert": "/nosuch"}, "vault_ca_cert: /nosuch cannot be used: No such file or directory"),
+        (
+            {"data": {"a": "1"}, "vault_ca_cert": "/nosuch"},
+            "vault_ca_cert: /nosuch cannot be used: No such file",
+        ),
         ({"data": {"a": "1"}, "kubeconfig": "/nosuch"}, "kubeconfig: /nosuch: No such file or directory"),
         ({"data": {"a": "1"}, "context": "nosuch"}, "context 'nosuch' is not there"),
         ({"data": {"a": "1"}, "host": "https://127.0.0.1:1"}, "with host, one has to say who asks"),
-        ({"data": {"a": "1"}, "vault_auth_method": "approle"}, "any of the following are missing: vault_role_id, vault_role_id_file"),
+        (
+            {"data": {"a": "1"}, "vault_auth_method": "approle"},
+            "are missing: vault_role_id, vault_role_id_file",
+        ),
         ({"files": {"a": "nosuch"}}, "files[a]: Could not find or access 'nosuch'"),
     ],
 )
