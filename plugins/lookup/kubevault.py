@@ -82,7 +82,8 @@ class LookupModule(LookupBase):
         try:
             from secretmanager.errors import SecretManagerError
             from secretmanager.login.methods import Credentials, logged_in, method_of
-            from secretmanager.reading.opening import open_secret
+            from secretmanager.reading.opening import open_secrets
+            from secretmanager.reading.requests import Request
             from secretmanager.servers.kubernetes import KubernetesClient
             from secretmanager.servers.vault import VaultClient
         except ImportError as error:
@@ -99,7 +100,8 @@ class LookupModule(LookupBase):
                     display.warning,
                 ) as vault,
             ):
-                found = [open_secret(kubernetes, vault, *place, transit_key) for place in places]
+                requests = [Request(name, namespace, "SECRET", key, transit_key) for namespace, name, key in places]
+                found = open_secrets(kubernetes, vault, requests)
         except SecretManagerError as error:
             raise AnsibleError(str(error)) from error
         return [

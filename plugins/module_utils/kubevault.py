@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from .kubevault_results import warn
 
 if TYPE_CHECKING:
     from secretmanager.admin.connection import Vault
     from secretmanager.login.methods import Method
     from secretmanager.servers.kubernetes import KubernetesClient
     from secretmanager.servers.vault import VaultClient
-
-SHORT = 8
-"""Below this many characters a text may stand anywhere by chance."""
 
 
 def require(module: AnsibleModule, library: str, error: ImportError) -> NoReturn:
@@ -32,54 +32,6 @@ def require(module: AnsibleModule, library: str, error: ImportError) -> NoReturn
     """
     detail = "".join(traceback.format_exception(error))
     module.fail_json(msg=missing_required_lib(library, reason=f"({error})"), exception=detail)
-
-
-def conceal(module: AnsibleModule, holder: dict[str, Any], option: str) -> dict[str, Any]:
-    """Take a dict of secrets out of the parameters, so that the module's report shows no more of it than its keys.
-
-    Ansible hides what is ``no_log`` by its text, wherever that stands. A secret "1" or "default" would be blotted out
-    of paths and messages, which garbles them and tells the reader what it is. So a secret is hidden by its place;
-    by its text only where it is too long to be met by chance.
-
-    Args:
-        module: the module.
-        holder: the parameters, or a suboption's.
-        option: name of the option, which is ``no_log``.
-
-    Returns:
-        The secrets.
-    """
-    secrets: dict[str, Any] = holder[option]
-    holder[option] = dict.fromkeys(secrets, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
-    hidden = [module.params[name] for name, spec in module.argument_spec.items() if spec.get("no_log") is True]
-    chance = {text for text in _texts(secrets) if len(text) < SHORT}
-    module.no_log_values -= chance - {value for value in hidden if isinstance(value, str)}
-    return secrets
-
-
-def finish(module: AnsibleModule, result: dict[str, Any], secrets: Iterable[object]) -> NoReturn:
-    """End the module well.
-
-    Ansible looks for the text of each secret in each text of the result, which for a thousand of each takes seconds.
-    Here all of the result is one text to look in; Ansible then has to look for those secrets alone that are in it.
-
-    Args:
-        module: the module.
-        result: what it returns.
-        secrets: what `conceal` gave.
-    """
-    shown = "\0".join(_texts([result, module.params]))
-    module.no_log_values -= {text for secret in secrets for text in _texts(secret) if text not in shown}
-    module.exit_json(**result)
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Give all texts within a value, as Ansible collects them to hide them."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
-    else:
-        yield str(value)
 
 
 def vault_client(module: AnsibleModule, **more: Any) -> VaultClient:
@@ -106,7 +58,7 @@ def logged_in_vault(module: AnsibleModule) -> Iterator[VaultClient]:
     """
     from secretmanager.login.methods import logged_in
 
-    with logged_in(vault_client(module), _auth_method(module), module.warn) as client:
+    with logged_in(vault_client(module), _auth_method(module), partial(warn, module)) as client:
         module.no_log_values.add(client.token)
         yield client
 

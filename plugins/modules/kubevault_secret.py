@@ -294,19 +294,18 @@ dest_changed:
   type: bool
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import conceal, connect_to_kubernetes, finish, logged_in_vault, require
+from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_results import conceal, finish, warn
 
 if TYPE_CHECKING:
-    from secretmanager.notices.announcer import Announcer
     from secretmanager.sealing.plan import Outcome
-    from secretmanager.sealing.spec import Wanted
+    from secretmanager.sealing.spec import SecretSpec
 
 SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
@@ -356,10 +355,9 @@ def main() -> None:
         required_if=VAULT_REQUIRED_IF,
         supports_check_mode=True,
     )
-    entries = concealed(module)
+    entries = take_secrets(module)
     try:
-        from secretmanager.errors import SecretManagerError
-        from secretmanager.sealing.sealer import SealingFailed
+        from secretmanager.errors import SealingFailed, SecretManagerError
         from secretmanager.sealing.spec import from_options
     except ImportError as error:
         require(module, "kubevault", error)
@@ -370,24 +368,22 @@ def main() -> None:
     try:
         several = params["secrets"] is not None
         base = {name: params[name] for name in SECRET_OPTIONS if several and params[name] is not None}
-        wanted = from_options(entries, base)
-        outcomes, result = seal(module, wanted)
+        specs = from_options(entries, base)
+        outcomes, result = seal(module, specs)
     except SealingFailed as error:
         changed = any(outcome.changed for outcome in error.outcomes)
-        module.fail_json(msg=str(error), changed=changed, secrets=[facts(outcome) for outcome in error.outcomes])
+        module.fail_json(msg=str(error), changed=changed, secrets=[outcome.facts() for outcome in error.outcomes])
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    done = [facts(outcome) for outcome in outcomes]
+    done = [outcome.facts() for outcome in outcomes]
     result |= {"secrets": done} if several else {"secret": done[0]}
     if module._diff:
-        result["diff"] = [
-            diff(item, outcome) for item, outcome in zip(wanted, outcomes, strict=True) if outcome.changed
-        ]
+        result["diff"] = [outcome.diff(spec) for spec, outcome in zip(specs, outcomes, strict=True) if outcome.changed]
     finish(module, result, [entry[name] for entry in entries for name in ("data", "binary_data")])
 
 
-def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
-    """Give the entries with their secrets, which leave the parameters."""
+def take_secrets(module: AnsibleModule) -> list[dict[str, Any]]:
+    """Return the entries with their secrets, which leave the parameters."""
     params = module.params
     holders = [params] if params["secrets"] is None else params["secrets"]
     entries = []
@@ -403,77 +399,26 @@ def concealed(module: AnsibleModule) -> list[dict[str, Any]]:
     return entries
 
 
-def seal(module: AnsibleModule, wanted: list[Wanted]) -> tuple[list[Outcome], dict[str, Any]]:
+def seal(module: AnsibleModule, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[str, Any]]:
     """Seal into the manifest file, into Kubernetes, or both; give what was done, and further results."""
+    from secretmanager.notices.announcer import announcing
     from secretmanager.sealing.manifestfile import ManifestFile
     from secretmanager.sealing.sealer import seal_into
     from secretmanager.sealing.stores import KubernetesStore
 
     params, dest, concurrency = module.params, module.params["dest"], module.params["concurrency"]
     apply = params["apply"] if params["apply"] is not None else not dest
-    with logged_in_vault(module) as vault, announcer(module) as written:
+    with logged_in_vault(module) as vault, announcing(params, partial(warn, module)) as written:
         kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
         outcomes, dest_changed = seal_into(
             vault,
-            wanted,
+            specs,
             file=ManifestFile(dest) if dest else None,
             kubernetes=KubernetesStore(kubernetes, concurrency, written) if kubernetes else None,
             check=module.check_mode,
         )
     changed = dest_changed or any(outcome.changed for outcome in outcomes)
     return outcomes, {"changed": changed, **({"dest": dest, "dest_changed": dest_changed} if dest else {})}
-
-
-@contextmanager
-def announcer(module: AnsibleModule) -> Iterator[Announcer | None]:
-    """Give what takes note of Secrets that are written; in the end, Redis is told of them."""
-    params = module.params
-    if not params["redis_url"]:
-        yield None
-        return
-    from secretmanager.errors import NoticeError, TLSError
-    from secretmanager.notices.announcer import Announcer
-    from secretmanager.notices.redis import Notices
-
-    with Notices(
-        params["redis_url"],
-        password_file=params["redis_password_file"],
-        ca_cert=params["redis_ca_cert"] or True,
-        channel=params["redis_channel"],
-    ) as notices:
-        announcer = Announcer(notices)
-        try:
-            yield announcer
-        finally:
-            try:
-                announcer.publish()
-            except (NoticeError, TLSError) as error:
-                module.warn(f"The Secrets are written, but not announced: {error}")
-
-
-def facts(outcome: Outcome) -> dict[str, Any]:
-    """Give an outcome as the module returns it."""
-    return {
-        name: list(value) if isinstance(value, tuple) else (None if value is None else str(value))
-        for name, value in vars(outcome).items()
-    }
-
-
-def diff(wanted: Wanted, outcome: Outcome) -> dict[str, Any]:
-    """Give the structure before and after. A data key that stays is left out; what changes is told by a word."""
-    before: dict[str, Any] = {}
-    after: dict[str, Any] = {}
-    before["data"] = dict.fromkeys(outcome.updated, "sealed") | dict.fromkeys(outcome.removed, "there")
-    after["data"] = dict.fromkeys(outcome.added, "sealed") | dict.fromkeys(outcome.updated, "sealed anew")
-    for name in outcome.metadata:
-        before[name], after[name] = "another", getattr(wanted, name)
-    header = f"{outcome.namespace}/{outcome.name}"
-    return {
-        "before_header": header,
-        "after_header": f"{header} ({outcome.action})",
-        "before": {} if outcome.action == "created" else {name: value for name, value in before.items() if value},
-        "after": {name: value for name, value in after.items() if value},
-    }
 
 
 if __name__ == "__main__":

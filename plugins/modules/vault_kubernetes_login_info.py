@@ -80,6 +80,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import connect_to_kubernetes, require, vault_client
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
+from ..module_utils.kubevault_results import warn
 
 
 def main() -> None:
@@ -122,7 +123,7 @@ def main() -> None:
         try:
             vault.revoke_self(token=login.client_token)
         except PermissionDenied:
-            module.warn(f"The token may not revoke itself; it ends in {login.lease_duration} s.")
+            warn(module, f"The token may not revoke itself; it ends in {login.lease_duration} s.")
         except SecretManagerError as error:
             module.fail_json(msg=str(error))
     module.exit_json(changed=False, allowed=True, reason="")

@@ -166,8 +166,9 @@ resources:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubevault import conceal, logged_in_vault, require
+from ..module_utils.kubevault import logged_in_vault, require
 from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_results import conceal, warn
 
 
 def main() -> None:
@@ -220,7 +221,7 @@ def main() -> None:
                 outcome = apply(Vault(client), resource, check=module.check_mode)
                 done.append(outcome)
                 for warning in outcome.warnings:
-                    module.warn(f"{outcome.path}: {warning}")
+                    warn(module, f"{outcome.path}: {warning}")
     except SecretManagerError as error:
         changed = ", ".join(outcome.path for outcome in done if outcome.changed) or "none"
         progress = f" ({len(done)} of {len(entries)} resources were done before; changed: {changed})" if done else ""

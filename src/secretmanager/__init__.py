@@ -1,71 +1,21 @@
-"""Reads secrets that Vault sealed and Kubernetes keeps, by nothing but a service account."""
+"""Reads secrets that Vault sealed and Kubernetes keeps, with nothing but a service account."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import errors
+from .errors import *  # noqa: F403 - the names stand in errors.__all__, once
+
 if TYPE_CHECKING:
     from .aio import AsyncSecretManager
-    from .errors import (
-        ConfigError,
-        ConflictError,
-        DecryptionFailed,
-        Forbidden,
-        InvalidToken,
-        KubernetesError,
-        KubernetesUnavailable,
-        LoginDenied,
-        ManagerClosed,
-        NoticeError,
-        PermissionDenied,
-        SealedDataError,
-        SecretDataError,
-        SecretFileError,
-        SecretFormatError,
-        SecretKeyNotFound,
-        SecretManagerError,
-        SecretNotFound,
-        TLSError,
-        TransitKeyNotFound,
-        VaultError,
-        VaultSealed,
-        VaultUnavailable,
-        WrongTransitKey,
-    )
     from .manager import SecretManager
     from .reading.requests import Request
 
-__all__ = [
-    "AsyncSecretManager",
-    "ConfigError",
-    "ConflictError",
-    "DecryptionFailed",
-    "Forbidden",
-    "InvalidToken",
-    "KubernetesError",
-    "KubernetesUnavailable",
-    "LoginDenied",
-    "ManagerClosed",
-    "NoticeError",
-    "PermissionDenied",
-    "Request",
-    "SealedDataError",
-    "SecretDataError",
-    "SecretFileError",
-    "SecretFormatError",
-    "SecretKeyNotFound",
-    "SecretManager",
-    "SecretManagerError",
-    "SecretNotFound",
-    "TLSError",
-    "TransitKeyNotFound",
-    "VaultError",
-    "VaultSealed",
-    "VaultUnavailable",
-    "WrongTransitKey",
-]
+__all__ = ["AsyncSecretManager", "Request", "SecretManager"]
+__all__ += errors.__all__
 
-_HOMES = {"AsyncSecretManager": "aio", "Request": "reading.requests", "SecretManager": "manager"}
+_LAZY = {"AsyncSecretManager": ".aio", "Request": ".reading.requests", "SecretManager": ".manager"}
 
 
 def __getattr__(name: str) -> Any:
@@ -74,8 +24,13 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("kubevault")
-    if name not in __all__:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    return getattr(import_module(_LAZY[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are imported when they are used as well."""
+    return sorted([*__all__, "__version__"])

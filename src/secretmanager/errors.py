@@ -1,44 +1,79 @@
 """The exceptions of this package, one tree.
 
     SecretManagerError
-    ├── ConfigError              an option, file or environment variable is missing or wrong
+    ├── ConfigError              an option, a file or an environment variable is missing or wrong
+    │   └── ProgramError             the program that `kubevault exec` should run cannot be run
     ├── ManagerClosed            the manager was closed
-    ├── SecretFileError          a file of secrets is missing, not readable, or open to others
-    ├── SecretDataError          a Secret was read, but what it holds cannot be used
+    ├── SecretFileError          a file of secrets is missing, not readable, or accessible to others
+    ├── SecretDataError          a Secret was read, but its content cannot be used
     │   ├── SecretKeyNotFound        it lacks the data key
     │   ├── SecretFormatError        the value is not JSON, or not of the form that was asked for
-    │   └── SealedDataError          manifest or ciphertext is damaged, or belongs elsewhere
+    │   └── SealedDataError          the manifest or a ciphertext is damaged, or belongs to another place
     │       └── WrongTransitKey          it was sealed with another Transit key than the one that was named
-    ├── TLSError                 a server's certificate is not to be trusted
+    ├── SealingFailed            some of several Secrets could not be sealed
+    ├── TLSError                 a server's certificate verification failed
     ├── VaultError               Vault refused
     │   ├── VaultUnavailable         no connection, or no answer in time
     │   │   └── VaultSealed              it is sealed, or not initialised
     │   ├── LoginDenied              the log-in was refused
-    │   ├── InvalidToken             the token has ended, or was revoked
+    │   ├── InvalidToken             the token has expired, or was revoked
     │   ├── PermissionDenied         the token's policies lack a capability
-    │   ├── TransitKeyNotFound       there is no such key
-    │   └── DecryptionFailed         the key does not open this ciphertext at this place
+    │   ├── TransitKeyNotFound       the key does not exist
+    │   └── DecryptionFailed         the key does not decrypt this ciphertext at this place
     ├── KubernetesError          the Kubernetes API refused
     │   ├── KubernetesUnavailable    no connection, or no answer in time
     │   ├── Forbidden                RBAC lacks a permission, or the API does not know the caller
-    │   ├── SecretNotFound           there is no such Secret or ConfigMap
-    │   └── ConflictError            somebody else wrote in between
-    └── NoticeError              Redis refused, or is out of reach
+    │   ├── SecretNotFound           the Secret or ConfigMap does not exist
+    │   └── ConflictError            another writer changed the object in between
+    └── NoticeError              Redis refused, or is unreachable
 
-No message holds a value, a token or a key. What a server said stands in the message, in its own words.
+No message holds a value, a token or a key. What a server said is quoted in the message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "DecryptionFailed",
+    "Forbidden",
+    "InvalidToken",
+    "KubernetesError",
+    "KubernetesUnavailable",
+    "LoginDenied",
+    "ManagerClosed",
+    "NoticeError",
+    "PermissionDenied",
+    "ProgramError",
+    "SealedDataError",
+    "SealingFailed",
+    "SecretDataError",
+    "SecretFileError",
+    "SecretFormatError",
+    "SecretKeyNotFound",
+    "SecretManagerError",
+    "SecretNotFound",
+    "TLSError",
+    "TransitKeyNotFound",
+    "VaultError",
+    "VaultSealed",
+    "VaultUnavailable",
+    "WrongTransitKey",
+]
+
+SHOWN = 10
+"""How many errors the message of `SealingFailed` quotes."""
 
 
 class SecretManagerError(Exception):
-    """Anything that this package raises on purpose.
+    """Base class of all exceptions of this package.
 
     Args:
         message: what failed, and why.
-        place: where: ``namespace/name``, ``namespace/name[key]``, a path or a URL.
+        place: where it failed: ``namespace/name``, ``namespace/name[key]``, a path or a URL.
         remedy: what to do about it.
     """
 
@@ -49,7 +84,7 @@ class SecretManagerError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Give place, message and remedy in one line."""
+        """Return place, message and remedy in one line."""
         text = f"{self.place}: {self.message}" if self.place else self.message
         return f"{text}; {self.remedy}" if self.remedy else text
 
@@ -58,8 +93,20 @@ class ConfigError(SecretManagerError):
     """An option, a file or an environment variable is missing or wrong; nothing was sent or written."""
 
 
+class ProgramError(ConfigError):
+    """The program that ``kubevault exec`` should run cannot be run.
+
+    Attributes:
+        exit_status: status to exit with, as of env(1): 126 or 127.
+    """
+
+    def __init__(self, message: str, *, exit_status: int, place: str) -> None:
+        super().__init__(message, place=place)
+        self.exit_status = exit_status
+
+
 class ManagerClosed(SecretManagerError):
-    """The manager was closed, and its Vault token revoked; make a new one."""
+    """The manager was closed and its Vault token revoked; create a new one."""
 
 
 class SecretFileError(SecretManagerError):
@@ -75,7 +122,7 @@ class SecretFileError(SecretManagerError):
 
 
 class SecretDataError(SecretManagerError):
-    """A Secret was read, but what it holds cannot be used."""
+    """A Secret was read, but its content cannot be used."""
 
 
 class SecretKeyNotFound(SecretDataError):
@@ -87,7 +134,7 @@ class SecretFormatError(SecretDataError):
 
 
 class SealedDataError(SecretDataError):
-    """A manifest or a ciphertext is damaged, missing or belongs elsewhere."""
+    """A manifest or a ciphertext is damaged or missing, or belongs to another place."""
 
 
 class WrongTransitKey(SealedDataError):
@@ -108,8 +155,25 @@ class WrongTransitKey(SealedDataError):
         self.found = found
 
 
+class SealingFailed(SecretManagerError):
+    """Some of several Secrets could not be sealed.
+
+    Attributes:
+        errors: the error of each.
+        outcomes: what was done to the others, each a `sealing.plan.Outcome`.
+    """
+
+    def __init__(self, errors: Sequence[SecretManagerError], outcomes: Sequence[Any] = ()) -> None:
+        more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+        written = sum(outcome.changed for outcome in outcomes)
+        quoted = "; ".join(str(error) for error in errors[:SHOWN])
+        super().__init__(f"not all could be sealed; {written} Secrets were written: {quoted}{more}")
+        self.errors = tuple(errors)
+        self.outcomes = tuple(outcomes)
+
+
 class TLSError(SecretManagerError):
-    """A server's certificate is not to be trusted.
+    """Verification of a server's certificate failed.
 
     Attributes:
         reason: "unknown authority", "expired", "wrong host name", or "other".
@@ -124,7 +188,7 @@ class VaultError(SecretManagerError):
     """Vault refused.
 
     Attributes:
-        status: HTTP status of its answer; None where there was none.
+        status: HTTP status of its answer; None without an answer.
         errors: its own messages.
     """
 
@@ -143,7 +207,7 @@ class VaultError(SecretManagerError):
 
 
 class VaultUnavailable(VaultError):
-    """There is no connection to Vault, or no answer in time."""
+    """Vault cannot be connected to, or did not answer in time."""
 
 
 class VaultSealed(VaultUnavailable):
@@ -155,7 +219,7 @@ class LoginDenied(VaultError):
 
 
 class InvalidToken(VaultError):
-    """The token has ended, was revoked, or never was one."""
+    """The token has expired, was revoked, or is no token of this Vault."""
 
 
 class PermissionDenied(VaultError):
@@ -163,7 +227,7 @@ class PermissionDenied(VaultError):
 
     Attributes:
         path: the path, without ``/v1/``.
-        capability: the capability that is missing, as a policy names it; empty where it is not known.
+        capability: the capability that is missing, as a policy names it; empty if it is not known.
     """
 
     def __init__(
@@ -182,20 +246,20 @@ class PermissionDenied(VaultError):
 
 
 class TransitKeyNotFound(VaultError):
-    """The Transit engine has no key of this name."""
+    """The Transit engine has no key with this name."""
 
 
 class DecryptionFailed(VaultError):
-    """The Transit key does not open this ciphertext at this place.
+    """The Transit key does not decrypt this ciphertext at this place.
 
     Attributes:
-        reason: "does not fit" where it was sealed for another place or with another key, "version" where the key's
-            version is not allowed any more, "other" for what `errors` says.
+        reason: "does not fit" if it was sealed for another place or with another key, "version" if the key's version
+            is no longer allowed to decrypt, "other" for what `errors` says.
     """
 
     @property
     def reason(self) -> str:
-        """What does not fit, as Vault tells it."""
+        """Why it failed, as Vault says."""
         said = " ".join(self.errors)
         if "version" in said:
             return "version"
@@ -206,8 +270,8 @@ class KubernetesError(SecretManagerError):
     """The Kubernetes API refused.
 
     Attributes:
-        status: HTTP status of its answer; None where there was none.
-        reason: Kubernetes' own word for it, as ``AlreadyExists``.
+        status: HTTP status of its answer; None without an answer.
+        reason: Kubernetes' word for it, such as ``AlreadyExists``.
     """
 
     def __init__(
@@ -225,7 +289,7 @@ class KubernetesError(SecretManagerError):
 
 
 class KubernetesUnavailable(KubernetesError):
-    """There is no connection to the Kubernetes API, or no answer in time."""
+    """The Kubernetes API cannot be connected to, or did not answer in time."""
 
 
 class Forbidden(KubernetesError):
@@ -233,15 +297,15 @@ class Forbidden(KubernetesError):
 
 
 class SecretNotFound(KubernetesError):
-    """There is no such Secret, ConfigMap, service account or namespace."""
+    """The Secret, ConfigMap, service account or namespace does not exist."""
 
 
 class ConflictError(KubernetesError):
-    """Somebody else wrote the object in between, or made it first."""
+    """Another writer changed the object in between, or created it first."""
 
 
 class NoticeError(SecretManagerError):
-    """Redis refused, or is out of reach, so that change notices are neither sent nor received.
+    """Redis refused or is unreachable, so that change notices are neither sent nor received.
 
     Attributes:
         reason: "unreachable", "denied" or "other".

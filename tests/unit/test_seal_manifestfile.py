@@ -15,7 +15,7 @@ from secretmanager.errors import ConfigError, ConflictError
 from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope, checksum, encode
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.plan import Action
-from secretmanager.sealing.spec import Wanted
+from secretmanager.sealing.spec import SecretSpec
 from secretmanager.sealing.stores import Change
 
 BY_HAND = """\
@@ -62,7 +62,7 @@ def write(path: Path, *changes: Change, check: bool = False) -> ManifestFile:
 
 
 def found(path: Path, name: str = "n") -> Any:
-    return ManifestFile(path).find([Wanted("ns", name)]).get(f"ns/{name}")
+    return ManifestFile(path).find([SecretSpec("ns", name)]).get(f"ns/{name}")
 
 
 def updated(path: Path, content: dict[str, Any]) -> None:

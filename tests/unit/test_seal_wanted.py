@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secretmanager.errors import ConfigError
 from secretmanager.sealed import Scope
-from secretmanager.sealing.spec import SECRET_BYTES, Behavior, State, Wanted, from_options, plaintext, sealed_size
+from secretmanager.sealing.spec import SECRET_BYTES, Behavior, SecretSpec, State, from_options, plaintext, sealed_size
 
 GOOD = {"namespace": "ns", "name": "n", "transit_key": "k", "data": {"a": "1"}}
 
@@ -106,7 +106,7 @@ def test_no_error_shows_a_value(secret: str) -> None:
 
 
 def test_a_wanted_secret_does_not_show_its_values() -> None:
-    assert "hunter2" not in repr(Wanted("ns", "n", {"a": b"hunter2"}, "k"))
+    assert "hunter2" not in repr(SecretSpec("ns", "n", {"a": b"hunter2"}, "k"))
 
 
 def test_kinds_of_values(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_size_told_is_that_of_the_ciphertext(length: int) -> None:
 def test_too_large_says_how_much_and_which_key() -> None:
     values = {"small": b"1", "big": b"x" * SECRET_BYTES}
     with pytest.raises(ConfigError) as caught:
-        Wanted("ns", "n", values, "k")
+        SecretSpec("ns", "n", values, "k")
     sizes = sealed_size(values["small"]), sealed_size(values["big"])
     assert str(caught.value) == (
         f"sealed, the Secret takes {sum(sizes)} bytes, {sum(sizes) - SECRET_BYTES} more than the {SECRET_BYTES} that"

@@ -1,4 +1,6 @@
-"""Vault administration for the Ansible roles: resources, initialisation, tokens.
+"""Vault's administration for the Ansible roles: resources, initialisation, tokens.
 
-They build on the same client as the workloads, which do not import them.
+It imports `servers` alone. The plugins import it; a workload does not.
 """
+
+__all__ = ["comparison", "connection", "files", "initialisation", "resources", "tokens"]

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from ..login.methods import Credentials, from_file, logged_in, method_of
-from ..reading.opening import open_secret
+from ..reading.opening import open_secrets
+from ..reading.requests import Request
 from ..servers.kubernetes import KubernetesClient
 from ..servers.vault import VaultClient
 
@@ -72,10 +73,11 @@ def open_places(
         The plaintexts of each place, by data key.
 
     Raises:
-        SecretManagerError: as of `vault_of` and `open_secret`.
+        SecretManagerError: as of `vault_of` and `reading.opening.open_secrets`.
     """
     with kubernetes_of(options) as kubernetes, vault_of(options, lambda: kubernetes) as vault:
-        return [open_secret(kubernetes, vault, *place, transit_key) for place in places]
+        requests = [Request(name, namespace, "SECRET", key, transit_key) for namespace, name, key in places]
+        return open_secrets(kubernetes, vault, requests)
 
 
 def warn(text: str) -> None:

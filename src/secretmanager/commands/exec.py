@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, SecretManagerError
+from ..errors import ConfigError, ProgramError, SecretManagerError
 from . import options, running
 from .connections import open_places, warn
 
@@ -59,4 +59,4 @@ def command(
         running.run_with_environment(program, running.variables(values_by_name, env_prefix, ", ".join(secrets)))
     except SecretManagerError as error:
         warn(str(error))
-        sys.exit(error.exit_status if isinstance(error, running.ProgramError) else running.FAILED)
+        sys.exit(error.exit_status if isinstance(error, ProgramError) else running.FAILED)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import ConfigError, SecretFormatError
+from ..errors import ConfigError, ProgramError, SecretFormatError
 
 CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
 """Exit statuses of a command that runs another, as of env(1): it cannot be run, it is not there; the command failed."""
@@ -31,18 +31,6 @@ _FORWARDED: frozenset[int] = frozenset(
     for name in ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "ALRM", "TTIN", "TTOU")
 )
 _SI_USER = 0  # sent by kill(2), see sigaction(2); what a terminal sends reaches the program by itself
-
-
-class ProgramError(ConfigError):
-    """The program cannot be run.
-
-    Attributes:
-        exit_status: what to end with, `CANNOT_RUN` or `NOT_FOUND`.
-    """
-
-    def __init__(self, program: str, number: int) -> None:
-        super().__init__(os.strerror(number), place=program)
-        self.exit_status = NOT_FOUND if number == errno.ENOENT else CANNOT_RUN
 
 
 def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") -> dict[str, str]:
@@ -96,7 +84,7 @@ def run_with_environment(command: Sequence[str], environment: Mapping[str, str])
     try:
         os.execvpe(command[0], list(command), {**os.environ, **environment})  # noqa: S606 - that is what it is for
     except OSError as error:
-        raise ProgramError(command[0], error.errno or 0) from error
+        raise _program_error(command[0], error.errno or 0) from error
 
 
 def run_with_files(command: Sequence[str], files: Mapping[str, bytes], folder: Path | None = None) -> int:
@@ -204,7 +192,7 @@ def _supervised(command: Sequence[str], environment: Mapping[str, str]) -> int:
                 os.kill(child, signal.SIGCONT)
             elif changed:
                 if failure:
-                    raise ProgramError(command[0], int(failure))
+                    raise _program_error(command[0], int(failure))
                 return os.waitstatus_to_exitcode(status)
             caught = signal.sigwaitinfo(waited)
             if caught.si_signo != signal.SIGCHLD and caught.si_code <= _SI_USER:
@@ -227,6 +215,11 @@ def _become(
         os.write(failure, str(error.errno).encode())
     finally:
         os._exit(127)
+
+
+def _program_error(program: str, number: int) -> ProgramError:
+    status = NOT_FOUND if number == errno.ENOENT else CANNOT_RUN
+    return ProgramError(os.strerror(number), exit_status=status, place=program)
 
 
 def _tmpfs() -> Path:

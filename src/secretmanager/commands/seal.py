@@ -6,24 +6,21 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..errors import ConfigError, NoticeError, TLSError
+from ..errors import ConfigError, SealingFailed
+from ..notices.announcer import announcing
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Outcome
-from ..sealing.sealer import SealingFailed, seal_into
-from ..sealing.spec import Behavior, State, Wanted, from_options
+from ..sealing.sealer import seal_into
+from ..sealing.spec import Behavior, SecretSpec, State, from_options
 from ..sealing.stores import KubernetesStore
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
-
-if TYPE_CHECKING:
-    from ..notices.announcer import Announcer
 
 
 @click.command(name="seal")
@@ -83,7 +80,7 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
             def connect() -> KubernetesClient:
                 return stack.enter_context(kubernetes_of(given, connections=concurrency))
 
-            written = stack.enter_context(_announcer(given))
+            written = stack.enter_context(announcing(given, warn))
             outcomes, _ = seal_into(
                 stack.enter_context(vault_of(given, connect)),
                 wanted,
@@ -98,7 +95,7 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
     _print_outcomes(outcomes, output)
 
 
-def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[Wanted]:
+def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[SecretSpec]:
     """Read the Secrets to seal from the options."""
     if (secret is None) == (secrets is None):
         raise click.UsageError("give NAMESPACE/NAME or --secrets, and not both")
@@ -202,7 +199,7 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
 
 def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
     if output == "json":
-        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+        click.echo(json.dumps([outcome.facts() for outcome in outcomes], indent=2))
         return
     for outcome in outcomes:
         parts = [
@@ -213,28 +210,3 @@ def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
         click.echo(
             f"{outcome.namespace}/{outcome.name}: {outcome.action}{scope}" + (f": {'; '.join(parts)}" if parts else "")
         )
-
-
-@contextmanager
-def _announcer(given: Mapping[str, Any]) -> Iterator[Announcer | None]:
-    """Yield what takes note of Secrets that are written; in the end, Redis is notified of them."""
-    if not given["redis_url"]:
-        yield None
-        return
-    from ..notices.announcer import Announcer
-    from ..notices.redis import Notices
-
-    with Notices(
-        given["redis_url"],
-        password_file=given["redis_password_file"],
-        ca_cert=given["redis_ca_cert"] or True,
-        channel=given["redis_channel"],
-    ) as notices:
-        announcer = Announcer(notices)
-        try:
-            yield announcer
-        finally:
-            try:
-                announcer.publish()
-            except (NoticeError, TLSError) as error:
-                warn(f"the Secrets are written, but not announced: {error}")

@@ -3,4 +3,4 @@
 It imports `servers` and `sealed`, and nothing of `sealing`. `notices`, `manager`, `commands` and the plugins import it.
 """
 
-__all__ = ["cache", "plain", "reader", "requests", "verification"]
+__all__ = ["cache", "opening", "plain", "reader", "requests", "verification"]

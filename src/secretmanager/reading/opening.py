@@ -1,44 +1,68 @@
-"""Opening a sealed Secret by hand: what the command and the lookup plugin show. Services have `manager`."""
+"""Opening sealed Secrets: one path from ciphertext to plaintext, for services, the command and the lookup plugin."""
 
 from __future__ import annotations
 
-from ..servers.kubernetes import KubernetesClient
-from ..servers.vault import TransitItem, VaultClient
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from ..sealed import manifest_of
+from ..servers.kubernetes import KubernetesClient, Object, Resource
+from ..servers.vault import TransitItem, VaultClient, batched_by_key
 from .requests import Request, sealed_items
 
+ObjectKey = tuple[Resource, str, str]
+"""Kind, namespace and name of an object, as `Request.object_key`."""
 
-def open_secret(
-    kubernetes: KubernetesClient,
-    vault: VaultClient,
-    namespace: str,
-    name: str,
-    key: str | None = None,
-    transit_key: str | None = None,
-) -> dict[str, bytes]:
-    """Read a sealed Secret.
+Decrypt = Callable[[str, Sequence[TransitItem]], Sequence[bytes]]
+"""Has Vault decrypt items with the Transit key of a name."""
+
+
+def open_objects(
+    objects: Mapping[ObjectKey, Object], requests: Sequence[Request], decrypt: Decrypt
+) -> list[dict[str, bytes]]:
+    """Decrypt what requests ask for, each Transit key in one batch.
 
     Args:
-        kubernetes: client that may get the Secret.
-        vault: client whose token may ``transit/decrypt/KEY``.
-        namespace: the Secret's namespace.
-        name: its name.
-        key: a data key; None for all.
-        transit_key: Vault's key, where the Secret does not say it, as an older tool sealed it.
+        objects: the objects that the requests are about, as the Kubernetes API returns them.
+        requests: what to decrypt.
+        decrypt: has Vault decrypt.
 
     Returns:
-        The plaintext by data key.
+        For each request the plaintext by data key.
 
     Raises:
-        SecretNotFound, SecretKeyNotFound: there is no such thing.
-        SealedDataError: a value is not sealed.
-        DecryptionFailed, PermissionDenied: Vault does not open it.
+        SecretKeyNotFound, SecretFormatError, SealedDataError, WrongTransitKey: as `requests.sealed_items`.
+        DecryptionFailed, PermissionDenied: Vault refused.
     """
-    request = Request(name, namespace, "SECRET", key, transit_key)
-    batches: dict[str, list[tuple[str, TransitItem]]] = {}
-    for data_key, used, item in sealed_items(kubernetes.get_secret(namespace, name), request):
-        batches.setdefault(used, []).append((data_key, item))
-    opened: dict[str, bytes] = {}
-    for used, batch in batches.items():
-        plaintexts = vault.decrypt(used, [item for _, item in batch])
-        opened |= {data_key: plain for (data_key, _), plain in zip(batch, plaintexts, strict=True)}
+    manifests = {key: manifest_of(found) for key, found in objects.items()}
+
+    def items() -> Iterator[tuple[str, tuple[int, str], TransitItem]]:
+        for index, request in enumerate(requests):
+            where = request.object_key
+            for key, transit_key, item in sealed_items(objects[where], manifests[where], request):
+                yield transit_key, (index, key), item
+
+    opened: list[dict[str, bytes]] = [{} for _ in requests]
+    for (index, key), plaintext in batched_by_key(items(), decrypt):
+        opened[index][key] = plaintext
     return opened
+
+
+def open_secrets(
+    kubernetes: KubernetesClient, vault: VaultClient, requests: Sequence[Request]
+) -> list[dict[str, bytes]]:
+    """Get Secrets, each once, and decrypt what requests ask for.
+
+    Args:
+        kubernetes: client that may get the Secrets.
+        vault: client whose token may ``transit/decrypt/KEY``.
+        requests: what to decrypt.
+
+    Returns:
+        For each request the plaintext by data key.
+
+    Raises:
+        SecretNotFound, Forbidden: Kubernetes refused.
+        SecretKeyNotFound, SealedDataError, WrongTransitKey, DecryptionFailed, PermissionDenied: as `open_objects`.
+    """
+    objects = {key: kubernetes.get(*key) for key in dict.fromkeys(request.object_key for request in requests)}
+    return open_objects(objects, requests, vault.decrypt)

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DecryptionFailed, KubernetesUnavailable, VaultUnavailable
-from ..sealed import manifest_of
-from ..servers.kubernetes import KubernetesClient, Object, Resource
-from ..servers.vault import TransitItem
+from ..servers.kubernetes import KubernetesClient, Object
 from .cache import Cache
+from .opening import Decrypt, ObjectKey, open_objects
 from .plain import load_json
-from .requests import Request, decoded, sealed_items_of, texts_of
+from .requests import Request, decoded, texts_of
 
 if TYPE_CHECKING:
     from ..config import Config
 
 log = logging.getLogger(__name__)
 
-ObjectKey = tuple[Resource, str, str]
 Plaintexts = dict[str, bytearray]
 """What Vault decrypted, by data key."""
 
@@ -37,7 +35,7 @@ class Reader:
         self,
         config: Config,
         kubernetes: Callable[[], KubernetesClient],
-        decrypt: Callable[[str, Sequence[TransitItem]], list[bytes]],
+        decrypt: Decrypt,
     ) -> None:
         self._kubernetes = kubernetes
         self._decrypt = decrypt
@@ -120,17 +118,10 @@ class Reader:
         return self._open(self._objects_of(requests), requests)
 
     def _open(self, objects: Mapping[ObjectKey, Object], requests: Sequence[Request]) -> list[Plaintexts]:
-        manifests = {key: manifest_of(found) for key, found in objects.items()}
-        batches: dict[str, list[tuple[int, str, TransitItem]]] = {}
-        for index, request in enumerate(requests):
-            where = request.object_key
-            for key, transit_key, item in sealed_items_of(objects[where], manifests[where], request):
-                batches.setdefault(transit_key, []).append((index, key, item))
-        opened: list[Plaintexts] = [{} for _ in requests]
-        for transit_key, batch in batches.items():
-            plaintexts = self._decrypt(transit_key, [item for _, _, item in batch])
-            for (index, key, _), plaintext in zip(batch, plaintexts, strict=True):
-                opened[index][key] = bytearray(plaintext)
+        opened: list[Plaintexts] = [
+            {key: bytearray(value) for key, value in values.items()}
+            for values in open_objects(objects, requests, self._decrypt)
+        ]
         for request, values in zip(requests, opened, strict=True):
             self._plaintexts.put(request, values)
         return opened

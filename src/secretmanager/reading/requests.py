@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
-from ..sealed import MANIFEST_KEY, Manifest, Place, key_version, manifest_of
+from ..sealed import MANIFEST_KEY, Manifest, Place, key_version
 from ..servers.kubernetes import Object, Resource
 from ..servers.vault import TransitItem
 
@@ -100,21 +100,19 @@ def texts_of(found: Object, request: Request) -> dict[str, str]:
     return {key: _text(data[key], request, key)}
 
 
-def sealed_items(found: Object, request: Request) -> Iterator[tuple[str, str, TransitItem]]:
-    """Give for each data key that is asked for its name, the Transit key that opens it, and what to decrypt.
+def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> Iterator[tuple[str, str, TransitItem]]:
+    """Yield for each data key that is asked for its name, the Transit key that opens it, and what to decrypt.
+
+    Args:
+        found: the object, as the Kubernetes API returns it.
+        manifest: its manifest, as `sealed.manifest_of` returns it.
+        request: what is asked for.
 
     Raises:
         SecretKeyNotFound, SecretFormatError: as `texts_of`.
-        SealedDataError: a value is not sealed, or nothing tells its Transit key, or the manifest is damaged.
+        SealedDataError: a value is not sealed, or nothing says which Transit key opens it.
         WrongTransitKey: the manifest names another Transit key than the request.
     """
-    return sealed_items_of(found, manifest_of(found), request)
-
-
-def sealed_items_of(
-    found: Object, manifest: Manifest | None, request: Request
-) -> Iterator[tuple[str, str, TransitItem]]:
-    """As `sealed_items`, with the object's manifest, where several requests are about one object."""
     for key, text in texts_of(found, request).items():
         place = request.place(key)
         if key_version(text) is None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import SealedDataError
-from ..sealed import manifest_of, sealed_values
+from ..sealed import sealed_values
 from ..servers.kubernetes import KubernetesClient
-from ..servers.vault import TransitItem, VaultClient
-from .requests import Request, sealed_items_of
+from ..servers.vault import VaultClient
+from .opening import open_objects
+from .requests import Request
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,16 @@ def read_as(
 
 def _read(workload: Workload, name: str, kubernetes: KubernetesClient, vault: VaultClient, token: str) -> list[str]:
     found = kubernetes.get_secret(workload.namespace, name)
-    manifest, values = manifest_of(found), sealed_values(found)
+    values = sealed_values(found)
     if not values:
         raise SealedDataError(
             "the Secret holds nothing sealed",
             place=f"{workload.namespace}/{name}",
             remedy="seal it: kubevault_secret",
         )
-    batches: dict[str, list[TransitItem]] = {}
-    for key, value in values.items():
-        request = Request(name, workload.namespace, "SECRET", key, value.transit_key or workload.transit_key)
-        for _, transit_key, item in sealed_items_of(found, manifest, request):
-            batches.setdefault(transit_key, []).append(item)
-    for transit_key, items in batches.items():
-        vault.decrypt(transit_key, items, token=token)
+    requests = [
+        Request(name, workload.namespace, "SECRET", key, value.transit_key or workload.transit_key)
+        for key, value in values.items()
+    ]
+    open_objects({requests[0].object_key: found}, requests, lambda key, items: vault.decrypt(key, items, token=token))
     return sorted(values)

@@ -19,7 +19,7 @@ import yaml
 from ..errors import ConfigError, ConflictError, SecretManagerError
 from ..sealed import Place, SealedValue, encode, sealed_values
 from .plan import Object
-from .spec import Wanted
+from .spec import SecretSpec
 from .stores import Change
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,7 +46,7 @@ class ManifestFile:
         self._documents: list[_Document] = []
         self._after: dict[str, Object] = {}
 
-    def find(self, wanted: Sequence[Wanted]) -> dict[str, Object]:
+    def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
         """Give those of the Secrets that are there, by ``namespace/name``.
 
         Raises:

@@ -24,8 +24,8 @@ from .spec import (
     SECRET_BYTES,
     SERVICE_ACCOUNT_TOKEN_TYPE,
     Behavior,
+    SecretSpec,
     State,
-    Wanted,
     size_problem,
 )
 
@@ -78,19 +78,57 @@ class Outcome:
         """Whether the Secret was, or would be, written."""
         return self.action is not Action.UNCHANGED
 
+    def facts(self) -> dict[str, Any]:
+        """Return the outcome as a JSON object."""
+        return {
+            "namespace": self.namespace,
+            "name": self.name,
+            "action": str(self.action),
+            "transit_key": self.transit_key,
+            "scope": str(self.scope) if self.scope else None,
+            "added": list(self.added),
+            "updated": list(self.updated),
+            "removed": list(self.removed),
+            "adopted": list(self.adopted),
+            "metadata": list(self.metadata),
+        }
+
+    def diff(self, spec: SecretSpec) -> dict[str, Any]:
+        """Return the structure before and after, as Ansible's ``--diff`` shows it, without any value.
+
+        A data key that stays is left out; a word says what happens to the others.
+
+        Args:
+            spec: the Secret as wanted.
+        """
+        before: dict[str, Any] = {"data": dict.fromkeys(self.updated, "sealed") | dict.fromkeys(self.removed, "exists")}
+        after: dict[str, Any] = {
+            "data": dict.fromkeys(self.added, "sealed") | dict.fromkeys(self.updated, "sealed again")
+        }
+        for name in self.metadata:
+            before[name], after[name] = "different", getattr(spec, name)
+        header = f"{self.namespace}/{self.name}"
+        created = self.action is Action.CREATED
+        return {
+            "before_header": header,
+            "after_header": f"{header} ({self.action})",
+            "before": {} if created else {name: value for name, value in before.items() if value},
+            "after": {name: value for name, value in after.items() if value},
+        }
+
 
 @dataclass(frozen=True)
 class Draft:
-    """A Secret as wanted and as found, checked as far as it goes without Vault.
+    """A Secret as spec and as found, checked as far as it goes without Vault.
 
     Attributes:
-        wanted: as wanted.
+        wanted: as spec.
         found: as found; None where it is not there.
         manifest: its manifest; None where it has none, or a damaged one that ``force`` gives up.
         values: what is to be sealed in it: what was given, and what is adopted. Stays out of repr().
     """
 
-    wanted: Wanted
+    spec: SecretSpec
     found: Object | None
     manifest: Manifest | None
     values: Mapping[str, bytes] = field(repr=False)
@@ -108,57 +146,57 @@ class Draft:
     @property
     def removed(self) -> set[str]:
         """Data keys that are to go."""
-        replaced = self.ours - self.values.keys() if self.wanted.behavior is Behavior.REPLACE else set()
-        return (replaced | self.wanted.absent_keys) & self.data.keys()
+        replaced = self.ours - self.values.keys() if self.spec.behavior is Behavior.REPLACE else set()
+        return (replaced | self.spec.absent_keys) & self.data.keys()
 
 
-def draft(wanted: Wanted, found: Object | None) -> Draft:
-    """Compare what is wanted with what is there, as far as it goes without Vault.
+def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
+    """Compare what is spec with what is there, as far as it goes without Vault.
 
     Raises:
         SealedDataError: the Secret, or a data key, was not sealed here, and neither ``force`` nor ``adopt`` is given;
             or its manifest is damaged; or there is none to adopt.
     """
     if found is None:
-        if wanted.adopt and not wanted.values:
+        if spec.adopt and not spec.values:
             raise SealedDataError(
-                "there is no such Secret to adopt", place=wanted.place, remedy="check name and namespace"
+                "there is no such Secret to adopt", place=spec.place, remedy="check name and namespace"
             )
-        return Draft(wanted, None, None, wanted.values)
+        return Draft(spec, None, None, spec.values)
     if found.get("type") == SERVICE_ACCOUNT_TOKEN_TYPE:
-        raise SealedDataError("Kubernetes itself fills this Secret", place=wanted.place, remedy="choose another name")
+        raise SealedDataError("Kubernetes itself fills this Secret", place=spec.place, remedy="choose another name")
     try:
         manifest = manifest_of(found)
     except SealedDataError:
-        if not wanted.force:
+        if not spec.force:
             raise
         manifest = None
-    made = Draft(wanted, found, manifest, wanted.values)
-    if not (wanted.force or wanted.adopt):
-        _refuse_foreign(made)
-    if not wanted.adopt:
-        return made
-    return Draft(wanted, found, manifest, {**_plaintexts(made), **wanted.values})
+    draft = Draft(spec, found, manifest, spec.values)
+    if not (spec.force or spec.adopt):
+        _refuse_foreign(draft)
+    if not spec.adopt:
+        return draft
+    return Draft(spec, found, manifest, {**_plaintexts(draft), **spec.values})
 
 
-def _refuse_foreign(made: Draft) -> None:
-    wanted = made.wanted
-    deleted = made.data.keys() if wanted.state is State.ABSENT else set()
-    foreign = sorted((made.data.keys() & (wanted.values.keys() | deleted)) - made.ours)
-    if made.manifest and not foreign:
+def _refuse_foreign(draft: Draft) -> None:
+    spec = draft.spec
+    deleted = draft.data.keys() if spec.state is State.ABSENT else set()
+    foreign = sorted((draft.data.keys() & (spec.values.keys() | deleted)) - draft.ours)
+    if draft.manifest and not foreign:
         return
-    verb = "delete" if wanted.state is State.ABSENT else "take over"
-    what = f"data keys {', '.join(foreign)} were" if made.manifest else "the Secret was"
-    adopt = "" if wanted.state is State.ABSENT else ", or adopt to seal what it holds"
-    raise SealedDataError(f"{what} not sealed here", place=wanted.place, remedy=f"set force to {verb}{adopt}")
+    verb = "delete" if spec.state is State.ABSENT else "take over"
+    what = f"data keys {', '.join(foreign)} were" if draft.manifest else "the Secret was"
+    adopt = "" if spec.state is State.ABSENT else ", or adopt to seal what it holds"
+    raise SealedDataError(f"{what} not sealed here", place=spec.place, remedy=f"set force to {verb}{adopt}")
 
 
-def _plaintexts(made: Draft) -> dict[str, bytes]:
+def _plaintexts(draft: Draft) -> dict[str, bytes]:
     """Give what is there and not sealed; ciphertext without a digest, as of an older tool, is none."""
     found = {
         key: base64.b64decode(text)
-        for key, text in made.data.items()
-        if key not in made.ours and key not in made.wanted.absent_keys
+        for key, text in draft.data.items()
+        if key not in draft.ours and key not in draft.spec.absent_keys
     }
     return {key: raw for key, raw in found.items() if key_version(raw.decode("latin-1")) is None}
 
@@ -168,7 +206,7 @@ class Plan:
     """What is to be done to one Secret.
 
     Attributes:
-        draft: the Secret as wanted and as found.
+        draft: the Secret as spec and as found.
         manifest: what the manifest will be, apart from what is sealed anew.
         sealing: data keys whose values are to be sealed.
         digests: Transit HMAC of each value.
@@ -183,14 +221,14 @@ class Plan:
 
     def place(self, key: str) -> Place:
         """Give the place of one of its values."""
-        return Place(self.draft.wanted.namespace, self.draft.wanted.name, key)
+        return Place(self.draft.spec.namespace, self.draft.spec.name, key)
 
 
-def plan(made: Draft, scope: Scope | None, digests: Mapping[str, str]) -> Plan:
+def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> Plan:
     """Decide what is to be done.
 
     Args:
-        made: the Secret as wanted and as found.
+        draft: the Secret as spec and as found.
         scope: the scope to seal in; None where the manifest stays as it is.
         digests: Transit HMAC of each of its values, by data key.
 
@@ -198,52 +236,52 @@ def plan(made: Draft, scope: Scope | None, digests: Mapping[str, str]) -> Plan:
         SealedDataError: the Secret is sealed with another key or in another scope, and not all values are given.
         ConfigError: the Secret is immutable, or of another type, and ``recreate`` is not given.
     """
-    wanted, found = made.wanted, made.found
-    if wanted.state is State.ABSENT:
+    spec, found = draft.spec, draft.found
+    if spec.state is State.ABSENT:
         action = Action.UNCHANGED if found is None else Action.DELETED
-        removed = tuple(sorted(made.data))
-        return Plan(made, None, (), {}, Outcome(wanted.namespace, wanted.name, action, removed=removed))
-    base = _base(made, scope)
-    data, removed_keys = made.data, made.removed
-    sealing = [key for key in made.values if not _is_sealed(base, data.get(key), key, digests[key])]
-    metadata = _metadata_changes(wanted, found)
-    changed = bool(sealing or removed_keys or metadata or base is not made.manifest)
+        removed = tuple(sorted(draft.data))
+        return Plan(draft, None, (), {}, Outcome(spec.namespace, spec.name, action, removed=removed))
+    base = _base(draft, scope)
+    data, removed_keys = draft.data, draft.removed
+    sealing = [key for key in draft.values if not _is_sealed(base, data.get(key), key, digests[key])]
+    metadata = _metadata_changes(spec, found)
+    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest)
     if found is None:
-        action = Action.CREATED if made.values else Action.UNCHANGED
+        action = Action.CREATED if draft.values else Action.UNCHANGED
     elif not changed:
         action = Action.UNCHANGED
     else:
-        action = Action.RECREATED if _needs_recreation(made, bool(sealing or removed_keys)) else Action.UPDATED
+        action = Action.RECREATED if _needs_recreation(draft, bool(sealing or removed_keys)) else Action.UPDATED
     outcome = Outcome(
-        wanted.namespace,
-        wanted.name,
+        spec.namespace,
+        spec.name,
         action,
         base.transit_key if base else None,
         base.scope if base else None,
         added=tuple(key for key in sealing if key not in data),
         updated=tuple(key for key in sealing if key in data),
         removed=tuple(sorted(removed_keys)),
-        adopted=tuple(key for key in sealing if key not in wanted.values),
+        adopted=tuple(key for key in sealing if key not in spec.values),
         metadata=metadata,
     )
-    return Plan(made, base, tuple(sealing), digests, outcome)
+    return Plan(draft, base, tuple(sealing), digests, outcome)
 
 
-def _base(made: Draft, scope: Scope | None) -> Manifest | None:
+def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
     """Give the manifest to start from; one without digests where all has to be sealed anew."""
-    wanted, manifest = made.wanted, made.manifest
-    if scope is None or wanted.transit_key is None:
+    spec, manifest = draft.spec, draft.manifest
+    if scope is None or spec.transit_key is None:
         return manifest
-    fresh = Manifest(wanted.transit_key, scope, wanted.digests_by)
+    fresh = Manifest(spec.transit_key, scope, spec.digest_key_name)
     if manifest is None:
         return fresh
     if (manifest.transit_key, manifest.scope, manifest.digest_key) == (fresh.transit_key, scope, fresh.digest_key):
         return manifest
-    if kept := sorted(made.ours - made.values.keys() - made.removed):
+    if kept := sorted(draft.ours - draft.values.keys() - draft.removed):
         raise SealedDataError(
             f"data keys {', '.join(kept)} are sealed with Transit key {manifest.transit_key}, scope {manifest.scope},"
             f" digests by {manifest.digest_key}",
-            place=wanted.place,
+            place=spec.place,
             remedy="give their values too, to seal all anew, or keep these",
         )
     return fresh
@@ -256,56 +294,56 @@ def _is_sealed(base: Manifest | None, encoded: str | None, key: str, digest: str
     return base.checksums.get(key) == checksum(base64.b64decode(encoded).decode("latin-1"))
 
 
-def _metadata_changes(wanted: Wanted, found: Object | None) -> tuple[str, ...]:
+def _metadata_changes(spec: SecretSpec, found: Object | None) -> tuple[str, ...]:
     metadata = (found or {}).get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     changes = {
-        "labels": found is not None and bool({SEALED_LABEL: "true", **wanted.labels}.items() - labels.items()),
-        "annotations": bool(wanted.annotations.items() - annotations.items()),
-        "type": found is not None and wanted.type is not None and wanted.type != found.get("type", "Opaque"),
-        "immutable": wanted.immutable is not None and wanted.immutable != bool((found or {}).get("immutable")),
+        "labels": found is not None and bool({SEALED_LABEL: "true", **spec.labels}.items() - labels.items()),
+        "annotations": bool(spec.annotations.items() - annotations.items()),
+        "type": found is not None and spec.type is not None and spec.type != found.get("type", "Opaque"),
+        "immutable": spec.immutable is not None and spec.immutable != bool((found or {}).get("immutable")),
     }
     if found is None:
-        changes["labels"] = bool(wanted.labels)
-        changes["type"] = wanted.type not in (None, "Opaque")
+        changes["labels"] = bool(spec.labels)
+        changes["type"] = spec.type not in (None, "Opaque")
     return tuple(name for name, changed in changes.items() if changed)
 
 
-def _needs_recreation(made: Draft, data_changes: bool) -> bool:
+def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
     """Whether Kubernetes does not allow the change.
 
     Raises:
         ConfigError: it does not, and ``recreate`` is not given.
     """
-    wanted, found = made.wanted, made.found or {}
+    spec, found = draft.spec, draft.found or {}
     reasons = []
-    if found.get("immutable") and (data_changes or made.manifest is None or wanted.immutable is False):
+    if found.get("immutable") and (data_changes or draft.manifest is None or spec.immutable is False):
         reasons.append("the Secret is immutable")
-    if wanted.type is not None and wanted.type != found.get("type", "Opaque"):
+    if spec.type is not None and spec.type != found.get("type", "Opaque"):
         reasons.append(f"its type is {found.get('type', 'Opaque')}, and a type cannot change")
-    if reasons and not wanted.recreate:
+    if reasons and not spec.recreate:
         raise ConfigError(
-            " and ".join(reasons), place=wanted.place, remedy="set recreate to delete the Secret and make it anew"
+            " and ".join(reasons), place=spec.place, remedy="set recreate to delete the Secret and make it anew"
         )
     return bool(reasons)
 
 
-def secret_of(made: Plan, ciphertexts: Mapping[str, str]) -> Object:
+def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
     """Give the Secret as it will be.
 
     Args:
-        made: what is to be done; not a deletion.
+        plan: what is to be done; not a deletion.
         ciphertexts: of the data keys that were to be sealed.
 
     Raises:
         ConfigError: it is too large for Kubernetes.
     """
-    wanted, found, outcome = made.draft.wanted, made.draft.found or {}, made.outcome
-    metadata = dict(found.get("metadata") or {"namespace": wanted.namespace, "name": wanted.name})
+    spec, found, outcome = plan.draft.spec, plan.draft.found or {}, plan.outcome
+    metadata = dict(found.get("metadata") or {"namespace": spec.namespace, "name": spec.name})
     metadata.pop("managedFields", None)  # Kubernetes keeps what is there
-    metadata["labels"] = {**(metadata.get("labels") or {}), **wanted.labels, SEALED_LABEL: "true"}
-    annotations = {**(metadata.get("annotations") or {}), **wanted.annotations}
-    if made.draft.manifest is None or outcome.adopted:
+    metadata["labels"] = {**(metadata.get("labels") or {}), **spec.labels, SEALED_LABEL: "true"}
+    annotations = {**(metadata.get("annotations") or {}), **spec.annotations}
+    if plan.draft.manifest is None or outcome.adopted:
         # It holds the plaintext that was sealed just now.
         annotations.pop(APPLIED_ANNOTATION, None)
     if annotations or "annotations" in metadata:
@@ -313,22 +351,22 @@ def secret_of(made: Plan, ciphertexts: Mapping[str, str]) -> Object:
     if outcome.action is Action.RECREATED:
         for name in ("uid", "resourceVersion", "creationTimestamp", "selfLink", "generation"):
             metadata.pop(name, None)
-    data = {key: text for key, text in made.draft.data.items() if key not in outcome.removed}
+    data = {key: text for key, text in plan.draft.data.items() if key not in outcome.removed}
     data |= {key: encode(text.encode()) for key, text in ciphertexts.items()}
-    if made.manifest:
-        data[MANIFEST_KEY] = encode(_manifest(made, made.manifest, ciphertexts).dump())
+    if plan.manifest:
+        data[MANIFEST_KEY] = encode(_manifest(plan, plan.manifest, ciphertexts).dump())
     sizes = {key: len(base64.b64decode(text)) for key, text in data.items()}
     if sum(sizes.values()) > SECRET_BYTES:
-        raise ConfigError(size_problem(sizes), place=wanted.place)
+        raise ConfigError(size_problem(sizes), place=spec.place)
     secret: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-    secret["type"] = wanted.type or found.get("type") or "Opaque"
-    immutable = found.get("immutable") if wanted.immutable is None else wanted.immutable
+    secret["type"] = spec.type or found.get("type") or "Opaque"
+    immutable = found.get("immutable") if spec.immutable is None else spec.immutable
     return {**secret, "immutable": True} if immutable else secret
 
 
-def _manifest(made: Plan, base: Manifest, ciphertexts: Mapping[str, str]) -> Manifest:
-    gone = {*made.outcome.removed, *(base.digests.keys() - made.draft.data.keys())}
-    digests = {**_without(base.digests, gone), **{key: made.digests[key] for key in ciphertexts}}
+def _manifest(plan: Plan, base: Manifest, ciphertexts: Mapping[str, str]) -> Manifest:
+    gone = {*plan.outcome.removed, *(base.digests.keys() - plan.draft.data.keys())}
+    digests = {**_without(base.digests, gone), **{key: plan.digests[key] for key in ciphertexts}}
     checksums = {**_without(base.checksums, gone), **{key: checksum(text) for key, text in ciphertexts.items()}}
     return Manifest(base.transit_key, base.scope, base.digest_key, digests, checksums)
 

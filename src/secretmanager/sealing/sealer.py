@@ -7,45 +7,57 @@ from __future__ import annotations
 
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ConfigError, ConflictError, SecretManagerError, SecretNotFound, VaultError
+from ..errors import ConfigError, ConflictError, SealingFailed, SecretManagerError, SecretNotFound, VaultError
 from ..sealed import Place, Scope, SealedValue, sealed_values
-from ..servers.vault import TransitItem, VaultClient
-from .plan import Action, Draft, Outcome, Plan, draft, plan, secret_of
-from .spec import State, Wanted
+from ..servers.vault import TransitItem, VaultClient, batched_by_key
+from .plan import Action, Draft, Outcome, Plan, make_draft, make_plan, secret_of
+from .spec import SecretSpec, State
 from .stores import Change, Store
 
 if TYPE_CHECKING:
     from .manifestfile import ManifestFile
 
 WRITE_ATTEMPTS = 5
-"""How often a Secret is read and written anew because another writer came between."""
-
-SHOWN = 10
-"""Errors that one message tells in full."""
+"""How often a Secret is read and written again because another writer came between."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class SealingFailed(SecretManagerError):
-    """Some of several Secrets could not be sealed.
+@dataclass(frozen=True)
+class _Write:
+    """What was sealed for one Secret that has to be written: the outcome, and its ciphertexts by data key."""
+
+    outcome: Outcome
+    ciphertexts: Mapping[str, str]
+
+
+@dataclass
+class _Attempt:
+    """One attempt to seal several Secrets, each by its place.
 
     Attributes:
-        errors: why, of each.
-        outcomes: what was done to others.
+        done: outcomes of the Secrets that were written, or need not be.
+        writes: what was to be written.
+        errors: why writing failed.
     """
 
-    def __init__(self, errors: Sequence[SecretManagerError], outcomes: Sequence[Outcome] = ()) -> None:
-        more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-        written = sum(outcome.changed for outcome in outcomes)
-        told = "; ".join(str(error) for error in errors[:SHOWN])
-        super().__init__(f"not all could be sealed; {written} Secrets were written: {told}{more}")
-        self.errors = tuple(errors)
-        self.outcomes = tuple(outcomes)
+    done: dict[str, Outcome] = field(default_factory=dict)
+    writes: dict[str, _Write] = field(default_factory=dict)
+    errors: Mapping[str, SecretManagerError] = field(default_factory=dict)
+
+    @property
+    def conflicts(self) -> set[str]:
+        """The Secrets that are not as they were found, so that it is worth reading them again."""
+        return {place for place, error in self.errors.items() if self._is_conflict(place, error)}
+
+    def _is_conflict(self, place: str, error: SecretManagerError) -> bool:
+        deleted = isinstance(error, SecretNotFound) and self.writes[place].outcome.action is Action.UPDATED
+        return deleted or isinstance(error, ConflictError)
 
 
 class Sealer:
@@ -54,7 +66,7 @@ class Sealer:
     Args:
         vault: client whose token may ``transit/encrypt/KEY`` and ``transit/hmac/DIGEST_KEY``.
         store: where the Secrets are kept.
-        source: ciphertexts to take instead of encrypting, by place, as of a manifest file that is to be applied.
+        source: ciphertexts to use instead of encrypting, by place, as those of a manifest file that is to be applied.
     """
 
     def __init__(self, vault: VaultClient, store: Store, source: Mapping[Place, SealedValue] | None = None) -> None:
@@ -65,79 +77,75 @@ class Sealer:
 
     def seal(
         self,
-        wanted: Sequence[Wanted],
+        specs: Sequence[SecretSpec],
         *,
         check: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Outcome]:
-        """Seal the values that are new or changed; what is the same is left alone.
+        """Seal the values that are new or changed; the others are left alone.
 
-        All is checked before anything is written. Each Secret is written in one request, whole or not at all, and only
-        if it is still as it was read; otherwise it is read again and the change is made to that.
+        Everything is validated before the first write. Each Secret is written in one request, whole or not at all, and
+        only if it is still as it was read; otherwise it is read again and the change is applied to that.
 
         Args:
-            wanted: the Secrets.
-            check: write nothing, say what would be done.
+            specs: the Secrets.
+            check: write nothing, and return what would be done.
             progress: called after each Secret that was written, with how many were and will be.
 
         Returns:
             What was done, in the order given.
 
         Raises:
-            SealedDataError: a Secret or data key is there but not sealed here, and neither ``force`` nor ``adopt`` is
+            SealedDataError: a Secret or data key exists but was not sealed here, and neither ``force`` nor ``adopt`` is
                 given; or a manifest is damaged.
             ConfigError: scope and Transit key do not fit, or Kubernetes does not allow the change.
             ConflictError: others kept writing a Secret in between.
             SealingFailed: several of these at once.
-            VaultError, KubernetesError: a server refused or is out of reach.
+            VaultError, KubernetesError: a server refused, or is unreachable.
         """
         outcomes: dict[str, Outcome] = {}
-        tried: dict[str, tuple[Outcome, Mapping[str, str]]] = {}
-        pending = list(wanted)
-        for attempt in range(1, WRITE_ATTEMPTS + 1):
-            if attempt > 1:
-                time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311 - no secret
+        writes: dict[str, _Write] = {}
+        pending = list(specs)
+        for number in range(1, WRITE_ATTEMPTS + 1):
+            if number > 1:
+                time.sleep(random.uniform(0, 0.05 * number))  # noqa: S311 - no secret
             try:
-                errors = self._round(pending, outcomes, tried, check=check, progress=progress)
+                attempt = self._attempt(pending, writes, check=check, progress=progress)
             except SecretManagerError as error:
                 if check or not outcomes:
                     raise
                 raise SealingFailed([error], list(outcomes.values())) from error
-            conflicts = {place for place, error in errors.items() if _is_conflict(error, tried, place)}
-            if attempt == WRITE_ATTEMPTS or len(conflicts) < len(errors):
-                _raise(list(errors.values()), () if check else tuple(outcomes.values()))
-            pending = [item for item in pending if item.place in conflicts]
+            outcomes |= attempt.done
+            writes |= attempt.writes
+            if number == WRITE_ATTEMPTS or len(attempt.conflicts) < len(attempt.errors):
+                _raise_if_any(list(attempt.errors.values()), () if check else tuple(outcomes.values()))
+            pending = [spec for spec in pending if spec.place in attempt.conflicts]
             if not pending:
                 break
-        return [outcomes[item.place] for item in wanted]
+        return [outcomes[spec.place] for spec in specs]
 
-    def _round(
+    def _attempt(
         self,
-        pending: Sequence[Wanted],
-        outcomes: dict[str, Outcome],
-        tried: dict[str, tuple[Outcome, Mapping[str, str]]],
+        pending: Sequence[SecretSpec],
+        writes_before: Mapping[str, _Write],
         *,
         check: bool,
         progress: Callable[[int, int], None] | None,
-    ) -> Mapping[str, SecretManagerError]:
-        """Read, compare and write Secrets once; fill outcomes, give what went wrong in writing, by place."""
+    ) -> _Attempt:
+        """Read, compare and write Secrets once."""
         found = self._store.find(pending)
-        drafts = _each(lambda item: draft(item, found.get(item.place)), pending)
-        scopes = _each(self._scope, drafts)
-        digests = self._digests(drafts)
-        plans = _each(lambda each: plan(*each), list(zip(drafts, scopes, digests, strict=True)))
-        sealed = self._encrypt(plans)
-        changing = [(made, texts) for made, texts in zip(plans, sealed, strict=True) if made.outcome.changed]
-        changes = _each(lambda each: _change(*each), changing)
-        for made in plans:
-            place = made.draft.wanted.place
-            if made.outcome.changed:
-                continue
-            outcome, texts = tried.get(place, (made.outcome, {}))
-            # The answer to our own write was lost, if what we sealed is there.
-            ours = {key: value.ciphertext for key, value in sealed_values(made.draft.found or {}).items()}
-            outcomes[place] = outcome if texts.items() <= ours.items() else made.outcome
-        tried.update({made.draft.wanted.place: (made.outcome, texts) for made, texts in changing})
+        drafts = _for_each(pending, lambda spec: make_draft(spec, found.get(spec.place)))
+        plans = self._plans(drafts)
+        attempt = _Attempt()
+        changing: list[tuple[Plan, Mapping[str, str]]] = []
+        for plan, ciphertexts in zip(plans, self._encrypt(plans), strict=True):
+            place = plan.draft.spec.place
+            if plan.outcome.changed:
+                changing.append((plan, ciphertexts))
+                attempt.writes[place] = _Write(plan.outcome, ciphertexts)
+            else:
+                attempt.done[place] = _outcome_of_unchanged(plan, writes_before.get(place))
+        changes = _for_each(changing, lambda item: _change(*item))
         written: list[Change] = []
 
         def done(change: Change) -> None:
@@ -145,67 +153,73 @@ class Sealer:
             if progress:
                 progress(len(written), len(changes))
 
-        errors = self._store.write(changes, check=check, done=done)
-        for change in written:
-            outcomes[change.place] = tried[change.place][0]
-        return errors
+        attempt.errors = self._store.write(changes, check=check, done=done)
+        attempt.done |= {change.place: attempt.writes[change.place].outcome for change in written}
+        return attempt
 
-    def _scope(self, made: Draft) -> Scope | None:
-        """Decide on the scope to seal in; None where the manifest stays as it is."""
-        wanted = made.wanted
-        nothing = not made.values and (made.manifest or made.found is None)
-        if nothing or wanted.state is State.ABSENT or wanted.transit_key is None:
+    def _plans(self, drafts: Sequence[Draft]) -> list[Plan]:
+        """Plan the changes of each Secret."""
+        scopes = _for_each(drafts, self._scope)
+        digests = self._digests(drafts)
+        parts = list(zip(drafts, scopes, digests, strict=True))
+        return _for_each(parts, lambda part: make_plan(*part))
+
+    def _scope(self, draft: Draft) -> Scope | None:
+        """Return the scope to seal in; None if the manifest stays as it is."""
+        spec = draft.spec
+        nothing = not draft.values and (draft.manifest or draft.found is None)
+        if nothing or spec.state is State.ABSENT or spec.transit_key is None:
             return None
-        if wanted.scope is not None:
-            return wanted.scope
-        before = made.manifest.scope if made.manifest else None
-        if made.manifest and before and made.manifest.transit_key == wanted.transit_key:
+        if spec.scope is not None:
+            return spec.scope
+        before = draft.manifest.scope if draft.manifest else None
+        if draft.manifest and before and draft.manifest.transit_key == spec.transit_key:
             return before
-        if self._is_derived(wanted.transit_key):
+        if self._is_derived(spec.transit_key):
             return Scope.NAMESPACE_WIDE if before is Scope.NAMESPACE_WIDE else Scope.STRICT
         if before not in (None, Scope.CLUSTER_WIDE):
             raise ConfigError(
-                f"the Secret is sealed in scope {before}, and Transit key {wanted.transit_key} is not derived",
-                place=wanted.place,
+                f"the Secret is sealed in scope {before}, and Transit key {spec.transit_key} is not derived",
+                place=spec.place,
                 remedy="use a derived key, or give scope cluster-wide to let it decrypt anywhere",
             )
         return Scope.CLUSTER_WIDE
 
     def _digests(self, drafts: Sequence[Draft]) -> list[dict[str, str]]:
         """Have Vault make the digest of each value: one batch for each digest key."""
-        batches: dict[str, list[tuple[int, str, bytes]]] = defaultdict(list)
-        for index, made in enumerate(drafts):
-            wanted = made.wanted
-            for key, value in made.values.items():
-                signed = Place(wanted.namespace, wanted.name, key).hmac_input(value)
-                batches[wanted.digests_by].append((index, key, signed))
+
+        def inputs() -> Iterator[tuple[str, tuple[int, str], bytes]]:
+            for index, draft in enumerate(drafts):
+                spec = draft.spec
+                for key, value in draft.values.items():
+                    signed = Place(spec.namespace, spec.name, key).hmac_input(value)
+                    yield spec.digest_key_name, (index, key), signed
+
         digests: list[dict[str, str]] = [{} for _ in drafts]
-        for digest_key, batch in batches.items():
-            made_digests = self._vault.hmac(digest_key, [signed for _, _, signed in batch])
-            for (index, key, _), digest in zip(batch, made_digests, strict=True):
-                digests[index][key] = digest
+        for (index, key), digest in batched_by_key(inputs(), self._vault.hmac):
+            digests[index][key] = digest
         return digests
 
     def _encrypt(self, plans: Sequence[Plan]) -> list[dict[str, str]]:
         """Have Vault encrypt what changed: one batch for each Transit key."""
         sealed: list[dict[str, str]] = [{} for _ in plans]
-        batches: dict[tuple[str, bool], list[tuple[int, str, TransitItem]]] = defaultdict(list)
-        for index, made in enumerate(plans):
-            if not made.manifest or not made.sealing:
-                continue
-            name, scope = made.manifest.transit_key, made.manifest.scope
-            self._require_fit(name, scope, made.draft.wanted.place)
-            for key in made.sealing:
-                place = made.place(key)
-                if place in self._source:
-                    sealed[index][key] = _same_scope(self._source[place], place, scope).ciphertext
+
+        def items() -> Iterator[tuple[str, tuple[int, str], TransitItem]]:
+            for index, plan in enumerate(plans):
+                if not plan.manifest or not plan.sealing:
                     continue
-                item = TransitItem(made.draft.values[key], place.context(scope), str(place))
-                batches[name, scope is Scope.CLUSTER_WIDE].append((index, key, item))
-        for (name, _), batch in batches.items():
-            ciphertexts = self._vault.encrypt(name, [item for _, _, item in batch])
-            for (index, key, _), ciphertext in zip(batch, ciphertexts, strict=True):
-                sealed[index][key] = ciphertext
+                name, scope = plan.manifest.transit_key, plan.manifest.scope
+                self._require_fit(name, scope, plan.draft.spec.place)
+                for key in plan.sealing:
+                    place = plan.place(key)
+                    if place in self._source:
+                        sealed[index][key] = _same_scope(self._source[place], place, scope).ciphertext
+                    else:
+                        item = TransitItem(plan.draft.values[key], place.context(scope), str(place))
+                        yield name, (index, key), item
+
+        for (index, key), ciphertext in batched_by_key(items(), self._vault.encrypt):
+            sealed[index][key] = ciphertext
         return sealed
 
     def _require_fit(self, transit_key: str, scope: Scope, place: str) -> None:
@@ -242,7 +256,7 @@ class Sealer:
 
 def seal_into(
     vault: VaultClient,
-    wanted: Sequence[Wanted],
+    specs: Sequence[SecretSpec],
     *,
     file: ManifestFile | None = None,
     kubernetes: Store | None = None,
@@ -253,7 +267,7 @@ def seal_into(
 
     Args:
         vault: as of `Sealer`.
-        wanted: the Secrets.
+        specs: the Secrets.
         file: the manifest file, if any.
         kubernetes: the store of Kubernetes, if any.
         check: write nothing, say what would be done.
@@ -268,11 +282,11 @@ def seal_into(
     outcomes: list[Outcome] = []
     file_changed = False
     if file:
-        outcomes = Sealer(vault, file).seal(wanted, check=check)
+        outcomes = Sealer(vault, file).seal(specs, check=check)
         file_changed = any(outcome.changed for outcome in outcomes)
     if kubernetes:
         source = file.sealed_values() if file else None
-        outcomes = Sealer(vault, kubernetes, source).seal(wanted, check=check, progress=progress)
+        outcomes = Sealer(vault, kubernetes, source).seal(specs, check=check, progress=progress)
     return outcomes, file_changed
 
 
@@ -286,23 +300,29 @@ def _same_scope(value: SealedValue, place: Place, scope: Scope) -> SealedValue:
     return value
 
 
-def _change(made: Plan, ciphertexts: Mapping[str, str]) -> Change:
-    deleted = made.outcome.action is Action.DELETED
-    return Change(made.outcome.action, made.draft.found, None if deleted else secret_of(made, ciphertexts))
+def _change(plan: Plan, ciphertexts: Mapping[str, str]) -> Change:
+    deleted = plan.outcome.action is Action.DELETED
+    return Change(plan.outcome.action, plan.draft.found, None if deleted else secret_of(plan, ciphertexts))
 
 
-def _is_conflict(error: SecretManagerError, tried: Mapping[str, tuple[Outcome, Mapping[str, str]]], place: str) -> bool:
-    """Whether a Secret is not as it was found, so that it is worth reading it again."""
-    gone = isinstance(error, SecretNotFound) and tried[place][0].action is Action.UPDATED
-    return gone or isinstance(error, ConflictError)
+def _outcome_of_unchanged(plan: Plan, before: _Write | None) -> Outcome:
+    """Return the outcome of a Secret that is as it should be.
+
+    If an attempt before wrote it and the answer was lost, the Secret holds what was sealed then, and was changed.
+    """
+    if before is None:
+        return plan.outcome
+    found = {key: value.ciphertext for key, value in sealed_values(plan.draft.found or {}).items()}
+    return before.outcome if before.ciphertexts.items() <= found.items() else plan.outcome
 
 
-def _each(call: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Call for each item; where some fail, tell of all that do.
+def _for_each(items: Sequence[T], call: Callable[[T], R]) -> list[R]:
+    """Call for each item; if several calls fail, report all of them.
 
     Raises:
-        SecretManagerError: of the one that failed.
+        SecretManagerError: the error of the one call that failed.
         SealingFailed: several failed.
+        VaultError: at once, since the other calls would fail in the same way.
     """
     results: list[R] = []
     errors: list[SecretManagerError] = []
@@ -310,14 +330,14 @@ def _each(call: Callable[[T], R], items: Sequence[T]) -> list[R]:
         try:
             results.append(call(item))
         except VaultError:
-            raise  # it would fail for others as well
+            raise
         except SecretManagerError as error:
             errors.append(error)
-    _raise(errors)
+    _raise_if_any(errors)
     return results
 
 
-def _raise(errors: Sequence[SecretManagerError], outcomes: Sequence[Outcome] = ()) -> None:
+def _raise_if_any(errors: Sequence[SecretManagerError], outcomes: Sequence[Outcome] = ()) -> None:
     if len(errors) == 1 and not outcomes:
         raise errors[0]
     if errors:

@@ -54,7 +54,7 @@ class Behavior(StrEnum):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SecretSpec:
     """One Secret as wanted.
 
     Attributes:
@@ -107,7 +107,7 @@ class Wanted:
         return f"{self.namespace}/{self.name}"
 
     @property
-    def digests_by(self) -> str:
+    def digest_key_name(self) -> str:
         """Name of the digest key; empty where nothing is sealed."""
         return self.digest_key or (f"{self.transit_key}-digest" if self.transit_key else "")
 
@@ -204,11 +204,11 @@ def _encoded(value: str | dict[Any, Any] | list[Any]) -> bytes | None:
         return None
 
 
-def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None) -> list[Wanted]:
+def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None) -> list[SecretSpec]:
     """Read Secrets as users write them, by the names of options that the Ansible module documents.
 
-    Besides the attributes of `Wanted` an entry has ``data`` (text, dict or list by data key), ``binary_data`` (base64)
-    and ``files`` (paths). Options that are None count as not given.
+    Besides the attributes of `SecretSpec` an entry has ``data`` (text, dict or list by data key), ``binary_data``
+    (base64) and ``files`` (paths). Options that are None count as not given.
 
     Args:
         entries: one or more Secrets.
@@ -217,7 +217,7 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
     Raises:
         ConfigError: names all that is wrong in all entries.
     """
-    wanted: list[Wanted] = []
+    wanted: list[SecretSpec] = []
     problems: list[str] = []
     for index, entry in enumerate(entries):
         where = f"secrets[{index}]: " if len(entries) > 1 else ""
@@ -238,9 +238,9 @@ _SOURCES = ("data", "binary_data", "files")
 _WORDS: dict[str, type[StrEnum]] = {"scope": Scope, "state": State, "behavior": Behavior}
 
 
-def _from_entry(entry: Mapping[str, Any]) -> Wanted:
+def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     given = {key: item for key, item in entry.items() if item is not None}
-    allowed = {item.name for item in fields(Wanted)} - {"values"} | set(_SOURCES)
+    allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_SOURCES)
     problems = [f"{key}: there is no such option" for key in sorted(map(str, given.keys() - allowed))]
     problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
     kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
@@ -269,7 +269,7 @@ def _from_entry(entry: Mapping[str, Any]) -> Wanted:
             options[key] = words(options[key])
     options["absent_keys"] = frozenset(map(str, options.get("absent_keys", ())))
     try:
-        return Wanted(**options, values=values)
+        return SecretSpec(**options, values=values)
     except ConfigError as error:
         raise ConfigError(error.message, place=f"{given['namespace']}/{given['name']}") from error
 

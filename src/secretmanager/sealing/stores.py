@@ -12,7 +12,7 @@ from ..errors import Forbidden, SecretManagerError, SecretNotFound
 from ..sealed import SEALED_LABEL
 from ..servers.kubernetes import KubernetesClient
 from .plan import Action, Object
-from .spec import Wanted
+from .spec import SecretSpec
 
 CONCURRENCY = 8
 """Requests that are under way at once, unless the user says otherwise."""
@@ -52,7 +52,7 @@ class Change:
 class Store(Protocol):
     """Keeps Secrets."""
 
-    def find(self, wanted: Sequence[Wanted]) -> Mapping[str, Object]:
+    def find(self, wanted: Sequence[SecretSpec]) -> Mapping[str, Object]:
         """Give those of the Secrets that are there, by ``namespace/name``."""
 
     def write(
@@ -91,7 +91,7 @@ class KubernetesStore:
         self._concurrency = concurrency
         self._written = written
 
-    def find(self, wanted: Sequence[Wanted]) -> dict[str, Object]:
+    def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
         """Give those of the Secrets that are there, by ``namespace/name``.
 
         Many are found by their label. Where listing is not allowed, each is got by its name.

@@ -6,9 +6,9 @@ Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/ku
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import (
     DecryptionFailed,
@@ -21,6 +21,10 @@ from ..errors import (
     VaultUnavailable,
 )
 from .http import Answer, JsonApi, NoAnswer, tls_context
+
+Label = TypeVar("Label")
+Payload = TypeVar("Payload")
+Result = TypeVar("Result")
 
 BATCH_ITEMS = 1000
 """Items that one Transit batch holds at most; Vault takes arrays of 10,000 (``max_json_array_element_count``)."""
@@ -42,6 +46,27 @@ class TransitItem:
     value: bytes = field(repr=False)
     context: bytes | None = None
     place: str | None = None
+
+
+def batched_by_key(
+    items: Iterable[tuple[str, Label, Payload]], send: Callable[[str, list[Payload]], Sequence[Result]]
+) -> Iterator[tuple[Label, Result]]:
+    """Send items grouped by their Transit key, one call for each key.
+
+    Args:
+        items: name of the Transit key, a label and the payload of each item.
+        send: sends the payloads of one Transit key, and returns a result for each.
+
+    Yields:
+        The label and the result of each item.
+    """
+    batches: dict[str, list[tuple[Label, Payload]]] = {}
+    for key, label, payload in items:
+        batches.setdefault(key, []).append((label, payload))
+    for key, batch in batches.items():
+        results = send(key, [payload for _, payload in batch])
+        for (label, _), result in zip(batch, results, strict=True):
+            yield label, result
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from kubernetes import client, config
 from secretmanager.sealed import MANIFEST_KEY, sealed_values
 from secretmanager.sealing.plan import Outcome
 from secretmanager.sealing.sealer import Sealer
-from secretmanager.sealing.spec import Wanted
+from secretmanager.sealing.spec import SecretSpec
 from secretmanager.sealing.stores import KubernetesStore
 from secretmanager.servers.kubernetes import KubernetesClient
 from secretmanager.servers.vault import TransitItem, VaultClient
@@ -46,11 +46,11 @@ class Chain:
     def kubernetes(self) -> KubernetesClient:
         return KubernetesClient.from_kubeconfig(self.kubeconfig)
 
-    def seal(self, *wanted: Wanted, check: bool = False) -> list[Outcome]:
+    def seal(self, *wanted: SecretSpec, check: bool = False) -> list[Outcome]:
         return Sealer(self.client(), KubernetesStore(self.kubernetes())).seal(wanted, check=check)
 
-    def wanted(self, name: str, values: dict[str, bytes] | None = None, **options: Any) -> Wanted:
-        return Wanted(self.namespace, name, values or {}, **{"transit_key": "derived", **options})
+    def wanted(self, name: str, values: dict[str, bytes] | None = None, **options: Any) -> SecretSpec:
+        return SecretSpec(self.namespace, name, values or {}, **{"transit_key": "derived", **options})
 
     def secret(self, name: str) -> dict[str, Any]:
         found = self.api.read_namespaced_secret(name, self.namespace)

@@ -16,11 +16,18 @@ import yaml
 from client_servers import Proxy
 from conftest import Chain
 
-from secretmanager.errors import ConflictError, Forbidden, SealedDataError, SecretManagerError, SecretNotFound
+from secretmanager.errors import (
+    ConflictError,
+    Forbidden,
+    SealedDataError,
+    SealingFailed,
+    SecretManagerError,
+    SecretNotFound,
+)
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL
 from secretmanager.sealing.plan import Action
-from secretmanager.sealing.sealer import WRITE_ATTEMPTS, Sealer, SealingFailed
-from secretmanager.sealing.spec import State, Wanted
+from secretmanager.sealing.sealer import WRITE_ATTEMPTS, Sealer
+from secretmanager.sealing.spec import SecretSpec, State
 from secretmanager.sealing.stores import KubernetesStore
 from secretmanager.servers.http import Answer, JsonApi
 from secretmanager.servers.kubernetes import PAGE, KubernetesClient
@@ -66,7 +73,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
     return counted
 
 
-def batch(chain: Chain, name: str, secrets: int, values: int, content: str = "") -> list[Wanted]:
+def batch(chain: Chain, name: str, secrets: int, values: int, content: str = "") -> list[SecretSpec]:
     return [
         chain.wanted(f"{name}-{n}", {f"key-{key}": f"{content}{n}-{key}".encode() for key in range(values)})
         for n in range(secrets)
@@ -142,7 +149,7 @@ def test_a_secret_of_others_stops_the_batch_though_it_has_no_label(chain: Chain,
 
 @pytest.mark.parametrize("check", [False, True])
 def test_a_missing_namespace_stops_all(chain: Chain, name: str, check: bool) -> None:
-    wanted = [*batch(chain, name, 3, 1), Wanted(f"{name}-missing", name, {"a": b"1"}, transit_key="derived")]
+    wanted = [*batch(chain, name, 3, 1), SecretSpec(f"{name}-missing", name, {"a": b"1"}, transit_key="derived")]
     with pytest.raises(SecretNotFound, match=f'namespaces "{name}-missing" not found') as caught:
         chain.seal(*wanted, check=check)
     assert caught.value.place == f"{name}-missing/{name}"
@@ -164,7 +171,7 @@ def test_secrets_of_many_namespaces_are_found_by_one_list(chain: Chain, name: st
     for namespace in namespaces:
         chain.api.create_namespace({"metadata": {"name": namespace}})
     try:
-        wanted = [Wanted(namespace, "it", {"a": b"1"}, transit_key="derived") for namespace in namespaces]
+        wanted = [SecretSpec(namespace, "it", {"a": b"1"}, transit_key="derived") for namespace in namespaces]
         chain.seal(*wanted)
         requests.take()
         assert {outcome.action for outcome in chain.seal(*wanted)} == {Action.UNCHANGED}
@@ -348,11 +355,11 @@ def test_a_process_that_is_killed_in_a_batch_leaves_whole_secrets(chain: Chain, 
         "from secretmanager.sealing.sealer import Sealer\n"
         "from secretmanager.sealing.stores import KubernetesStore\n"
         "from secretmanager.servers.vault import VaultClient\n"
-        "from secretmanager.sealing.spec import Wanted\n"
+        "from secretmanager.sealing.spec import SecretSpec\n"
         "url, ca, kubeconfig, namespace, name = sys.argv[1:]\n"
         "vault = VaultClient(url, ca_cert=ca, token=sys.stdin.readline().strip())\n"
         "store = KubernetesStore(KubernetesClient.from_kubeconfig(kubeconfig), 2)\n"
-        "wanted = [Wanted(namespace, f'{name}-{n}', {'a': b'%d' % n, 'b': b'2'}, 'derived') for n in range(60)]\n"
+        "wanted = [SecretSpec(namespace, f'{name}-{n}', {'a': b'%d' % n, 'b': b'2'}, 'derived') for n in range(60)]\n"
         "Sealer(vault, store).seal(wanted, progress=lambda done, of: print(done, flush=True))\n"
     )
     arguments = [chain.vault.url, chain.vault.ca, chain.kubeconfig, chain.namespace, name]

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from secretmanager.errors import DecryptionFailed, SealedDataError, SecretManagerError
-from secretmanager.reading.opening import open_secret
+from secretmanager.reading.opening import open_secrets
+from secretmanager.reading.requests import Request
 from secretmanager.sealed import MANIFEST_KEY, Scope
 from secretmanager.sealing.plan import Action
 from secretmanager.sealing.spec import Behavior
@@ -36,8 +37,13 @@ def test_any_bytes_come_out_as_they_went_in(
     spot = f"{name}-{scope}"
     wanted = chain.wanted(spot, values, transit_key=key, scope=scope, behavior=Behavior.REPLACE)
     chain.seal(wanted)
-    assert open_secret(chain.kubernetes(), chain.client(chain.vault.root.token), chain.namespace, spot) == values
+    assert opened(chain, spot) == values
     assert chain.seal(wanted)[0].action is Action.UNCHANGED
+
+
+def opened(chain: Chain, name: str, key: str | None = None) -> dict[str, bytes]:
+    request = Request(name, chain.namespace, "SECRET", key)
+    return open_secrets(chain.kubernetes(), chain.client(chain.vault.root.token), [request])[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def test_a_bit_of_a_ciphertext_is_found_out(chain: Chain, sealed: str, key: str,
     chain.api.patch_namespaced_secret(sealed, chain.namespace, {"data": {key: changed}})
     try:
         with pytest.raises(SecretManagerError):
-            open_secret(chain.kubernetes(), chain.client(chain.vault.root.token), chain.namespace, sealed, key)
+            opened(chain, sealed, key)
         assert chain.seal(chain.wanted(sealed, VALUES), check=True)[0].updated == (key,)
     finally:
         chain.api.patch_namespaced_secret(sealed, chain.namespace, {"data": {key: good}})

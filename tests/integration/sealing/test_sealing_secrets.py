@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import Chain
 
-from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError
+from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError, SealingFailed
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.plan import APPLIED_ANNOTATION, Action
-from secretmanager.sealing.sealer import SealingFailed, seal_into
+from secretmanager.sealing.sealer import seal_into
 from secretmanager.sealing.spec import Behavior, State
 from secretmanager.sealing.stores import KubernetesStore
 from secretmanager.servers.vault import TransitItem

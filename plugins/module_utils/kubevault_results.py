@@ -1,0 +1,83 @@
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the KUBEVAULT modules report, without any secret.
+
+Ansible masks the values of options that are ``no_log`` wherever their text stands in a module's result. It collects
+these values in ``AnsibleModule.no_log_values``. That attribute has no documented contract, but a module has no other
+way to say what is a secret and what is not; tests/unit/test_module_results.py proves the functions of this file on the
+ansible-core of the lock file. Ansible masks nothing in warnings (ansible-core 2.19 and 2.21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+SHORT = 8
+"""A text with fewer characters could occur in a message by coincidence."""
+
+MASK = "********"
+
+
+def conceal(module: AnsibleModule, holder: dict[str, Any], option: str) -> dict[str, Any]:
+    """Take a dict of secrets out of the parameters, so that the module's result shows nothing of it but the keys.
+
+    Ansible masks a secret by its text, wherever that occurs. A secret such as "1" or "default" would be masked in
+    paths and messages too, which garbles them and shows the reader what the secret is. So a secret is hidden by its
+    place, and by its text only if it is too long to occur by coincidence.
+
+    Args:
+        module: the module.
+        holder: the parameters, or those of a suboption.
+        option: name of the option, which is ``no_log``.
+
+    Returns:
+        The secrets.
+    """
+    secrets: dict[str, Any] = holder[option]
+    holder[option] = dict.fromkeys(secrets, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
+    hidden = [module.params[name] for name, spec in module.argument_spec.items() if spec.get("no_log") is True]
+    short = {text for text in _texts(secrets) if len(text) < SHORT}
+    module.no_log_values -= short - {value for value in hidden if isinstance(value, str)}
+    return secrets
+
+
+def finish(module: AnsibleModule, result: dict[str, Any], secrets: Iterable[object]) -> NoReturn:
+    """Exit the module successfully.
+
+    Ansible looks for the text of each secret in each text of the result, which takes seconds for a thousand of each.
+    Here the whole result is one text to look in; Ansible then has to mask only the secrets that occur in it.
+
+    Args:
+        module: the module.
+        result: what the module returns.
+        secrets: what `conceal` returned.
+    """
+    shown = "\0".join(_texts([result, module.params]))
+    module.no_log_values -= {text for secret in secrets for text in _texts(secret) if text not in shown}
+    module.exit_json(**result)
+
+
+def warn(module: AnsibleModule, text: object) -> None:
+    """Warn, with every secret of the module masked: Ansible itself does not mask warnings.
+
+    Args:
+        module: the module.
+        text: the warning; an exception counts as its message.
+    """
+    masked = str(text)
+    # The longest first: a secret may be a part of another.
+    for secret in sorted(filter(None, module.no_log_values), key=len, reverse=True):
+        masked = masked.replace(secret, MASK)
+    module.warn(masked)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield all texts within a value, as Ansible collects them to mask them."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+    else:
+        yield str(value)

@@ -1,0 +1,66 @@
+"""The tree of exceptions: its docstring, the classes and the exports agree."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+
+import secretmanager
+from secretmanager import errors
+
+
+def classes() -> set[type[secretmanager.SecretManagerError]]:
+    """Return all exceptions of the package, wherever they are defined."""
+    for module in pkgutil.walk_packages(secretmanager.__path__, "secretmanager."):
+        importlib.import_module(module.name)
+    found = {errors.SecretManagerError}
+    pending = [errors.SecretManagerError]
+    while pending:
+        subclasses = pending.pop().__subclasses__()
+        pending += subclasses
+        found |= set(subclasses)
+    return {kind for kind in found if kind.__module__.startswith("secretmanager")}
+
+
+def parents_in_the_docstring() -> dict[str, str | None]:
+    """Return the parent of each exception, as the tree in the docstring draws it."""
+    path: list[str] = []
+    parents: dict[str, str | None] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.fullmatch(r"    ([│├└─ ]*)([A-Z]\w+)(?: {2,}.*)?", line)
+        if match:
+            depth = len(match[1]) // 4
+            path = [*path[:depth], match[2]]
+            parents[match[2]] = path[depth - 1] if depth else None
+    return parents
+
+
+def test_the_docstring_is_the_tree() -> None:
+    drawn = parents_in_the_docstring()
+    real = {kind.__name__: kind.__base__.__name__ if kind.__base__ is not Exception else None for kind in classes()}
+    assert drawn == real
+
+
+def test_every_exception_is_public() -> None:
+    names = {kind.__name__ for kind in classes()}
+    assert set(errors.__all__) == names
+    assert names <= set(secretmanager.__all__)
+    assert all(getattr(secretmanager, name) is getattr(errors, name) for name in names)
+
+
+def test_every_public_name_is_there() -> None:
+    assert len(secretmanager.__all__) == len(set(secretmanager.__all__))
+    assert set(secretmanager.__all__) <= set(dir(secretmanager))
+    assert all(getattr(secretmanager, name) for name in dir(secretmanager))
+
+
+def test_every_wing_says_what_is_in_it() -> None:
+    for wing in pkgutil.iter_modules(secretmanager.__path__, "secretmanager."):
+        if wing.ispkg:
+            package = importlib.import_module(wing.name)
+            modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+            names = set(package.__all__)
+            assert modules <= names, wing.name
+            assert all(hasattr(package, name) or name in modules for name in names), wing.name
+            assert package.__doc__
