@@ -31,6 +31,9 @@ MANIFEST_KEY = ".kubevault"
 SEALED_LABEL = "kubevault.io/sealed"
 """Label, of the value ``true``, by which sealed Secrets are listed."""
 
+DIGEST_SUFFIX = "-digest"
+"""End of the name of the Transit key that makes the digests of what another key seals, unless the user names one."""
+
 FORMAT = 1
 
 # Base64 in its one canonical form: Vault would overlook the bits of the last character that stand for nothing.

@@ -3,4 +3,4 @@
 It imports `servers` alone. The plugins import it; a workload does not.
 """
 
-__all__ = ["comparison", "connection", "files", "initialisation", "resources", "tokens"]
+__all__ = ["comparison", "connection", "definitions", "files", "initialisation", "resources", "tokens"]

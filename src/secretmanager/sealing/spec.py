@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..sealed import MANIFEST_KEY, SEALED_LABEL, Scope
+from ..sealed import DIGEST_SUFFIX, MANIFEST_KEY, SEALED_LABEL, Scope
 
 SECRET_BYTES = 1024 * 1024
 """What a Secret's values may take together, in bytes (Kubernetes' ``MaxSecretSize``)."""
@@ -109,7 +109,7 @@ class SecretSpec:
     @property
     def digest_key_name(self) -> str:
         """Name of the digest key; empty where nothing is sealed."""
-        return self.digest_key or (f"{self.transit_key}-digest" if self.transit_key else "")
+        return self.digest_key or (f"{self.transit_key}{DIGEST_SUFFIX}" if self.transit_key else "")
 
     def _problems(self) -> Iterator[str]:
         yield from _name_problems("namespace", self.namespace, _NAMESPACE, 63, "an RFC 1123 label")

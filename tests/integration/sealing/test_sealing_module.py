@@ -65,7 +65,7 @@ def test_a_diff_shows_structure_and_nothing_shows_a_value(
     ]
     run = play(tasks, tmp_path, env, "--diff", "-vvv", callback="ansible.builtin.default")
     assert run.status == 2, run.output
-    assert "one: sealed anew" in run.output
+    assert "one: sealed again" in run.output
     assert "two: sealed" in run.output
     assert "binary_data[bad]: the data key is given twice" in run.output
     for secret in (PLAIN, "c2Vzc2FtZQ", "sesame", chain.token, base64.b64encode(PLAIN.encode()).decode()):
@@ -73,7 +73,7 @@ def test_a_diff_shows_structure_and_nothing_shows_a_value(
     # Short values are not blotted out of everything else.
     assert f"{chain.namespace}/{name} (created)" in run.output
     (diff,) = play(tasks[:2], tmp_path, env, "--diff").last["diff"]
-    assert (diff["before"], diff["after"]) == ({"data": {"one": "sealed"}}, {"data": {"one": "sealed anew"}})
+    assert (diff["before"], diff["after"]) == ({"data": {"one": "sealed"}}, {"data": {"one": "sealed again"}})
 
 
 def test_kinds_of_values(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:

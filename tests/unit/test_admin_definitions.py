@@ -1,0 +1,150 @@
+"""Keys, policies and roles: who may do what is decided by these functions."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from secretmanager.admin.definitions import (
+    KEY_DEFAULTS,
+    POLICY_PATHS,
+    TOKEN_TTL,
+    key_resources,
+    policy_names,
+    policy_resources,
+    role_resources,
+)
+from secretmanager.errors import ConfigError
+from secretmanager.options import OPTIONS
+from secretmanager.sealed import DIGEST_SUFFIX
+
+ROLES = Path(__file__).parents[2] / "roles"
+WORKLOAD = {"role": "shop", "service_account": "till", "namespace": "store"}
+
+
+def test_a_key_and_the_key_of_its_digests() -> None:
+    shop, digest = key_resources([{"name": "shop-key", "derived": True, "min_decryption_version": 2}], "transit-eu")
+    assert shop["path"] == "transit-eu/keys/shop-key"
+    assert shop["data"] == {**KEY_DEFAULTS, "derived": True, "min_decryption_version": 2}
+    assert digest == {"path": "transit-eu/keys/shop-key-digest", "data": KEY_DEFAULTS}
+
+
+def test_no_key_is_exportable_unless_somebody_says_so() -> None:
+    assert KEY_DEFAULTS["exportable"] is False
+    assert KEY_DEFAULTS["allow_plaintext_backup"] is False
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([{"derived": True}], "transit key: name is missing"),
+        ([{"name": "a"}, {"name": "a"}], "a, a-digest is defined twice"),
+        ([{"name": "a"}, {"name": "a-digest"}], "a-digest is defined twice"),
+    ],
+)
+def test_keys_that_mean_nothing(keys: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        key_resources(keys)
+
+
+def granted(policy: str) -> dict[str, str]:
+    """Return the capability on each path of a policy in HCL."""
+    found = dict(re.findall(r'^path "([^"]+)" \{\n  capabilities = \["([a-z]+)"\]\n\}$', policy, re.MULTILINE))
+    assert policy.count("path ") == len(found)
+    return found
+
+
+OWN = {"auth/token/renew-self": "update", "auth/token/revoke-self": "update"}
+
+
+def test_what_each_policy_grants() -> None:
+    resources = policy_resources(["k"], "transit-eu", "-hmac")
+    assert {resource["path"]: granted(resource["data"]["policy"]) for resource in resources} == {
+        "sys/policies/acl/kubevault-reader-k": {"transit-eu/decrypt/k": "update", **OWN},
+        "sys/policies/acl/kubevault-sealer-k": {
+            "transit-eu/encrypt/k": "update",
+            "transit-eu/hmac/k-hmac": "update",
+            **OWN,
+        },
+        "sys/policies/acl/kubevault-rotator-k": {
+            "transit-eu/keys/k": "read",
+            "transit-eu/keys/k/rotate": "update",
+            "transit-eu/rewrap/k": "update",
+            **OWN,
+        },
+    }
+
+
+def test_no_policy_grants_both_encrypt_and_decrypt() -> None:
+    for paths in POLICY_PATHS.values():
+        assert not {"encrypt", "decrypt"} <= {path.partition("/")[0] for path in paths}
+
+
+def test_the_operator_s_patterns_cover_every_policy() -> None:
+    assert policy_names("*") == ["kubevault-reader-*", "kubevault-sealer-*", "kubevault-rotator-*"]
+    assert [resource["path"].rpartition("/")[2] for resource in policy_resources(["k"])] == policy_names("k")
+
+
+def test_a_role_binds_one_service_account_and_lives_seconds() -> None:
+    (role,) = role_resources([{**WORKLOAD, "reads": ["a", "b"], "rotates": ["c"]}], "k8s", "vault-eu")
+    assert role == {
+        "path": "auth/k8s/role/shop",
+        "data": {
+            "bound_service_account_names": ["till"],
+            "bound_service_account_namespaces": ["store"],
+            "audience": "vault-eu",
+            "token_type": "service",
+            "token_no_default_policy": True,
+            "token_policies": ["kubevault-reader-a", "kubevault-reader-b", "kubevault-rotator-c"],
+            "token_ttl": TOKEN_TTL,
+            "token_max_ttl": TOKEN_TTL,
+        },
+    }
+
+
+def test_a_role_s_own_audience_and_times() -> None:
+    given = {"audience": "own", "token_ttl": "1m", "token_max_ttl": "1h"}
+    (role,) = role_resources([{**WORKLOAD, **given}])
+    assert {name: role["data"][name] for name in given} == given
+    (role,) = role_resources([{**WORKLOAD, "token_ttl": "1m"}])
+    assert role["data"]["token_max_ttl"] == "1m"
+
+
+def test_a_workload_that_could_both_encrypt_and_decrypt() -> None:
+    with pytest.raises(ConfigError, match="workload shop both reads and seals with b; make two workloads of it"):
+        role_resources([{**WORKLOAD, "reads": ["a", "b"], "seals": ["b"]}])
+
+
+@pytest.mark.parametrize("field", ["role", "service_account", "namespace"])
+def test_a_workload_that_lacks_a_field(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"workload: {field} is missing"):
+        role_resources([{**WORKLOAD, field: ""}])
+
+
+def defaults(role: str) -> dict[str, object]:
+    found: dict[str, object] = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text())
+    return found
+
+
+def test_the_roles_defaults_are_the_package_s() -> None:
+    """A role documents its defaults itself, since each may be used alone; what they are is said in the package."""
+    audience = next(option.default for option in OPTIONS if option.name == "audience")
+    facts = {
+        "digest_suffix": DIGEST_SUFFIX,
+        "audience": audience,
+        "transit_mount": next(option.default for option in OPTIONS if option.name == "transit_mount"),
+        "auth_mount": "kubernetes",
+    }
+    found = 0
+    for role, (end, value) in product(sorted(path.name for path in ROLES.iterdir()), facts.items()):
+        path = ROLES / role / "defaults/main.yml"
+        for name, default in (defaults(role) if path.exists() else {}).items():
+            if name.endswith(end):
+                assert default == value, name
+                found += 1
+    assert found == 10
+    assert defaults("transit-keys")["transit_keys_mount"] == facts["transit_mount"]
