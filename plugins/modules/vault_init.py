@@ -56,7 +56,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Initialise Vault once, and unseal it
-  vault_init:
+  kubevault.core.vault_init:
     vault_url: https://vault.example.org:8200
     vault_ca_cert: pki/ca.crt
     key_shares: 5

@@ -51,7 +51,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Look whether Vault's token reviewer still works
-  vault_kubernetes_login_info:
+  kubevault.core.vault_kubernetes_login_info:
     role: kubevault-token-reviewer
     service_account: vault-auth
     namespace: kube-system

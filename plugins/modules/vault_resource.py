@@ -88,7 +88,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: The Transit engine and its keys
-  vault_resource:
+  kubevault.core.vault_resource:
     vault_url: https://vault.example.org:8200
     vault_ca_cert: /etc/vault.d/ca.pem
     vault_token_file: /root/.vault-operator
@@ -106,7 +106,7 @@ EXAMPLES = r"""
           auto_rotate_period: 30d
 
 - name: A policy, and the role that grants it for ten seconds
-  vault_resource:
+  kubevault.core.vault_resource:
     resources:
       - path: sys/policies/acl/kubevault-reader
         data:
@@ -123,7 +123,7 @@ EXAMPLES = r"""
           token_ttl: 10s
 
 - name: The Kubernetes API that checks service accounts' tokens
-  vault_resource:
+  kubevault.core.vault_resource:
     resources:
       - path: auth/kubernetes/config
         data:
@@ -135,7 +135,7 @@ EXAMPLES = r"""
         refresh: "{{ not login.allowed }}"
 
 - name: A role that is not wanted any more
-  vault_resource:
+  kubevault.core.vault_resource:
     resources:
       - path: auth/kubernetes/role/old
         state: absent

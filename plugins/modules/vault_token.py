@@ -56,14 +56,14 @@ seealso:
 
 EXAMPLES = r"""
 - name: Issue the operator's token, by the root token
-  vault_token:
+  kubevault.core.vault_token:
     vault_token_file: secrets/vault-root-token
     path: secrets/vault-operator-token
     policies: [kubevault-operator]
     period: 768h
 
 - name: Revoke the root token
-  vault_token:
+  kubevault.core.vault_token:
     path: secrets/vault-root-token
     state: absent
 """

@@ -8,24 +8,31 @@ import re
 import subprocess
 import sys
 import tarfile
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ansible_test
 import pytest
+import yaml
 from ansible_runs import BIN, ROOT, environment, play
 from conftest import Chain
 
 MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
+FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))
+ROLES = sorted(path.name.replace("-", "_") for path in (ROOT / "roles").iterdir() if not path.name.startswith("lab-"))
 
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifact")
-    run(["ansible-galaxy", "collection", "build", "--output-path", folder, ROOT], os.environ, folder)
-    (path,) = folder.iterdir()
-    return path
+    for number in (1, 2):
+        build = [sys.executable, ROOT / "tools/build_collection.py", folder / str(number)]
+        subprocess.run(build, cwd=folder, check=True, capture_output=True)
+    one, two = (next((folder / str(number)).iterdir()) for number in (1, 2))
+    assert one.read_bytes() == two.read_bytes(), "two builds differ"
+    return one
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +40,7 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collections path with the built collection and no other."""
     folder = tmp_path_factory.mktemp("collections")
     env = bare({"ANSIBLE_COLLECTIONS_PATH": str(folder)}, folder)
-    run(["ansible-galaxy", "collection", "install", "--offline", "-p", folder, artifact], env, folder)
+    run(["ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", folder, artifact], env, folder)
     return folder
 
 
@@ -60,8 +67,84 @@ def test_the_artifact_holds_real_files_and_nothing_that_is_not_its_own(artifact:
     assert all(member.isfile() or member.isdir() for member in members)
     files = {member.name for member in members if member.isfile()}
     assert {f"plugins/modules/{name}.py" for name in MODULES} <= files
-    own = {"MANIFEST.json", "FILES.json", "README.md", "LICENSE", "CHANGELOG.md"}
-    assert {name for name in files if not name.startswith(("plugins/", "meta/", "tests/sanity/"))} == own
+    assert {f"roles/{name}/tasks/main.yml" for name in ROLES} <= files
+    own = {"MANIFEST.json", "FILES.json", "README.md", "LICENSE", "CHANGELOG.md", "changelogs/changelog.yaml"}
+    shipped = ("plugins/", "meta/", "tests/sanity/", *(f"roles/{name}/" for name in ROLES))
+    assert {name for name in files if not name.startswith(shipped)} == own
+
+
+def test_the_artifact_s_roles_do_not_know_their_names_of_the_repository(artifact: Path) -> None:
+    with tarfile.open(artifact) as tar:
+        texts = {
+            member.name: tar.extractfile(member) for member in tar.getmembers() if member.name.startswith("roles/")
+        }
+        contents = {name: file.read().decode() for name, file in texts.items() if file}
+    names = "|".join(name.replace("_", "-") for name in ROLES if "_" in name)
+    hyphenated = re.compile(rf"(?<![\w-])(?:{names})(?![\w-])")
+    assert {name: hyphenated.findall(text) for name, text in contents.items() if hyphenated.search(text)} == {}
+    assert "name: microk8s\n" in contents["roles/microk8s/tasks/install.yml"]  # the snap keeps its own name
+
+
+def test_a_foreign_playbook_uses_the_roles_of_the_installed_collection(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], installed: Path
+) -> None:
+    """Keys, trust and a policy by the roles, a sealed Secret by the module; the second run changes nothing."""
+    (tmp_path / "root").write_text(chain.vault.root.token or "")
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([FOREIGN_PLAY]))
+    variables = {"namespace": chain.namespace, "secret": name, "key": f"foreign-{uuid.uuid4().hex[:8]}"}
+    env = bare(
+        {
+            **env,
+            "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{posix_collections()}",
+            "VAULT_TOKEN_FILE": str(tmp_path / "root"),
+        },
+        tmp_path,
+    )
+    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", "-e", json.dumps(variables)]
+    first, second = (run(command, env, tmp_path) for _ in range(2))
+    assert "changed=0" not in first
+    assert "changed=0 " in second, second
+    assert chain.vault.root.read_key(variables["key"])["derived"]
+    policy = chain.vault.root.request("GET", f"sys/policies/acl/kubevault-reader-{variables['key']}").json()["data"]
+    assert f'path "transit/decrypt/{variables["key"]}"' in policy["policy"]
+    assert chain.opened(name) == {"a": b"sesame"}
+
+
+FOREIGN_PLAY = {
+    "hosts": "localhost",
+    "gather_facts": False,
+    "vars": {"ansible_python_interpreter": sys.executable},
+    "roles": [
+        {"role": "kubevault.core.transit_keys", "transit_keys": [{"name": "{{ key }}", "derived": True}]},
+        {"role": "kubevault.core.microk8s_vault_auth"},
+        {
+            "role": "kubevault.core.vault_configure_for_kubevault",
+            "vault_configure_for_kubevault_auth_mount": "foreign",
+            "vault_configure_for_kubevault_kubernetes_host": "{{ microk8s_vault_auth_api_url }}",
+            "vault_configure_for_kubevault_kubernetes_ca_cert": "{{ microk8s_vault_auth_ca_cert }}",
+            "vault_configure_for_kubevault_token_reviewer_jwt": "{{ microk8s_vault_auth_token_reviewer_jwt }}",
+            "vault_configure_for_kubevault_keys": ["{{ key }}"],
+            "vault_configure_for_kubevault_workloads": [
+                {
+                    "role": "foreign",
+                    "service_account": "default",
+                    "namespace": "{{ namespace }}",
+                    "reads": ["{{ key }}"],
+                }
+            ],
+        },
+    ],
+    "tasks": [
+        {
+            "kubevault.core.kubevault_secret": {
+                "name": "{{ secret }}",
+                "namespace": "{{ namespace }}",
+                "transit_key": "{{ key }}",
+                "data": {"a": "sesame"},
+            }
+        }
+    ],
+}
 
 
 @pytest.fixture
@@ -145,7 +228,10 @@ def posix_collections() -> str:
     return str(Path(ansible_collections.__path__[0]).parent)
 
 
-@pytest.mark.parametrize(("kind", "name"), [*(("module", name) for name in MODULES), ("lookup", "kubevault")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("module", name) for name in MODULES), *(("filter", name) for name in FILTERS), ("lookup", "kubevault")],
+)
 def test_ansible_doc_shows_every_option(installed: Path, tmp_path: Path, kind: str, name: str) -> None:
     env = bare({"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_NOCOLOR": "1"}, tmp_path)
     command = ["ansible-doc", "-t", kind, f"kubevault.core.{name}"]
@@ -160,7 +246,7 @@ def test_ansible_doc_shows_every_option(installed: Path, tmp_path: Path, kind: s
             check(facts.get("suboptions") or {})
 
     check(options)
-    assert "vault_url" in options
+    assert ("_input" if kind == "filter" else "vault_url") in options
 
 
 def test_sanity(installed: Path) -> None:

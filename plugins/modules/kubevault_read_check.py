@@ -58,7 +58,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Read as the workload "demo"
-  kubevault_read_check:
+  kubevault.core.kubevault_read_check:
     role: demo
     namespace: default
     service_account: default
@@ -74,8 +74,9 @@ secrets:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kubevault import require
-from ansible.module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
+
+from ..module_utils.kubevault import require
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
 
 
 def main() -> None:
