@@ -17,15 +17,19 @@ help: ## Say what there is to make
 
 ## Setting up
 
-$(VENV)/ready: requirements.lock pyproject.toml tools/prerequisites.py
+# Of another Python, or of another lock file, the virtual environment is made again, so that it holds what is locked.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+READY := $(VENV)/ready-$(PYTHON_VERSION)
+
+$(READY): requirements.lock pyproject.toml tools/prerequisites.py
 	$(PYTHON) tools/prerequisites.py
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN)/pip install --disable-pip-version-check --require-hashes --progress-bar off --quiet -r requirements.lock
 	$(RUN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet --editable .
 	touch $@
 
 .PHONY: venv
-venv: $(VENV)/ready ## Make the virtual environment
+venv: $(READY) ## Make the virtual environment
 
 .PHONY: binaries
 binaries: venv ## Provide the lab's programs: found, cached, downloaded or built
@@ -76,20 +80,40 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 .PHONY: test
 test: lint molecule pytest ## Set everything up and pass all tests
 
-.PHONY: lint
-lint: venv ## Run the linters
+# Each linter is a target of its own, for .pre-commit-config.yaml.
+LINTERS := lint-ruff lint-mypy lint-imports lint-yaml lint-ansible lint-changelog
+
+.PHONY: lint $(LINTERS)
+lint: $(LINTERS) ## Run the linters
+
+lint-ruff: venv
 	ruff check
 	ruff format --check
-	lint-imports
+
+lint-mypy: venv
 	mypy
+
+lint-imports: venv
+	lint-imports
+
+lint-yaml: venv
 	yamllint --strict .
+
+lint-ansible: venv
 	ansible-lint --offline
+
+lint-changelog: venv
+	antsibull-changelog lint
 
 .PHONY: molecule
 molecule: binaries ## Prove the chain in a lab of its own
 	@# A folder of its own: a socket's path is short (108 bytes, unix(7)), and two checkouts may run at once.
 	folder=$$(mktemp -d "$${TMPDIR:-/tmp}/kubevault-molecule.XXXXXX"); trap 'rm -rf "$$folder"' EXIT; \
 	    MOLECULE_EPHEMERAL_DIRECTORY=$$folder molecule test
+
+.PHONY: unit
+unit: venv ## Run the unit tests alone, which need no server
+	pytest tests/unit
 
 .PHONY: pytest
 pytest: binaries ## Run unit and integration tests, these in a lab of their own
@@ -105,3 +129,17 @@ bench-seal: binaries ## Measure sealing, side by side with others
 .PHONY: bench-read
 bench-read: binaries ## Measure reading, side by side with others
 	tests/in-a-lab python benchmarks/bench_read.py
+
+## Releases
+
+.PHONY: collection
+collection: venv ## Build the Ansible collection into dist/
+	python tools/build_collection.py dist
+
+.PHONY: dist
+dist: venv collection ## Build wheel, sdist, bill of materials and collection into dist/, reproducibly
+	python tools/build_dist.py dist
+
+.PHONY: changelog
+changelog: venv ## Make CHANGELOG.md of changelogs/fragments, for the version in galaxy.yml
+	antsibull-changelog release --reload-plugins --refresh --update-existing

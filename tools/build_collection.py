@@ -6,19 +6,18 @@ with underscores, with all that refers to them; nothing is kept twice. Two build
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from reproducible import read_tar_gz, tar_gz
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,34 +91,16 @@ def renamed(text: str) -> str:
 
 def reproducible(artifact: bytes) -> bytes:
     """Return the artifact with its files in order, and without times and owners."""
-    with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
-        files = {member.name: tar.extractfile(member) for member in tar.getmembers() if member.isfile()}
-        contents = {name: file.read() for name, file in files.items() if file}
-        folders = sorted(member.name for member in tar.getmembers() if member.isdir())
+    contents = read_tar_gz(artifact)
     listed: dict[str, Any] = json.loads(contents["FILES.json"])
     listed["files"].sort(key=lambda entry: entry["name"])
     contents["FILES.json"] = json.dumps(listed, indent=True).encode()
     manifest: dict[str, Any] = json.loads(contents["MANIFEST.json"])
     manifest["file_manifest_file"]["chksum_sha256"] = hashlib.sha256(contents["FILES.json"]).hexdigest()
     contents["MANIFEST.json"] = json.dumps(manifest, indent=True).encode()
-    out = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=out, mode="wb", mtime=0, filename="") as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        for name in folders:
-            tar.addfile(entry(name, tarfile.DIRTYPE, 0o755))
-        # The manifest comes first: ansible-galaxy reads it before all else.
-        for name in sorted(contents, key=lambda name: (name != "MANIFEST.json", name)):
-            tar.addfile(entry(name, tarfile.REGTYPE, 0o644, len(contents[name])), io.BytesIO(contents[name]))
-    return out.getvalue()
-
-
-def entry(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
-    """Return the header of an archive's member."""
-    info = tarfile.TarInfo(name)
-    info.type, info.mode, info.size = kind, mode, size
-    return info
+    folders = {entry["name"] for entry in listed["files"] if entry["ftype"] == "dir"} - {"."}
+    # The manifest comes first: ansible-galaxy reads it before all else.
+    return tar_gz(contents, folders, key=lambda name: (name != "MANIFEST.json", name))
 
 
 if __name__ == "__main__":

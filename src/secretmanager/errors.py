@@ -33,6 +33,7 @@ No message holds a value, a token or a key. What a server said is quoted in the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -63,6 +64,13 @@ __all__ = [
     "VaultUnavailable",
     "WrongTransitKey",
 ]
+
+if Path(__file__).with_name("secretregistry.py").exists():
+    # Here, because every way into this package imports this module, even if the other one replaced __init__.py.
+    raise ImportError(
+        "kubevault and dekeyrej-secretmanager are installed into one folder, secretmanager; uninstall both and install"
+        " kubevault again: pip uninstall dekeyrej-secretmanager kubevault && pip install kubevault"
+    )
 
 SHOWN = 10
 """How many errors the message of `SealingFailed` quotes."""

@@ -11,7 +11,10 @@ try:
 except ImportError:
     sys.exit("kubevault: this command needs the package click; install kubevault[cli]")
 
-from ..errors import SecretManagerError
+try:
+    from ..errors import SecretManagerError
+except ImportError as error:
+    sys.exit(f"kubevault: {error}")
 
 
 class Subcommands(click.Group):

@@ -1,0 +1,132 @@
+"""What `make dist` builds: reproducible, complete, and usable with each Python that is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = "dekeyrej-secretmanager==1.1.6"
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off")
+
+
+def interpreters() -> Iterator[str]:
+    """Yield each Python from 3.11 to 3.14 that is there: on PATH, or of pyenv; the one that runs this always."""
+    found = {".".join(map(str, sys.version_info[:2])): sys.executable}
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    folders += sorted(pyenv.glob("*/bin"))
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        for folder in folders:
+            path = folder / f"python{version}"
+            if (
+                version not in found
+                and path.exists()
+                and subprocess.run([path, "--version"], check=False).returncode == 0
+            ):
+                found[version] = str(path)
+    yield from sorted(found.values())
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that `make dist` builds but the collection, which has tests of its own."""
+    folders = [tmp_path_factory.mktemp("dist") for _ in range(2)]
+    for folder in folders:
+        subprocess.run([sys.executable, ROOT / "tools/build_dist.py", folder], cwd=folder, check=True)
+    one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert one == two, "two builds differ"
+    return folders[0]
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    (path,) = dist.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    sources = (ROOT / "src/secretmanager").rglob("*")
+    expected = {str(path.relative_to(ROOT / "src")) for path in sources if path.suffix in (".py", ".typed")}
+    assert names == expected
+
+
+def test_the_bill_of_materials_says_what_is_needed(dist: Path) -> None:
+    (path,) = dist.glob("*.cdx.json")
+    bill = json.loads(path.read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "kubevault"
+    found = {item["name"]: item["version"] for item in bill["components"]}
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert found.items() <= locked.items()
+    assert {"pyyaml", "click", "redis", "google-auth", "pydantic-settings", "kubernetes"} <= found.keys()
+    assert "pytest" not in found
+
+
+@pytest.fixture(scope="module", params=list(interpreters()))
+def python(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with nothing but the wheel and what it needs."""
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([request.param, "-m", "venv", folder], check=True)
+    path = folder / "bin/python"
+    subprocess.run([path, *PIP, wheel], check=True)
+    return path
+
+
+CODE = """
+import json, os, sys
+from secretmanager import SecretManager
+print(json.dumps(SecretManager({"SOURCE": "FILE"}).read_secrets(sys.argv[1])))
+manager = SecretManager({"SOURCE": "KUBEVAULT", "role": os.environ["KUBEVAULT_ROLE"],
+                         "kube_config": os.environ["KUBEVAULT_WORKLOAD_KUBECONFIG"]})
+with manager:
+    print(json.dumps(manager.read_secrets("matrix-secrets", "default", "SECRET", "secrets.json")))
+"""
+
+
+def test_the_wheel_reads_with_each_python(python: Path, tmp_path: Path) -> None:
+    """From a file, and through Kubernetes and Vault of the lab by its workload's service account."""
+    assert "KUBEVAULT_ROLE" in os.environ, "KUBEVAULT_ROLE is not set: source .lab/env, or run `make test`"
+    (tmp_path / "secrets.json").write_text('{"a": "b"}')
+    (tmp_path / "secrets.json").chmod(0o600)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run(
+        [python, "-I", "-c", CODE, tmp_path / "secrets.json"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    filed, sealed = map(json.loads, run.stdout.splitlines())
+    assert filed == {"a": "b"}
+    assert sealed.keys() == {"username", "password"}
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_the_published_client_beside_it_is_an_error(wheel: Path, tmp_path: Path, ours_first: bool) -> None:
+    """Both install the folder `secretmanager`, and the one that comes last replaces files of the other."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True)
+    python = tmp_path / "bin/python"
+    for package in (str(wheel), PUBLISHED)[:: 1 if ours_first else -1]:
+        subprocess.run([python, *PIP, "--no-deps", package], check=True)
+    subprocess.run([python, *PIP, "pyyaml", "click"], check=True)
+    # As a service, as the command and as a module come in; of a service that the other replaced, nothing of ours runs.
+    ways = ["import secretmanager.errors", "from secretmanager.commands.main import main; main()"]
+    ways += [] if ours_first else ["from secretmanager import SecretManager"]
+    for code in ways:
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        run = subprocess.run([python, "-I", "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert run.returncode == 1
+        assert "pip uninstall dekeyrej-secretmanager kubevault && pip install kubevault" in run.stderr
