@@ -1,0 +1,84 @@
+"""Links and paths in the documentation lead to what is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "roles").glob("*/README.md")],
+    key=lambda path: path.relative_to(ROOT),
+)
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {"collections"}
+
+# Made by a build, or a part of each role.
+MADE = {"dist", "meta"}
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks, which are examples."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them, and those that are written out."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def links(page: Path) -> Iterator[tuple[str, str]]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            yield path, anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{path} is not there"
+        if anchor:
+            assert anchor in anchors(target), f"{target.name} has no heading #{anchor}"
+
+
+def named(text: str) -> Iterator[str]:
+    """Yield the paths that a text names: as code, beginning with a folder of the repository or as a role's name."""
+    for code in re.findall(r"`([^`\s]+)`", text):
+        first = code.partition("/")[0]
+        if "/" in code and first in FOLDERS - MADE and not re.search(r"[*<>{}$]|\.\.\.|[A-Z]{3,}", code):
+            yield code.split(":")[0].rstrip("/")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_paths_are_there(page: Path) -> None:
+    missing = [path for path in named(prose(page)) if not (ROOT / path).exists() and not (page.parent / path).exists()]
+    assert not missing
+
+
+def test_what_is_missing_is_found(tmp_path: Path) -> None:
+    assert list(named("see `playbooks/nosuch.yml`, `roles/KEY/x` and `src/secretmanager`")) == [
+        "playbooks/nosuch.yml",
+        "src/secretmanager",
+    ]
+    page = tmp_path / "page.md"
+    page.write_text("# A heading, here\n[one](nosuch.md) [two](#a-heading-here) [three](https://example.org)\n")
+    assert list(links(page)) == [("nosuch.md", ""), ("", "a-heading-here")]
+    assert anchors(page) == {"a-heading-here"}
+
+
+def test_every_make_target_that_a_page_names_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
+            assert target in targets, f"{page.name}: make {target}"
