@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(RUN):$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 
 .PHONY: help
-help: ## Say what there is to make
+help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$"); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Setting up
@@ -29,7 +29,7 @@ $(READY): requirements.lock pyproject.toml tools/prerequisites.py
 	touch $@
 
 .PHONY: venv
-venv: $(READY) ## Make the virtual environment
+venv: $(READY) ## Create the virtual environment
 
 .PHONY: binaries
 binaries: venv ## Provide the lab's programs: found, cached, downloaded or built
@@ -42,7 +42,7 @@ lab-up: binaries ## Start the lab, or repair it
 	@ansible-playbook playbooks/lab.yml
 
 .PHONY: lab-down
-lab-down: venv ## End the lab and delete it
+lab-down: venv ## Stop the lab and delete it
 	@ansible-playbook playbooks/lab-down.yml
 
 .PHONY: lab-exists
@@ -141,5 +141,5 @@ dist: venv collection ## Build wheel, sdist, bill of materials and collection in
 	python tools/build_dist.py dist
 
 .PHONY: changelog
-changelog: venv ## Make CHANGELOG.md of changelogs/fragments, for the version in galaxy.yml
+changelog: venv ## Make CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml
 	antsibull-changelog release --reload-plugins --refresh --update-existing

@@ -66,19 +66,19 @@ class Bench:
         self._interpreters = interpreters
 
     def command(self, name: str, mode: str, **options: Any) -> tuple[list[str], dict[str, str]]:
-        """Give a reader's command and environment."""
+        """Return a reader's command and environment."""
         python, env = self._interpreters[name]
         return [python, str(READERS / f"{name}.py"), json.dumps({**self.setup, "mode": mode, **options})], env
 
     def time(self, name: str) -> float:
-        """Give how long a cold process takes, in seconds."""
+        """Return how long a cold process takes, in seconds."""
         command, env = self.command(name, "cold")
         start = time.perf_counter()
         subprocess.run(command, env=env, check=True, stderr=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     def measure(self, name: str, mode: str, **options: Any) -> dict[str, Any]:
-        """Give what a reader measured."""
+        """Return what a reader measured."""
         command, env = self.command(name, mode, **options)
         run = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
         found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
@@ -167,7 +167,7 @@ def _request(setup: Setup, name: str, number: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def published(path: str | None) -> Iterator[dict[str, tuple[str, dict[str, str]]]]:
-    """Give each contestant's interpreter and environment."""
+    """Return each contestant's interpreter and environment."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     own = (sys.executable, env)
     if path:

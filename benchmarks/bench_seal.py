@@ -77,7 +77,7 @@ class Measured:
             self.memory[name] = max(memory, self.memory.get(name, 0))
 
     def median(self, name: str) -> float:
-        """Give a contestant's median time."""
+        """Return a contestant's median time."""
         return statistics.median(self.seconds[name])
 
 
@@ -108,7 +108,7 @@ class Bench:
         self._token = Path(os.environ["VAULT_TOKEN_FILE"]).read_text(encoding="ascii").strip()
 
     def secrets(self, case: Case) -> Secrets:
-        """Give Secrets of new names and random values."""
+        """Return Secrets of new names and random values."""
         stem = uuid.uuid4().hex[:8]
 
         def values() -> dict[str, str]:
@@ -260,7 +260,7 @@ def timed(command: list[Any], env: dict[str, str]) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def prepared() -> Iterator[Bench]:
-    """Give a key and a namespace of this run."""
+    """Return a key and a namespace of this run."""
     missing = [
         name for name in ("VAULT_ADDR", "VAULT_CACERT", "VAULT_TOKEN_FILE", "KUBECONFIG") if name not in os.environ
     ]
@@ -283,7 +283,7 @@ def prepared() -> Iterator[Bench]:
 
 
 def shared_memory() -> str | None:
-    """Give a folder in memory, so that no disk is measured."""
+    """Return a folder in memory, so that no disk is measured."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

@@ -8,7 +8,7 @@ import sys
 
 
 def missing():
-    """Give a sentence for each thing that is missing; each says how to get it."""
+    """Return a sentence for each thing that is missing; each says how to get it."""
     if platform.system() != "Linux":
         yield "Linux: found {}. The lab's servers run on Linux alone.".format(platform.system())
     if sys.version_info < (3, 11):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 
 def connect(setup):
-    """Give what reads once: TokenRequest, log-in, GET Secret, decrypt."""
+    """Return what reads once: TokenRequest, log-in, GET Secret, decrypt."""
     kubernetes, vault = (urlsplit(setup[name]) for name in ("kubernetes_url", "vault_url"))
     context = ssl.create_default_context(cafile=setup["kubernetes_ca"])
     context.load_cert_chain(setup["client_cert"], setup["client_key"])

@@ -30,7 +30,7 @@ def run(setup, read, close=lambda: None):
 
 
 def one_by_one(setup, read):
-    """Give the times of reads, in seconds."""
+    """Return the times of reads, in seconds."""
     times = []
     for _ in range(setup["reads"]):
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def one_by_one(setup, read):
 
 
 def in_threads(setup, read):
-    """Give how many reads, errors and log-ins there were."""
+    """Return how many reads, errors and log-ins there were."""
     count = Count()
     logger = logging.getLogger("secretmanager.login.session")
     logger.setLevel(logging.DEBUG)
@@ -73,6 +73,6 @@ def in_threads(setup, read):
 
 
 def memory():
-    """Give the most memory that this process had, in bytes (VmHWM of proc_pid_status(5))."""
+    """Return the most memory that this process had, in bytes (VmHWM of proc_pid_status(5))."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -7,7 +7,7 @@ from secretmanager import SecretManager
 
 
 def connect(setup):
-    """Give what reads once, and the manager."""
+    """Return what reads once, and the manager."""
     manager = SecretManager(
         {
             "SOURCE": "KUBEVAULT",

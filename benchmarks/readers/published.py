@@ -8,7 +8,7 @@ from secretmanager import SecretManager
 
 
 def connect(setup):
-    """Give what reads once; it raises where the client answers a failure."""
+    """Return what reads once; it raises where the client answers a failure."""
     manager = SecretManager(
         {
             "SOURCE": "KUBEVAULT",

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from base64 import b64encode
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 
 class ActionModule(ActionBase):
@@ -26,8 +26,11 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         # The arguments hold secrets: they go to the host through a pipe, and into no file on their way.
-        with contextlib.suppress(AnsibleError, KeyError):  # which a connection without this option raises
+        try:
             self._connection.set_option("pipelining", True)
+        except (AnsibleError, KeyError):
+            name = self._connection.transport
+            Display().warning(f"The connection {name} has no option pipelining: values may be in a file on their way.")
         arguments = self._filled(self._task.args)
         if isinstance(arguments.get("secrets"), list):
             entries = arguments["secrets"]
@@ -36,16 +39,16 @@ class ActionModule(ActionBase):
         return result
 
     def _filled(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Give options with the content of files instead of their paths."""
+        """Return options with the content of files instead of their paths."""
         options = dict(options)
         files = options.get("files")
         if not isinstance(files, dict) or not isinstance(options.get("binary_data") or {}, dict):
-            return options  # the module tells what is wrong
+            return options  # the module reports what is wrong
         values = dict(options.get("binary_data") or {})
         left = {}
         for key, path in files.items():
             if key in values:
-                left[key] = path  # likewise
+                left[key] = path  # the module reports that the data key is given twice
             else:
                 values[key] = b64encode(self._content(key, path)).decode("ascii")
         options["binary_data"], options["files"] = values, left or None

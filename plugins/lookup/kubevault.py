@@ -10,9 +10,9 @@ short_description: Read what Vault has sealed in a Kubernetes Secret
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Gets a Secret from Kubernetes and has Vault decrypt its values, where the policy of the token and RBAC permit it. A sealer's
+  - Gets a Secret from Kubernetes and has Vault decrypt its values, if the policy of the token and RBAC permit it. A sealer's
     policy does not.
-  - Ansible does not know what is secret of what a lookup gives. Use C(no_log) where it could be shown.
+  - Ansible does not know that the result of a lookup is secret. Use C(no_log) for tasks that could show it.
 options:
   _terms:
     description:
@@ -21,14 +21,14 @@ options:
     elements: str
     required: true
   transit_key:
-    description: The Transit key of values that an older tool sealed. Others say it themselves.
+    description: The Transit key of values that an older tool sealed. Other Secrets name it themselves.
     type: str
   transit_mount:
-    description: Where the Transit engine is mounted.
+    description: Path at which the Transit engine is mounted.
     type: str
     default: transit
   base64:
-    description: Whether to give values in base64, as for those that are no text.
+    description: Whether to return values in base64, for example if they are not text.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -73,7 +73,7 @@ class LookupModule(LookupBase):
     """Reads sealed values."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
-        """Give one result for each term.
+        """Return one result for each term.
 
         Raises:
             AnsibleError: an option is missing or wrong, or a server refused; says which and why.
@@ -126,4 +126,4 @@ class LookupModule(LookupBase):
         except UnicodeDecodeError:
             pass
         # Outside of "except": the original holds the value.
-        raise AnsibleError(f"{term}: data key {key} is no UTF-8 text; set base64")
+        raise AnsibleError(f"{term}: data key {key} is not valid UTF-8; set base64")

@@ -42,7 +42,7 @@ def vault_client(module: AnsibleModule, **more: Any) -> VaultClient:
         more: further arguments of secretmanager.servers.vault.VaultClient, as a token.
 
     Raises:
-        secretmanager.errors.ConfigError: address or CA is not usable.
+        secretmanager.errors.ConfigError: the address or the CA cannot be used.
     """
     from secretmanager.servers.vault import VaultClient
 
@@ -68,7 +68,7 @@ def log_in(module: AnsibleModule, hint: str) -> str:
 
     Args:
         module: the module.
-        hint: what else to do if there is no token.
+        hint: what else to do if there is not a token.
 
     Raises:
         secretmanager.errors.SecretManagerError: the log-in was refused, or Vault is unreachable.
@@ -93,7 +93,7 @@ def administer_vault(module: AnsibleModule, token: str, **more: Any) -> Vault:
         more: further arguments of secretmanager.servers.vault.VaultClient.
 
     Raises:
-        secretmanager.errors.ConfigError: address or CA is not usable.
+        secretmanager.errors.ConfigError: the address or the CA cannot be used.
     """
     from secretmanager.admin.connection import Vault
 
@@ -108,7 +108,7 @@ def connect_to_kubernetes(module: AnsibleModule, **more: Any) -> KubernetesClien
         more: further arguments of secretmanager.servers.kubernetes.KubernetesClient.
 
     Raises:
-        secretmanager.errors.ConfigError: there is no kubeconfig file, or an option cannot be used.
+        secretmanager.errors.ConfigError: there is not a kubeconfig file, or an option cannot be used.
     """
     from secretmanager.servers.kubernetes import KubernetesClient
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubevault_read_check
-short_description: Read sealed Secrets as a workload, and say which keys they hold
+short_description: Read sealed Secrets as a workload, and report which keys they hold
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Has tokens issued for the workload's service account, and with these alone logs in to Vault, gets the Secrets and
-    decrypts them. The values are dropped; the module returns names of keys.
-  - It changes nothing, in check mode as without.
+  - Has tokens issued for the workload's service account. With nothing but these, it logs in to Vault, gets the Secrets and
+    decrypts them. The values are discarded; the module returns names of keys.
+  - It changes nothing, with or without check mode.
 options:
   role:
     description: The workload's role in Vault.
@@ -37,14 +37,14 @@ options:
     elements: str
     required: true
   transit_key:
-    description: Opens values that an older tool sealed, which do not name their key.
+    description: Transit key of values that an older tool sealed, which do not name their key.
     type: str
   auth_mount:
-    description: Where Vault's Kubernetes auth is mounted.
+    description: Path at which Vault's Kubernetes auth method is mounted.
     type: str
     default: kubernetes
   transit_mount:
-    description: Where the Transit engine is mounted.
+    description: Path at which the Transit engine is mounted.
     type: str
     default: transit
 extends_documentation_fragment:

@@ -14,11 +14,11 @@ description:
   - Encrypts values with a key of Vault's Transit engine and keeps the ciphertext in Kubernetes Secrets, or in a YAML manifest
     to be committed, or both.
   - A second run with the same values writes nothing. It compares digests (Transit HMACs) that it keeps beside the ciphertext,
-    and needs no leave to decrypt. A value that changed is sealed anew, and no other.
-  - All is checked before anything is written. Each Secret is written in one request, and only if nobody else wrote it since
-    it was read; otherwise it is read again.
-  - Many Secrets are best given as O(secrets) of one task. Vault then gets all their values in a few requests, and Kubernetes
-    is written over several kept-alive connections.
+    and does not need permission to decrypt. Only values that changed are encrypted again.
+  - Everything is validated before the first write. Each Secret is written in one request, and only if it is still as it was
+    read; otherwise it is read again and the change is applied to that.
+  - Pass many Secrets as O(secrets) of one task. Vault then receives all their values in a few requests, and Kubernetes is
+    written over several kept-alive connections.
 options:
   secrets:
     description:
@@ -34,16 +34,16 @@ options:
         type: str
       state: &state
         description:
-          - V(present) has the values sealed in the Secret.
-          - V(absent) has the whole Secret deleted. Where it, or one of its data keys, was not sealed by this module, that needs
+          - V(present) seals the values in the Secret.
+          - V(absent) deletes the whole Secret. If it, or one of its data keys, was not sealed by this module, that requires
             O(force).
-          - In a list O(secrets), the entry's own value, else the task's.
+          - In an entry of O(secrets), the default is the value of the task.
         type: str
         choices: [present, absent]
       data: &data
         description:
           - Values by data key. Text is sealed as UTF-8, a dict or list as JSON with sorted keys.
-          - Numbers and booleans are refused, since their text is not certain. Quote them.
+          - Numbers and booleans are refused, because their text form is ambiguous. Quote them.
         type: dict
       binary_data: &binary_data
         description: Values by data key, in base64.
@@ -54,30 +54,31 @@ options:
             M(ansible.builtin.copy) finds O(ansible.builtin.copy#module:src), and may be encrypted by ansible-vault.
         type: dict
       transit_key: &transit_key
-        description: The Transit key that encrypts. It must exist. It is needed where there is something to seal.
+        description: The Transit key that encrypts. It must exist. It is required if there is something to seal.
         type: str
       digest_key: &digest_key
         description:
-          - The Transit key of the digests. It must exist and never be rotated; after that all values would be sealed anew.
+          - The Transit key of the digests. It must exist and must never be rotated; after a rotation, all values would be encrypted again.
           - Without it, O(transit_key) followed by C(-digest).
         type: str
       scope: &scope
         description:
-          - Where the ciphertext decrypts. V(strict) is under its own namespace, Secret and data key; V(namespace-wide) in its
-            own namespace. Both need a Transit key that is C(derived). V(cluster-wide) is anywhere, and needs one that is not.
-          - Without it, a Secret keeps the scope that it has. A new one is V(strict) where the key is derived, else
-            V(cluster-wide). A Secret never gets a wider scope unless this option says so. The scope is in the result.
+          - Where the ciphertext can be decrypted. V(strict) means under its own namespace, Secret and data key;
+            V(namespace-wide) means in its own namespace. Both require a Transit key that is C(derived). V(cluster-wide) means
+            anywhere, and requires a key that is not derived.
+          - Without it, a Secret keeps its scope. A new Secret is V(strict) if the key is derived, otherwise V(cluster-wide). A
+            Secret never gets a wider scope unless this option says so. The result contains the scope.
         type: str
         choices: [strict, namespace-wide, cluster-wide]
       behavior: &behavior
         description:
-          - What becomes of data keys that this module sealed and that are not given. V(merge) leaves them, V(replace) removes
+          - What happens to data keys that this module sealed and that are not given. V(merge) keeps them, V(replace) removes
             them.
-          - Data keys of others always stay, unless O(absent_keys) names them.
+          - Data keys that others manage always stay, unless O(absent_keys) names them.
         type: str
         choices: [merge, replace]
       absent_keys: &absent_keys
-        description: Data keys to remove, whoever made them.
+        description: Data keys to remove, whoever created them.
         type: list
         elements: str
       labels: &labels
@@ -87,27 +88,28 @@ options:
         description: Annotations to set. Others stay.
         type: dict
       type: &type
-        description: Type of the Secret. Without it, that of a new Secret is C(Opaque). Changing it needs O(recreate).
+        description: Type of the Secret. A new Secret is C(Opaque) by default. Changing the type requires O(recreate).
         type: str
       immutable: &immutable
         description:
-          - Whether Kubernetes refuses later changes of the data. Without it, that stays as it is. To change an immutable Secret
-            needs O(recreate).
+          - Whether Kubernetes refuses later changes of the data. By default, this stays as it is. Changing an immutable Secret
+            requires O(recreate).
         type: bool
       recreate: &recreate
         description:
-          - Delete and make anew what Kubernetes does not let change, which is an immutable Secret, or a Secret's type.
-          - Between the two requests there is no Secret. A run that was broken off there is finished by the next run.
+          - Delete and recreate a Secret if the change affects fields that Kubernetes makes immutable, which are the data of an
+            immutable Secret, and the type.
+          - Between the two requests there is no Secret. If a run is interrupted there, the next run creates it.
         type: bool
       force: &force
         description:
-          - Take over, or delete, a Secret or data keys that this module did not seal. Their values are replaced by those given.
+          - Take over, or delete, a Secret or data keys that this module did not seal. The given values replace the existing ones.
         type: bool
       adopt: &adopt
         description:
-          - Take over a Secret or data keys that this module did not seal, and seal in place all plaintext found there. Values
-            that are given replace what is found. An annotation in which C(kubectl apply) kept the plaintext is removed.
-          - What is ciphertext already, as an older tool sealed it, stays as it is.
+          - Take over a Secret or data keys that this module did not seal, and seal the existing plaintext in place. Given values
+            replace existing ones. An annotation in which C(kubectl apply) kept the plaintext is removed.
+          - Existing ciphertext, which an older tool sealed, stays as it is.
         type: bool
   name: *name
   namespace: *namespace
@@ -128,19 +130,19 @@ options:
   force: {<<: *force, default: false}
   adopt: {<<: *adopt, default: false}
   transit_mount:
-    description: Where the Transit engine is mounted.
+    description: Path at which the Transit engine is mounted.
     type: str
     default: transit
   dest:
     description:
-      - YAML file, on the host that runs the module, to write the sealed Secrets to as manifests, a document each. Ciphertext is
-        safe to commit.
-      - What did not change stays byte for byte as it was. Documents of others in the file, and comments, stay.
+      - YAML file, on the host that runs the module, to which the sealed Secrets are written as manifests, one document each.
+        Ciphertext is safe to commit.
+      - What did not change stays byte for byte as it was. Other documents in the file, and comments, stay.
     type: path
   apply:
     description:
-      - Whether to write to Kubernetes. Without it, yes, unless O(dest) is given.
-      - With O(dest), Kubernetes gets the very ciphertext that is in the file, where a value there is missing or another.
+      - Whether to write to Kubernetes. The default is true, unless O(dest) is given.
+      - With O(dest), Kubernetes receives the same ciphertext as the file, if the value is missing or differs.
     type: bool
   concurrency:
     description: How many Secrets are written to Kubernetes at once.
@@ -153,8 +155,7 @@ extends_documentation_fragment:
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
-    description: Compares, has Kubernetes check what it would be given (C(dryRun)), writes nothing, and says what a run would
-      change.
+    description: Compares, has Kubernetes validate the changes (C(dryRun)), writes nothing, and reports what a run would change.
     support: full
   diff_mode:
     description: Shows data keys, labels and annotations that are added, changed or removed; never a value, a length or a version.
@@ -162,9 +163,9 @@ attributes:
 requirements:
   - kubevault (Python package)
 notes:
-  - Values go to the module through a pipe (C(pipelining)), so that they are in no file on their way, unless
-    C(ANSIBLE_KEEP_REMOTE_FILES) asks for files. Where the module is used without its action plugin, as by C(ANSIBLE_LIBRARY)
-    alone, set C(pipelining) yourself.
+  - Values reach the module through a pipe (C(pipelining)), so that they are not written to a file on their way, unless
+    C(ANSIBLE_KEEP_REMOTE_FILES) asks for files. If the module is used without its action plugin, for example by
+    C(ANSIBLE_LIBRARY) alone, set C(pipelining) yourself.
 seealso:
   - module: kubevault.core.kubevault_secret_info
   - plugin: kubevault.core.kubevault
@@ -254,7 +255,7 @@ secrets:
       elements: str
       sample: [secrets.json]
     updated: &updated
-      description: Data keys that were sealed anew.
+      description: Data keys whose values were encrypted again.
       type: list
       elements: str
     removed: &removed
@@ -400,7 +401,7 @@ def take_secrets(module: AnsibleModule) -> list[dict[str, Any]]:
 
 
 def seal(module: AnsibleModule, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[str, Any]]:
-    """Seal into the manifest file, into Kubernetes, or both; give what was done, and further results."""
+    """Seal into the manifest file, into Kubernetes, or both; return what was done, and further results."""
     from secretmanager.notices.announcer import announcing
     from secretmanager.sealing.manifestfile import ManifestFile
     from secretmanager.sealing.sealer import seal_into

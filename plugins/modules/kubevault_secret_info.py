@@ -7,39 +7,39 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubevault_secret_info
-short_description: Tell what is sealed in Kubernetes Secrets
+short_description: Report what is sealed in Kubernetes Secrets
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Tells which data keys of which Secrets are sealed, with which version of which Transit key, and whether that is behind the
-    key's newest version.
+  - Reports which data keys of which Secrets are sealed, with which version of which Transit key, and whether that is behind
+    the key's newest version.
   - It decrypts nothing and shows no value.
 options:
   name:
-    description: Name of one Secret, in O(namespace). Without it, all that O(label_selectors) choose.
+    description: Name of one Secret, in O(namespace). Without it, all Secrets that O(label_selectors) select.
     type: str
   namespace:
     description: Namespace to look at. Without it, all.
     type: str
   label_selectors:
     description:
-      - Labels of the Secrets to look at. Those that M(kubevault.core.kubevault_secret) sealed carry the default.
-      - With an empty list, all Secrets; of those that an older tool sealed none has the label. Secrets that hold nothing sealed
+      - Labels of the Secrets to look at. M(kubevault.core.kubevault_secret) sets the label that is the default.
+      - With an empty list, all Secrets; Secrets that an older tool sealed do not have the label. Secrets that hold nothing sealed
         are left out.
     type: list
     elements: str
     default: [kubevault.io/sealed=true]
   transit_key:
-    description: The Transit key of values that an older tool sealed. Their Secrets do not say it.
+    description: The Transit key of values that an older tool sealed, whose Secrets do not name it.
     type: str
   transit_mount:
-    description: Where the Transit engine is mounted.
+    description: Path at which the Transit engine is mounted.
     type: str
     default: transit
   vault_url:
     description:
       - Vault's address, as V(https://vault.example.org:8200).
-      - Falls back to the environment variable E(VAULT_ADDR). Without both, nothing is said of newest versions.
+      - Falls back to the environment variable E(VAULT_ADDR). Without both, newest versions are not reported.
     type: str
     required: false
     aliases: [url]
@@ -53,7 +53,7 @@ attributes:
     support: full
 notes:
   - To know the newest version of a Transit key, the token needs C(read) of C(transit/keys/KEY), or C(update) of
-    C(transit/encrypt/KEY). With neither, it is not told.
+    C(transit/encrypt/KEY). With neither, it is not reported.
 seealso:
   - module: kubevault.core.kubevault_secret
 """
@@ -88,7 +88,7 @@ secrets:
       type: str
       sample: aes256-key
     scope:
-      description: Where its values decrypt; likewise.
+      description: Where its values can be decrypted; null if an older tool sealed them.
       type: str
       sample: cluster-wide
     newest_version:

@@ -11,17 +11,17 @@ short_description: Initialise Vault once, and unseal it
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Initialises a Vault that is not, and writes its unseal keys and its root token to files of mode 0600. Nothing else shows
-    them, at any verbosity.
-  - Unseals a Vault that is sealed, by the keys in that file, and waits until it serves requests.
-  - A Vault that is initialised and unsealed is left alone.
+  - Initialises Vault if it is not initialised, and writes its unseal keys and its root token to files of mode 0600. They do not
+    appear anywhere else, at any verbosity.
+  - Unseals Vault if it is sealed, with the keys in that file, and waits until it serves requests.
+  - A Vault that is initialised and unsealed is not changed.
 options:
   key_shares:
-    description: Into how many unseal keys the root key is split.
+    description: Number of unseal keys into which the root key is split.
     type: int
     default: 1
   key_threshold:
-    description: How many unseal keys open the seal.
+    description: Number of unseal keys that are needed to unseal Vault.
     type: int
     default: 1
   keys_file:
@@ -33,7 +33,7 @@ options:
     type: path
     required: true
   pgp_keys:
-    description: Public keys in base64, one for each share, that encrypt the unseal keys. Then Vault stays sealed after it was initialised.
+    description: Public keys in base64, one for each share, that encrypt the unseal keys. Vault then stays sealed after it was initialised.
     type: list
     elements: str
     default: []
@@ -45,7 +45,7 @@ extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
 attributes:
   check_mode:
-    description: Looks, writes nothing, and says what a run would change.
+    description: Writes nothing, and reports what a run would change.
     support: full
   diff_mode:
     description: Shows whether Vault is initialised and sealed.

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_kubernetes_login_info
-short_description: Tell whether a service account can log in to Vault
+short_description: Report whether a service account can log in to Vault
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Has Kubernetes issue a token of a service account, and logs in to Vault's Kubernetes auth with it. The token that Vault
-    gives is revoked at once.
-  - So it tells whether Vault's token reviewer still works, which Vault does not show otherwise.
+  - Has Kubernetes issue a token of a service account, and logs in to Vault's Kubernetes auth method with it. The token that
+    Vault issues is revoked immediately.
+  - This shows whether Vault's token reviewer still works, which Vault does not report otherwise.
   - It changes nothing that lasts, in check mode as without.
-  - It fails where it cannot tell, because Vault or Kubernetes is out of reach, Vault is sealed, or a certificate is not to be
-    trusted.
+  - It fails if this cannot be determined, because Vault or Kubernetes is unreachable, Vault is sealed, or certificate
+    verification failed.
 options:
   role:
     description: Role of Vault to log in to.
     type: str
     required: true
   mount:
-    description: Where Vault's Kubernetes auth is mounted.
+    description: Path at which Vault's Kubernetes auth method is mounted.
     type: str
     default: kubernetes
   service_account:
@@ -50,7 +50,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look whether Vault's token reviewer still works
+- name: Check whether Vault's token reviewer still works
   kubevault.core.vault_kubernetes_login_info:
     role: kubevault-token-reviewer
     service_account: vault-auth
@@ -69,7 +69,7 @@ allowed:
   returned: success
   type: bool
 reason:
-  description: Why it did not, in the words of Vault or Kubernetes; empty where it did.
+  description: Why it did not succeed, in the words of Vault or Kubernetes; empty if it succeeded.
   returned: success
   type: str
   sample: "https://127.0.0.1:8200/v1/auth/kubernetes/login: log-in denied for role demo: permission denied; check the role's

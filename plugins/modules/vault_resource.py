@@ -11,12 +11,12 @@ short_description: Keep resources of Vault's API as declared
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Reads a path of Vault's API, compares it with what is wanted, and writes only where they differ. A second run
+  - Reads a path of Vault's API, compares it with the declaration, and writes only if they differ. A second run
     changes nothing.
-  - For every path whose read answers what a write sets, among them policies (C(sys/policies/acl/NAME)), mounts
+  - It works for every path whose read returns what a write sets, among them policies (C(sys/policies/acl/NAME)), mounts
     (C(sys/mounts/PATH), C(sys/auth/PATH)), keys (C(transit/keys/NAME)), and the configuration and roles of auth methods
     (C(auth/kubernetes/config), C(auth/kubernetes/role/NAME)).
-  - Many resources go in one task over one connection, in the order given, which saves what a task costs.
+  - Many resources can be declared in one task. They are processed in the order given, over one connection.
   - Values are compared as Vault understands them. Durations such as V(10s), V(1h30m), V(90) or V(30d) are compared in
     seconds. Lists that mean a set to Vault (as C(token_policies)) are compared without order. Policies
     and PEM texts are compared without the white space around them. A dict is compared for the keys given.
@@ -24,7 +24,7 @@ description:
     is an error.
 options:
   resources:
-    description: The resources, brought about one after the other. A path stands here once.
+    description: The resources, processed one after the other. A path may occur only once.
     type: list
     elements: dict
     required: true
@@ -35,8 +35,8 @@ options:
         required: true
       data:
         description:
-          - The fields wanted, by the names that Vault's API gives them. Fields that are not given are left as they are.
-          - What is wanted and what was found appear in the diff and in errors. Values that must not go to
+          - The fields, by their names in Vault's API. Fields that are not given are left as they are.
+          - Declared and existing values appear in the diff and in errors. Values that must not appear belong in
             O(resources[].secret_data).
         type: dict
         default: {}
@@ -44,8 +44,8 @@ options:
         description:
           - Fields that Vault never shows, as C(token_reviewer_jwt). They are sent with each write, but never compared and
             never shown.
-          - Where Vault's answer says C(FIELD_set) is false, that is reason enough to write. Otherwise
-            O(resources[].refresh) says that they are out of date.
+          - If Vault reports C(FIELD_set) as false, they are written. Otherwise O(resources[].refresh) says that they are out of
+            date.
         type: dict
         default: {}
       refresh:
@@ -54,8 +54,8 @@ options:
         default: false
       state:
         description:
-          - V(present) brings the fields about. V(absent) deletes the path.
-          - Deleting a mount deletes all that it holds. A Transit key is deleted only if its C(deletion_allowed) is true.
+          - V(present) sets the fields. V(absent) deletes the path.
+          - Deleting a mount deletes everything in it. A Transit key is deleted only if its C(deletion_allowed) is true.
         type: str
         choices: [present, absent]
         default: present
@@ -158,7 +158,7 @@ resources:
       description: Whether it was written or deleted, or in check mode would be.
       type: bool
     fields:
-      description: The fields that differed, C(state) where it was made or deleted.
+      description: The fields that differed; C(state) if the path was created or deleted.
       type: list
       elements: str
       sample: [token_ttl]

@@ -11,10 +11,10 @@ short_description: Keep a Vault token in a file
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Sees to it that a file of mode 0600 holds a valid token with the policies given. A token that fits is kept, and renewed once
-    half of its life is over.
-  - A token that is missing, has ended or does not fit is made anew with the token of the options O(vault_token) or
-    O(vault_token_file), or by another log-in. The one that did not fit is revoked.
+  - Ensures that a file of mode 0600 holds a valid token with the given policies. A token that matches is kept, and renewed once
+    half of its lifetime is over.
+  - If the token is missing, has expired or does not match, a new one is created with the token of the options O(vault_token) or
+    O(vault_token_file), or by another log-in. A token that did not match is revoked.
   - With O(state=absent) revokes the token in the file and deletes the file.
 options:
   path:
@@ -22,7 +22,7 @@ options:
     type: path
     required: true
   state:
-    description: Whether there shall be a token.
+    description: Whether there should be a token.
     type: str
     choices: [present, absent]
     default: present
@@ -31,21 +31,21 @@ options:
     type: list
     elements: str
   period:
-    description: How long it lives without being renewed, and with renewals for ever, as a duration of Vault.
+    description: How long it is valid without being renewed, as a duration of Vault. With renewals it does not expire.
     type: str
   orphan:
-    description: Whether it outlives the token that made it.
+    description: Whether it outlives the token that created it.
     type: bool
     default: true
   display_name:
-    description: What audit logs call it.
+    description: Its name in audit logs.
     type: str
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
   - kubevault.core.kubevault_vault.login
 attributes:
   check_mode:
-    description: Looks, writes nothing, and says what a run would change.
+    description: Writes nothing, and reports what a run would change.
     support: full
   diff_mode:
     description: Shows policies, period and mode, never the token.
@@ -70,7 +70,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 token:
-  description: What the token is. It is not shown itself.
+  description: The properties of the token, without the token itself.
   returned: success
   type: dict
   sample: {state: present, policies: [default, kubevault-operator], period: 2764800, orphan: true, mode: "0600"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read(lab: str | Path) -> dict[str, str]:
-    """Give the variables of the file ``env``, by name.
+    """Return the variables of the file ``env``, by name.
 
     Args:
         lab: the lab's folder.

@@ -24,10 +24,10 @@ def is_free(port: int) -> bool:
 
 
 def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tuple[dict[str, int], bool]:
-    """Give each name a port: the one that the file has for it, else a free one.
+    """Return each name a port: the one that the file has for it, else a free one.
 
     Args:
-        path: JSON file, an object of name to port; made where it is missing.
+        path: JSON file, an object of name to port; created if it is missing.
         names: who needs a port.
         write: False to leave the file as it is.
 

@@ -14,7 +14,7 @@ REDRAW = 0.5
 """Seconds between two states on a terminal."""
 
 REPEAT = 30.0
-"""Seconds between two lines where there is no terminal, as in a log of CI."""
+"""Seconds between two lines without a terminal, as in a log of CI."""
 
 
 def duration(seconds: float) -> str:
@@ -59,7 +59,7 @@ class Progress:
 
         Args:
             title: what is being done.
-            state: gives how far it is; called by another thread.
+            state: returns how far it is; called by another thread.
         """
         done = threading.Event()
         start = time.monotonic()
@@ -91,5 +91,5 @@ class Progress:
             self._stream.flush()
 
     def _clear(self) -> str:
-        """Give what takes the line that is redrawn away: to its start, erase to its end (ECMA-48 EL)."""
+        """Return what takes the line that is redrawn away: to its start, erase to its end (ECMA-48 EL)."""
         return "\r\x1b[K" if self._terminal else ""

@@ -52,7 +52,7 @@ class Downloader:
 
         Args:
             mirror: base URL of the mirror; None for upstream.
-            progress: told how far a download is.
+            progress: reports how far a download is.
 
         Raises:
             LabError: the mirror is neither https nor on loopback. Its checksums would prove nothing.
@@ -67,7 +67,7 @@ class Downloader:
         self._unreachable: set[str] = set()
 
     def location(self, url: str) -> str:
-        """Give where a file of upstream is fetched from."""
+        """Return where a file of upstream is fetched from."""
         return f"{self._mirror}/{url.removeprefix('https://')}" if self._mirror else url
 
     def fetch(self, release: Release, folder: Path, title: str) -> Path:
@@ -111,7 +111,7 @@ class Downloader:
         return checksum
 
     def _save(self, url: str, file: Path, title: str) -> str:
-        """Write a body to a file; give its SHA-256."""
+        """Write a body to a file; return its SHA-256."""
         digest = hashlib.sha256()
         with self._open(url) as answer, file.open("wb") as out:
             total = answer.length_remaining
@@ -194,7 +194,7 @@ def published_checksum(text: str, filename: str) -> str | None:
 
 
 def _pool_manager(parts: SplitResult) -> urllib3.PoolManager:
-    """Give connections for a host, by the proxy that the environment names."""
+    """Return connections for a host, by the proxy that the environment names."""
     context = ssl.create_default_context() if parts.scheme == "https" else None
     proxy = getproxies().get(parts.scheme)
     if not proxy or _loopback(parts.hostname) or proxy_bypass(parts.netloc):
@@ -242,7 +242,7 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
 
 
 def _reason(error: Exception) -> str:
-    """Give urllib3's reason without the object that it begins with."""
+    """Return urllib3's reason without the object that it begins with."""
     return re.sub(r"^<?\w+\([^)]*\)>?: ", "", str(error))
 
 
@@ -264,7 +264,7 @@ def _take_from_tar(archive: Path, member: str, target: Path) -> None:
     with tarfile.open(archive) as files:
         source = files.extractfile(member)
         if source is None:
-            raise KeyError(f"{member} is no file")
+            raise KeyError(f"{member} is not a file")
         with source:
             _copy(source, target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .errors import *  # noqa: F403 - the names stand in errors.__all__, once
+from .errors import *  # noqa: F403 - the names are listed once, in errors.__all__
 
 if TYPE_CHECKING:
     from .aio import AsyncSecretManager

@@ -31,7 +31,7 @@ class AsyncSecretManager:
 
     Args:
         config: as of `manager.SecretManager`; its ``connections`` is also how many requests are made at a time.
-        log_level: likewise.
+        log_level: as of `manager.SecretManager`.
 
     Raises:
         ConfigError: an option is unknown, missing or wrong.
@@ -105,7 +105,7 @@ class AsyncSecretManager:
 
     @staticmethod
     async def load_json_secrets(text: str, place: str | None = None) -> dict[str, Any]:
-        """Give the JSON object in a text; as `manager.SecretManager.load_json_secrets`."""
+        """Return the JSON object in a text; as `manager.SecretManager.load_json_secrets`."""
         return SecretManager.load_json_secrets(text, place)
 
     async def watch(
@@ -130,15 +130,15 @@ class AsyncSecretManager:
         return watch
 
     async def clear_cache(self) -> None:
-        """Forget, and wipe, all that is cached."""
+        """Forget and wipe everything that is cached."""
         self._manager.clear_cache()
 
     async def connect_to_k8s(self) -> KubernetesClient:
-        """Give the client of the Kubernetes API, which is not asynchronous itself."""
+        """Return the client of the Kubernetes API, which is not asynchronous itself."""
         return await self._run(self._manager.connect_to_k8s)
 
     async def connect_to_vault(self) -> VaultClient:
-        """Give the client of Vault, which is not asynchronous itself."""
+        """Return the client of Vault, which is not asynchronous itself."""
         return await self._run(self._manager.connect_to_vault)
 
     async def get_k8s_service_account_token(
@@ -153,7 +153,7 @@ class AsyncSecretManager:
 
 
 class AsyncWatch:
-    """Gives a secret anew after each change, as `watching.Watch` does; to be closed, as by ``async with``."""
+    """Yields the secret again after each change, as `notices.watch.Watch` does; to be closed, as by ``async with``."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -165,7 +165,7 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> dict[str, Any]:
-        """Wait for the next change; give the new secret, or raise as `watching.Watch.__next__`."""
+        """Wait for the next change; return the new secret, or raise as `notices.watch.Watch.__next__`."""
         if self._watch.closed:
             raise StopAsyncIteration
         loop = asyncio.get_running_loop()
@@ -183,7 +183,7 @@ class AsyncWatch:
         await self.close()
 
     async def close(self) -> None:
-        """End it; iterating ends."""
+        """End the watch; iteration ends."""
         await asyncio.to_thread(self._watch.close)
         self._thread.shutdown(wait=False)
         if self._task and self._task is not asyncio.current_task():

@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """What a SecretManager is told. `from_dict` takes these names; ``SOURCE`` stands for ``source``.
+    """Options of a SecretManager. `from_dict` accepts these names; ``SOURCE`` stands for ``source``.
 
     Attributes:
         source: where secrets come from.
@@ -37,7 +37,7 @@ class Config:
         context: context of that file; None for its current one.
         service_account: service account to log in to Vault as.
         namespace: its namespace; without one the pod's own, or "default".
-        audience: whom the service account's token is for; None for the API server itself.
+        audience: audience of the service account's token; None for the API server itself.
         token_file: file of a projected service-account token for Vault, instead of asking Kubernetes for one; None for
             `login.methods.TOKEN_FILE` if it holds a token of this service account.
         vault_url: Vault's address, ``https://...``.
@@ -48,7 +48,7 @@ class Config:
         role: role of Vault to log in to, for ``auth`` "kubernetes" and "gcp".
         role_id: role ID, for ``auth`` "approle".
         role_id_file: file that holds it.
-        secret_id: secret ID, likewise.
+        secret_id: secret ID, for ``auth`` "approle".
         secret_id_file: file that holds it; read again at each log-in.
         secret_id_wrapped: whether the secret ID given is a response-wrapping token, to be unwrapped once.
         gcp_credentials_file: JSON key file of a Google service account, for ``auth`` "gcp"; None for the account that
@@ -56,8 +56,8 @@ class Config:
         vault_token: Vault token, for ``auth`` "token"; it is neither renewed beyond its maximum nor revoked.
         vault_token_file: file that holds it, read again at each log-in; None for ``~/.vault-token``.
         transit_mount: where the Transit engine is mounted.
-        timeout: time that one answer may take, in seconds; no further attempt begins after it.
-        retries: how often a request is sent again that may succeed a moment later.
+        timeout: time that one response may take, in seconds; no further attempt starts after it.
+        retries: how often a request is repeated that may succeed later.
         connections: how many connections to each server are kept; more threads than that wait for one another.
         cache_ciphertext_ttl: how long a Secret is kept as Kubernetes gave it, in seconds; 0 for not at all.
         cache_plaintext_ttl: how long what Vault decrypted is kept, in seconds; 0 for not at all.
@@ -181,7 +181,7 @@ _AT_LEAST = {"timeout": 0.001, "connections": 1, "cache_max_entries": 1}
 
 def _check(name: str, value: object, annotation: str) -> None:
     if annotation not in _TYPES:
-        return  # one of a few words, which are checked where all is known
+        return  # one of a few words, which are checked when everything is known
     number = annotation in ("int", "float")
     if not isinstance(value, _TYPES[annotation]) or (number and isinstance(value, bool)):
         # Not the value itself: it may be a secret.
@@ -192,7 +192,7 @@ def _check(name: str, value: object, annotation: str) -> None:
 
 
 def _own_namespace() -> str:
-    """Give the pod's own namespace; "default" outside of one."""
+    """Return the pod's own namespace; "default" outside of one."""
     try:
         return Path(SERVICE_ACCOUNT_DIR, "namespace").read_text(encoding="ascii").strip()
     except FileNotFoundError:

@@ -13,7 +13,7 @@
     ├── SealingFailed            some of several Secrets could not be sealed
     ├── TLSError                 a server's certificate verification failed
     ├── VaultError               Vault refused
-    │   ├── VaultUnavailable         no connection, or no answer in time
+    │   ├── VaultUnavailable         there is no connection, or no response in time
     │   │   └── VaultSealed              it is sealed, or not initialised
     │   ├── LoginDenied              the log-in was refused
     │   ├── InvalidToken             the token has expired, or was revoked
@@ -21,7 +21,7 @@
     │   ├── TransitKeyNotFound       the key does not exist
     │   └── DecryptionFailed         the key does not decrypt this ciphertext at this place
     ├── KubernetesError          the Kubernetes API refused
-    │   ├── KubernetesUnavailable    no connection, or no answer in time
+    │   ├── KubernetesUnavailable    there is no connection, or no response in time
     │   ├── Forbidden                RBAC lacks a permission, or the API does not know the caller
     │   ├── SecretNotFound           the Secret or ConfigMap does not exist
     │   └── ConflictError            another writer changed the object in between
@@ -227,7 +227,7 @@ class LoginDenied(VaultError):
 
 
 class InvalidToken(VaultError):
-    """The token has expired, was revoked, or is no token of this Vault."""
+    """The token has expired, was revoked, or is not a token of this Vault."""
 
 
 class PermissionDenied(VaultError):

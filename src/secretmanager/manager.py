@@ -1,4 +1,4 @@
-"""SecretManager: reads secrets for a service. Its methods have the names that teams know from the earlier client."""
+"""SecretManager: reads secrets for a service. Its methods have the names of an earlier client."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SecretManager:
         self.close()
 
     def close(self) -> None:
-        """End all watches, revoke the Vault token, forget what is cached and close all connections; once is enough."""
+        """End all watches, revoke the Vault token, clear the caches, close all connections. Closing twice is fine."""
         with self._lock:
             self._closed = True
             session, vault, kubernetes = self._session, self._vault, self._kubernetes
@@ -101,8 +101,8 @@ class SecretManager:
         """Read a secret from the manager's source.
 
         Args:
-            args: for the sources KUBEVAULT and KUBERNETES as `read_encrypted_secrets`; for FILE as `sources.read_file`;
-                for ENVIRONMENT as `sources.read_environment`.
+            args: for the sources KUBEVAULT and KUBERNETES as `read_encrypted_secrets`; for FILE as
+                `reading.plain.read_file`; for ENVIRONMENT as `reading.plain.read_environment`.
             options: the same by name.
 
         Returns:
@@ -110,11 +110,12 @@ class SecretManager:
             object, of the environment the text of each variable.
 
         Raises:
-            SecretNotFound, SecretKeyNotFound, SecretFileError: there is no such thing.
-            SecretFormatError: the value is no JSON object.
+            SecretNotFound, SecretKeyNotFound, SecretFileError: it does not exist.
+            SecretFormatError: the value is not a JSON object.
             SealedDataError, DecryptionFailed: it is not sealed, or the key does not open it here.
-            LoginDenied, PermissionDenied, Forbidden: somebody lacks a right; the message names it.
-            VaultUnavailable, KubernetesUnavailable, TLSError: a server is out of reach, or not to be trusted.
+            LoginDenied, PermissionDenied, Forbidden: a permission is missing; the message names it.
+            VaultUnavailable, KubernetesUnavailable: a server is unreachable.
+            TLSError: verification of a server's certificate failed.
             ConfigError: an argument is unknown, missing or wrong.
         """
         if self.config.source == "KUBEVAULT":
@@ -138,7 +139,7 @@ class SecretManager:
             namespace: its namespace.
             read_type: "SECRET" or "CONFIG_MAP".
             read_key: data key that holds a JSON object; None for all data keys, each a text.
-            transit_key: Vault's key that opens it; needed where the Secret does not say it itself (its manifest does).
+            transit_key: Transit key that decrypts it; required if the Secret has no manifest, which names it.
 
         Returns, raises:
             As `read_secrets`.
@@ -146,16 +147,16 @@ class SecretManager:
         return self._reader.sealed([Request(secret_name, namespace, read_type, read_key, transit_key)])[0]
 
     def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Read several secrets: each Secret is got once, and each Transit key is used in one batch.
+        """Read several secrets: each Secret is requested once, and each Transit key is used in one batch.
 
         Args:
-            requests: what to read, as `reading.Request` or as mappings of the arguments of `read_secrets`.
+            requests: what to read, as `reading.requests.Request` or as mappings of the arguments of `read_secrets`.
 
         Returns:
             One result each, as of `read_secrets`, in the same order.
 
         Raises:
-            As `read_secrets`: if one cannot be read, none is given.
+            As `read_secrets`: if one cannot be read, none is returned.
         """
         if self.config.source in ("FILE", "ENVIRONMENT"):
             return [self.read_secrets(**_named(request)) for request in requests]
@@ -172,7 +173,7 @@ class SecretManager:
 
         Raises:
             SecretNotFound, SecretKeyNotFound, Forbidden, KubernetesUnavailable, TLSError: as `read_secrets`.
-            SecretFormatError: a value is no UTF-8 text.
+            SecretFormatError: a value is not valid UTF-8.
         """
         texts = self._reader.texts(Request(secret_name, namespace, read_type, read_key))
         return texts[read_key] if read_key else texts
@@ -188,17 +189,17 @@ class SecretManager:
         Raises:
             DecryptionFailed, TransitKeyNotFound, PermissionDenied, LoginDenied, VaultUnavailable, TLSError: as
                 `read_secrets`.
-            SecretFormatError: the plaintext is no UTF-8 text.
+            SecretFormatError: the plaintext is not valid UTF-8.
         """
         (plaintext,) = self._decrypt(transit_key, [TransitItem(ciphertext.encode(), context)])
         return decoded(plaintext)
 
     @staticmethod
     def load_json_secrets(text: str, place: str | None = None) -> dict[str, Any]:
-        """Give the JSON object in a text.
+        """Return the JSON object in a text.
 
         Raises:
-            SecretFormatError: the text is no JSON, or no object; names the place, not the text.
+            SecretFormatError: the text is not JSON, or not an object; names the place, not the text.
         """
         return load_json(text, place)
 
@@ -214,27 +215,27 @@ class SecretManager:
         on_change: Callable[[dict[str, Any]], None] | None = None,
         on_error: Callable[[SecretManagerError], None] | None = None,
     ) -> Watch:
-        """Watch a Secret: give, or call back with, the new secret after each change.
+        """Watch a Secret: return the new secret, or call back with it, after each change.
 
-        Notices come by Redis where ``redis_url`` is set, and by a watch of the Kubernetes API otherwise, and while
-        Redis is out of reach. Changes that happen meanwhile are found afterwards, because versions are compared.
+        Notices come by Redis if ``redis_url`` is set, and by a watch of the Kubernetes API otherwise, and while
+        Redis is unreachable. Changes that happen meanwhile are found afterwards, because versions are compared.
 
         Args:
             secret_name: name of the Secret or ConfigMap.
             namespace: its namespace.
             read_type: "SECRET" or "CONFIG_MAP".
             read_key: as `read_encrypted_secrets`.
-            transit_key: likewise.
-            initial: whether the secret as it is comes first, so that nothing can happen between reading and watching.
+            transit_key: as `read_encrypted_secrets`.
+            initial: whether the current secret comes first, so that nothing can happen between reading and watching.
             on_change: called with the new secret, by a thread of the watch's own; without it, iterate over the watch.
-            on_error: called where a changed secret cannot be read, or the watch is refused; without it such an error
+            on_error: called if a changed secret cannot be read, or the watch is refused; without it such an error
                 is logged. It needs ``on_change``: an iteration raises.
 
         Returns:
             The watch, to be closed; it is a context manager, and without ``on_change`` an iterator.
 
         Raises:
-            As `read_secrets`; NoticeError where Redis refuses.
+            As `read_secrets`; NoticeError if Redis refuses.
         """
         from .notices.watch import Watch, start
 
@@ -247,7 +248,7 @@ class SecretManager:
         return watch
 
     def clear_cache(self) -> None:
-        """Forget, and wipe, all that is cached."""
+        """Forget and wipe everything that is cached."""
         self._reader.forget()
 
     # Connections and identity
@@ -298,7 +299,7 @@ class SecretManager:
             ca_path: another CA, as the option ``ca_cert``.
 
         Raises:
-            ConfigError: address or CA is not usable.
+            ConfigError: the address or the CA cannot be used.
             ManagerClosed: the manager was closed.
         """
         given = {"vault_url": vault_url, "role": role, "ca_cert": ca_path}

@@ -26,7 +26,7 @@ from typing import Any
 from .errors import SealedDataError
 
 MANIFEST_KEY = ".kubevault"
-"""Data key of the manifest. The leading dot hides it where the Secret is mounted as files."""
+"""Data key of the manifest. The leading dot hides it if the Secret is mounted as files."""
 
 SEALED_LABEL = "kubevault.io/sealed"
 """Label, of the value ``true``, by which sealed Secrets are listed."""
@@ -63,23 +63,23 @@ class Place:
     key: str
 
     def __str__(self) -> str:
-        """Give the place as errors name it."""
+        """Return the place as errors name it."""
         return f"{self.namespace}/{self.name}[{self.key}]"
 
     def context(self, scope: Scope) -> bytes | None:
-        """Give the context for Transit's key derivation; None for a plain key."""
+        """Return the context for Transit's key derivation; None for a plain key."""
         match scope:
             case Scope.STRICT:
                 return self._path()
             case Scope.NAMESPACE_WIDE:
-                return self.namespace.encode("ascii")  # it holds no slash, so it is no path
+                return self.namespace.encode("ascii")  # it holds no slash, so it is not a path
             case Scope.CLUSTER_WIDE:
                 return None
 
     def hmac_input(self, plaintext: bytes) -> bytes:
-        """Give what the digest key signs: format, place and the plaintext's SHA-256, set apart by NUL (in no place).
+        """Return what the digest key signs: format, place and the plaintext's SHA-256, set apart by NUL (in no place).
 
-        The hash in the plaintext's stead keeps requests short, and the plaintext at home where nothing changed.
+        The hash in the plaintext's stead keeps requests short, and the plaintext local if nothing changed.
         """
         return b"kubevault:%d\0%b\0%b" % (FORMAT, self._path(), hashlib.sha256(plaintext).digest())
 
@@ -106,7 +106,7 @@ class Manifest:
     checksums: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        """Give the manifest as JSON: the same bytes for the same facts."""
+        """Return the manifest as JSON: the same bytes for the same facts."""
         facts = {
             "format": FORMAT,
             "transit_key": self.transit_key,
@@ -126,7 +126,7 @@ class Manifest:
             place: the Secret, ``namespace/name``, for errors.
 
         Raises:
-            SealedDataError: it is none, or of a newer format.
+            SealedDataError: it is not a manifest, or of a newer format.
 
         """
         try:
@@ -153,7 +153,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class SealedValue:
-    """One sealed value as found; ``scope`` and ``transit_key`` are None where no manifest speaks of it."""
+    """One sealed value as found; ``scope`` and ``transit_key`` are None if no manifest speaks of it."""
 
     ciphertext: str
     version: int
@@ -162,18 +162,18 @@ class SealedValue:
 
 
 def checksum(ciphertext: str) -> str:
-    """Give a checksum of a ciphertext: half of its SHA-256, in hex."""
+    """Return a checksum of a ciphertext: half of its SHA-256, in hex."""
     return hashlib.sha256(ciphertext.encode()).hexdigest()[:32]
 
 
 def key_version(ciphertext: str) -> int | None:
-    """Give the version of the Transit key in ``vault:vN:...``; None where the text is no ciphertext."""
+    """Return the version of the Transit key in ``vault:vN:...``; None if the text is not a ciphertext."""
     match = _CIPHERTEXT.fullmatch(ciphertext)
     return int(match[1]) if match else None
 
 
 def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
-    """Give the manifest of a Secret as the Kubernetes API answers it; None where it has none.
+    """Return the manifest of a Secret as the Kubernetes API answers it; None if it has none.
 
     Raises:
         SealedDataError: the manifest is damaged.
@@ -186,12 +186,12 @@ def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
     try:
         text = base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
-        raise SealedDataError(f"data key {MANIFEST_KEY!r} is no base64", place=place) from error
+        raise SealedDataError(f"data key {MANIFEST_KEY!r} is not base64", place=place) from error
     return Manifest.load(text, place)
 
 
 def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
-    """Give the sealed values of a Secret as the Kubernetes API answers it, by data key. Others are left out.
+    """Return the sealed values of a Secret as the Kubernetes API answers it, by data key. Others are left out.
 
     Raises:
         SealedDataError: the manifest is damaged.
@@ -213,7 +213,7 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
 
 
 def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) -> dict[str, Any]:
-    """Give a Secret with other ciphertexts of the same plaintexts, as after a rewrap; the manifest goes with them.
+    """Return a Secret with other ciphertexts of the same plaintexts, as after a rewrap; the manifest goes with them.
 
     Args:
         secret: as the Kubernetes API answers it.
@@ -231,5 +231,5 @@ def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) 
 
 
 def encode(raw: bytes) -> str:
-    """Give bytes as the Kubernetes API takes them in ``data``: base64."""
+    """Return bytes as the Kubernetes API takes them in ``data``: base64."""
     return base64.b64encode(raw).decode("ascii")

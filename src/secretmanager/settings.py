@@ -19,7 +19,7 @@ except ImportError as error:
 
 
 class SecretManagerSettingsSource(InitSettingsSource):
-    """Gives the fields of a settings class from one secret; keys that are no fields are left out.
+    """Gives the fields of a settings class from one secret; keys that are not fields are left out.
 
     Args:
         settings_cls: the settings class. Its configuration has to have ``hide_input_in_errors``: else pydantic

@@ -36,7 +36,7 @@ class Lab:
         return self.operator().create_token(namespace, service_account, audience)
 
     def workload(self, namespace: str, service_account: str) -> KubernetesClient:
-        """Give a client of the Kubernetes API that has a service account's token and nothing else."""
+        """Return a client of the Kubernetes API that has a service account's token and nothing else."""
         token = self.jwt(namespace, service_account, None)
         return KubernetesClient(find_access(self.env["KUBECONFIG"], token=token))
 

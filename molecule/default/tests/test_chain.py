@@ -27,7 +27,7 @@ ITEM = TransitItem(b"text")
 
 
 def manager(lab: Lab, **config: object) -> SecretManager:
-    """Give a client whose kubeconfig is the workload's own: its service account's rights and no more."""
+    """Return a client whose kubeconfig is the workload's own: its service account's rights and no more."""
     return SecretManager(
         {
             "SOURCE": "KUBEVAULT",
@@ -49,7 +49,7 @@ def logged_in(lab: Lab, role: str, namespace: str, service_account: str) -> Vaul
 
 
 def forged(lab: Lab, key: bytes, *, issuer: str = ISSUER, expires_in: int = 600) -> str:
-    """Give a token like one of Kubernetes for the workload "demo"."""
+    """Return a token like one of Kubernetes for the workload "demo"."""
     account = lab.operator().get("serviceaccounts", "default", "default")
     now = int(time.time())
     claims = {

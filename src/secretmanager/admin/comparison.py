@@ -52,7 +52,7 @@ _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|m|h)")
 class Difference:
     """One field that Vault does not hold as wanted; both values in the form in which Vault reads them back.
 
-    ``found`` is None where Vault's answer lacks the field.
+    ``found`` is None if Vault's answer lacks the field.
     """
 
     found: object
@@ -64,7 +64,7 @@ class Difference:
 
 
 def seconds(text: str) -> int:
-    """Give a duration in whole seconds, read as Vault reads it: ``10``, ``10s``, ``1h30m``, ``1.5h``, ``30d``.
+    """Return a duration in whole seconds, read as Vault reads it: ``10``, ``10s``, ``1h30m``, ``1.5h``, ``30d``.
 
     Source: https://developer.hashicorp.com/vault/docs/concepts/duration-format; days stand alone, without
     another unit, as in go-secure-stdlib's ParseDurationSecond.
@@ -78,12 +78,12 @@ def seconds(text: str) -> int:
         return int(match[1]) * (86400 if match[2] else 1)
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration: it is written as in 90, 10s, 1h30m or 30d")
+        raise ValueError(f"{text!r} is not a duration: it is written as in 90, 10s, 1h30m or 30d")
     return int(sum(Decimal(number) * _UNITS[unit] for number, unit in parts))
 
 
 def canonical(field: str, value: object, like: object) -> object:
-    """Give the value in the form of ``like``, which is what Vault answers for this field.
+    """Return the value in the form of ``like``, which is what Vault answers for this field.
 
     Args:
         field: the field's name, for the lists that mean a set.
@@ -124,7 +124,7 @@ def _canonical_list(field: str, items: list[object] | tuple[object, ...]) -> lis
 
 
 def _network(text: str) -> str:
-    """Give an address or a network in full, host bits kept, as Vault keeps them: 10.1.2.3/8, 127.0.0.1/32."""
+    """Return an address or a network in full, host bits kept, as Vault keeps them: 10.1.2.3/8, 127.0.0.1/32."""
     try:
         return str(ipaddress.ip_interface(text))
     except ValueError:

@@ -18,7 +18,7 @@ _CAPABILITIES = {"GET": ("read",), "POST": ("create", "update"), "DELETE": ("del
 class Vault:
     """Reads, writes and deletes paths of one Vault over kept-alive connections.
 
-    A read is sent again if it may succeed a moment later, as the client is set; a write is sent once.
+    A read is repeated if it may succeed later, as often as the client is set to; a write is sent once.
 
     Args:
         client: client with a token, or without one for the few paths that need none.
@@ -29,7 +29,7 @@ class Vault:
         self.url = client.url
 
     def read(self, path: str) -> dict[str, Any] | None:
-        """Give the ``data`` of a path, None where there is nothing.
+        """Return the ``data`` of a path, None if there is nothing.
 
         Raises:
             VaultError: as `request`.
@@ -46,25 +46,25 @@ class Vault:
         return data if isinstance(data, dict) else None
 
     def write(self, path: str, body: Mapping[str, object]) -> tuple[str, ...]:
-        """Write fields to a path; give the warnings that Vault answers."""
+        """Write fields to a path; return Vault's warnings."""
         return _warnings(self.request("POST", path, body))
 
     def delete(self, path: str) -> tuple[str, ...]:
-        """Delete a path; give the warnings that Vault answers."""
+        """Delete a path; return Vault's warnings."""
         return _warnings(self.request("DELETE", path))
 
     def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Send one request, give the whole answer; an empty one as {}.
+        """Send one request and return the whole response; an empty one as {}.
 
         Raises:
-            TLSError: Vault's certificate is not to be trusted.
-            VaultUnavailable: no connection, or no answer in time.
+            TLSError: verification of Vault's certificate failed.
+            VaultUnavailable: there is no connection, or no response in time.
             VaultSealed: Vault is sealed or not initialised.
             InvalidToken: the token is not valid (any more).
             PermissionDenied: its policies lack a capability; names path and capability.
             VaultError: any other refusal, in Vault's own words.
         """
-        answer = self._client.request(method, path, body, repeatable=method == "GET")
+        answer = self._client.request(method, path, body, idempotent=method == "GET")
         try:
             return self._client.checked(method, path, answer)
         except PermissionDenied as error:
@@ -79,7 +79,7 @@ class Vault:
             ) from error
 
     def capabilities(self, path: str) -> frozenset[str]:
-        """Give what the token may do at a path, ``root`` among it for a root token; nothing where it may not ask.
+        """Return the token's capabilities on a path, including ``root`` for a root token; none if it may not ask.
 
         Source: https://developer.hashicorp.com/vault/api-docs/system/capabilities-self
         """
@@ -87,7 +87,7 @@ class Vault:
         return frozenset(answer.json().get(path, ()) if answer.ok else ())
 
     def _lacking(self, method: str, path: str) -> tuple[str, str]:
-        """Give the capability that a denied request lacked, and how to say so."""
+        """Return the capability that a denied request lacked, and how to say so."""
         held = self.capabilities(path)
         if missing := " or ".join(name for name in _CAPABILITIES[method] if name not in held):
             return missing, f"lack the capability {missing} on this path"

@@ -1,4 +1,4 @@
-"""Files that hold a secret: mode 0600, whole or not there at all."""
+"""Files that hold a secret: mode 0600, complete or not created at all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Self
 from ..errors import ConfigError
 
 MODE = 0o600
-# More than keys or a token ever take, and taken before there are any.
+# More than keys or a token ever take; reserved before they exist.
 _ROOM = 64 * 1024
 
 
 class PrivateFile:
-    """A file to be, whose folder, permission and room on disk are made sure before its content exists.
+    """A file to be written, whose folder, permissions and disk space are checked before its content exists.
 
-    What is written into it cannot be had again (Vault tells unseal keys once), so whatever can be found out
-    beforehand is. Until `commit` nothing stands under the file's own name. Used in a ``with`` statement, it leaves
-    nothing behind where `commit` was not reached.
+    What is written into it cannot be obtained again (Vault returns unseal keys once), so everything that
+    can be checked is checked before. Until `commit`, nothing exists under the file's own name. In a ``with`` statement,
+    it leaves nothing behind if `commit` was not reached.
 
     Args:
         path: where the file will be. Its folder must exist.
@@ -49,7 +49,7 @@ class PrivateFile:
             self._temporary.unlink()
 
     def commit(self, content: str) -> None:
-        """Write the content and give the file its name; what stood there before is gone.
+        """Write the content and give the file its name, which replaces an existing file.
 
         A failure leaves the temporary file, with as much of the content as there is.
         """
@@ -65,7 +65,7 @@ class PrivateFile:
 
 
 def read_private(path: str | Path) -> str | None:
-    """Give a file's text without the white space around it; None where it is missing or empty.
+    """Return a file's text without the white space around it; None if it is missing or empty.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -79,12 +79,12 @@ def read_private(path: str | Path) -> str | None:
 
 
 def file_mode(path: str | Path) -> int:
-    """Give a file's permission bits."""
+    """Return a file's permission bits."""
     return stat.S_IMODE(Path(path).stat().st_mode)
 
 
 def check_folder(path: str | Path) -> None:
-    """Raise ConfigError where a file could not be made at this path; for check mode, which makes none."""
+    """Raise ConfigError if a file could not be made at this path; for check mode, which creates none."""
     folder = Path(path).parent
     if not os.access(folder, os.W_OK | os.X_OK):
         reason = "is not writable" if folder.exists() else "does not exist"

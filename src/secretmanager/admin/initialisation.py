@@ -67,24 +67,24 @@ class SealState:
 def ensure_unsealed(
     vault: Vault, wanted: Initialisation, *, timeout: float, check: bool = False
 ) -> tuple[SealState, SealState]:
-    """Initialise Vault where it is not, unseal it where it is sealed, wait until it serves requests.
+    """Initialise Vault if it is not initialised, unseal it if it is sealed, and wait until it serves requests.
 
     Args:
         vault: connection without a token.
-        wanted: how to initialise it, and where its keys are.
+        wanted: how to initialise it, and the files of its keys.
         timeout: how long to wait for Vault's listener, and then for the active node, in seconds.
-        check: tell what would change, write nothing.
+        check: report what would change, and write nothing.
 
     Returns:
-        The state found and the state left behind (in check mode: that would be). Vault stays sealed where its
+        The state found and the state left behind (in check mode: that would be). Vault stays sealed if its
         unseal keys are encrypted with PGP.
 
     Raises:
-        ConfigError: a file that stands in the way, is missing or is not writable; Vault is left as it was.
+        ConfigError: a file exists already, is missing or is not writable; Vault is not changed.
         VaultUnavailable: Vault did not listen, or had no active node, in time.
         VaultError: Vault refused to be initialised, or the keys in the file are not its keys.
     """
-    # In check mode nothing is on its way up that would be worth waiting for.
+    # In check mode, nothing is starting that would be worth waiting for.
     deadline = time.monotonic() + (0 if check else timeout)
     found = _await(lambda: _state(vault), f"{vault.url}: Vault does not listen", deadline)
     if not found.initialized:
@@ -115,7 +115,7 @@ def _is_active(vault: Vault) -> bool:
 
 
 def _await(look: Callable[[], T], problem: str, deadline: float) -> T:
-    """Look again and again until there is something to see, or the deadline (of time.monotonic) has passed."""
+    """Look repeatedly until there is a result, or until the deadline (of time.monotonic) has passed."""
     while True:
         reason: VaultError | None = None
         try:
@@ -125,7 +125,7 @@ def _await(look: Callable[[], T], problem: str, deadline: float) -> T:
             reason = error
         if time.monotonic() >= deadline:
             said = f": {reason.message}" if reason else ""
-            raise VaultUnavailable(problem + said, remedy="look into Vault's own log") from reason
+            raise VaultUnavailable(problem + said, remedy="look into Vault's log") from reason
         time.sleep(_POLL)
 
 
@@ -165,13 +165,13 @@ def _keys(path: str) -> list[str]:
         keys = json.loads(text)["unseal_keys_b64"]
     except (ValueError, KeyError, TypeError):
         # `from None`: a JSON error carries the text, and the text is the keys.
-        raise ConfigError(f"keys_file: {path} is no JSON object with a list unseal_keys_b64") from None
+        raise ConfigError(f"keys_file: {path} is not a JSON object with a list unseal_keys_b64") from None
     return [str(key) for key in keys]
 
 
 def _unseal(vault: Vault, path: str) -> None:
     keys = _keys(path)
-    # A key that somebody left half-way would not combine with these.
+    # Unseal keys that somebody entered before would not combine with these.
     vault.request("POST", "sys/unseal", {"reset": True})
     for key in keys:
         try:

@@ -19,7 +19,7 @@ from .connection import Vault
 WRITE_ONLY = "(write-only)"
 NOT_SET = "(not set)"
 
-# What may stand in a path: no query, no fragment, no dot segment, nothing to be quoted.
+# What is allowed in a path: no query, no fragment, no dot segment, nothing that needs quoting.
 _PATH = re.compile(r"(?!v1/)(?!.*(^|/)\.{1,2}(/|$))[\w.@:+=~-]+(/[\w.@:+=~-]+)+")
 
 Values = Mapping[str, object]
@@ -29,7 +29,7 @@ Write = tuple[str, dict[str, object]]
 
 @dataclass(frozen=True)
 class Resource:
-    """What is wanted at one path.
+    """The declaration of one path.
 
     Attributes:
         path: API path without ``/v1/``, as ``transit/keys/NAME``.
@@ -39,7 +39,7 @@ class Resource:
         state: "present" or "absent".
 
     Raises:
-        ConfigError: a path, field or combination that means nothing.
+        ConfigError: a path, field or combination that is not valid.
     """
 
     path: str
@@ -75,9 +75,9 @@ class Outcome:
     Attributes:
         path: the resource's path.
         changed: whether Vault was written to, or would be.
-        before: the fields that differ, as found; ``{"state": "absent"}`` where there was nothing.
-        after: the same fields, as wanted; ``{"state": "absent"}`` where there is nothing any more.
-        warnings: what Vault answered as warnings to the writes.
+        before: the fields that differ, as found; ``{"state": "absent"}`` if there was nothing.
+        after: the same fields, as wanted; ``{"state": "absent"}`` if there is nothing left.
+        warnings: warnings in Vault's responses to the writes.
     """
 
     path: str
@@ -92,7 +92,7 @@ class Outcome:
         return sorted({*self.before, *self.after})
 
     def diff(self) -> dict[str, str]:
-        """Give before and after as texts, for Ansible's diff."""
+        """Return before and after as texts, for Ansible's diff."""
         return {
             "before_header": self.path,
             "after_header": self.path,
@@ -105,16 +105,16 @@ class Kind:
     """A path that is read, written and deleted at one place: policies, roles and most others."""
 
     def complete(self, found: Values) -> Values:
-        """Give Vault's answer with the fields that it leaves out at their default."""
+        """Return Vault's answer with the fields that it leaves out at their default."""
         return found
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
-        """Give the requests, path and body each, that bring about the wanted fields.
+        """Return the requests, each a path and a body, that set the wanted fields.
 
         Args:
             path: the resource's path.
             wanted: all fields given, the secret ones too.
-            found: Vault's answer, None where there is nothing.
+            found: Vault's answer, None if there is nothing.
             pending: the `Difference` of each field that differs, by dotted name.
 
         Raises:
@@ -123,7 +123,7 @@ class Kind:
         yield path, dict(wanted)
 
     def check_removal(self, path: str, found: Values) -> None:
-        """Raise ConfigError where Vault would refuse to delete it."""
+        """Raise ConfigError if Vault would refuse to delete it."""
 
 
 class Mount(Kind):
@@ -182,7 +182,7 @@ class TransitKey(Kind):
         yield f"{path}/config", {name: wanted[name] for name in pending}
 
     def check_removal(self, path: str, found: Values) -> None:
-        """Refuse where the key may not be deleted."""
+        """Refuse if the key may not be deleted."""
         if found.get("deletion_allowed") is False:
             raise ConfigError(
                 f"{path}: found deletion_allowed false, so Vault refuses to delete the key; if what it encrypted"
@@ -213,7 +213,7 @@ class AuthConfig(Kind):
         yield path, {**kept, **wanted}
 
 
-# The first pattern that matches a path tells its kind.
+# The first pattern that matches a path determines its kind.
 KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"sys/(mounts|auth)/.+(?<!/tune)"), Mount()),
     (re.compile(r".+/keys/[^/]+"), TransitKey()),
@@ -223,7 +223,7 @@ KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
 
 
 def check_batch(resources: Iterable[Resource]) -> None:
-    """Raise ConfigError where two resources of a batch have the same path."""
+    """Raise ConfigError if two resources of a batch have the same path."""
     seen: set[str] = set()
     for resource in resources:
         if resource.path in seen:
@@ -232,12 +232,12 @@ def check_batch(resources: Iterable[Resource]) -> None:
 
 
 def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
-    """Bring one resource about, with no write where Vault holds it already.
+    """Bring one resource about, with no write if Vault holds it already.
 
     Args:
         vault: connection with a token whose policies let it read and write the path.
         resource: what is wanted.
-        check: tell what would change, write nothing.
+        check: report what would change, and write nothing.
 
     Raises:
         ConfigError: a difference that Vault cannot remove (a fixed field), or a key that must not be deleted.
@@ -279,7 +279,7 @@ def _unset(resource: Resource, found: Values) -> list[str]:
 def _shown(
     resource: Resource, found: Values | None, pending: Differences, unset: Iterable[str]
 ) -> tuple[Values, Values]:
-    """Give before and after for people: the fields that change, no secret among them."""
+    """Return before and after for people: the fields that change, no secret among them."""
     secrets = dict.fromkeys(resource.secret_data, WRITE_ONLY)
     if found is None:
         return {"state": "absent"}, {"state": "present", **resource.data, **secrets}

@@ -1,4 +1,4 @@
-"""A token in a file: made where it is missing or no longer fits, revoked when its time is over.
+"""A token in a file: created if it is missing or no longer matches, revoked when its time is over.
 
 Source: https://developer.hashicorp.com/vault/api-docs/auth/token
 """
@@ -25,7 +25,7 @@ class TokenSpec:
         period: it lives this long without a renewal, and for ever with them, as ``768h``; None for a token that
             ends at the system's maximum.
         orphan: it outlives the token that made it.
-        display_name: what audit logs call it; compared never, since it gives no right.
+        display_name: its name in audit logs; never compared, since it grants nothing.
     """
 
     policies: Sequence[str]
@@ -40,7 +40,7 @@ class TokenSpec:
             raise ConfigError(f"period: {error}") from error
 
     def fields(self) -> dict[str, object]:
-        """Give the fields by which a token is told to fit, in the form in which Vault reads them back."""
+        """Return the fields that decide whether a token matches, in the form in which Vault returns them."""
         return {
             "policies": sorted({*self.policies} | ({"default"} if "root" not in self.policies else set())),
             "period": seconds(self.period or ""),
@@ -53,7 +53,7 @@ class TokenSpec:
         return "auth/token/create-orphan" if self.orphan else "auth/token/create"
 
     def body(self) -> dict[str, object]:
-        """Give the body of the request that makes the token."""
+        """Return the body of the request that makes the token."""
         optional = {"period": self.period, "display_name": self.display_name}
         return {"policies": list(self.policies)} | {k: v for k, v in optional.items() if v is not None}
 
@@ -67,8 +67,8 @@ class TokenOutcome:
     after: dict[str, object]
 
 
-REMEDY = "give a token that may make it; where there is none, `vault operator generate-root` makes a root token"
-"""What to do where a token is wanted, and the one that should make it may not, or has ended."""
+REMEDY = "give a token that may create it; without one, `vault operator generate-root` creates a root token"
+"""What to do if a token is needed, and the one that should make it may not, or has ended."""
 
 ABSENT: dict[str, object] = {"state": "absent"}
 
@@ -87,11 +87,11 @@ def ensure_token(
     new one is in the file.
 
     Args:
-        connect: gives a connection that uses this token.
+        connect: returns a connection that uses this token.
         path: the token's file.
         spec: what the token shall be.
-        authenticate: gives the token that makes tokens; asked only where one is to be made.
-        check: tell what would change, write nothing.
+        authenticate: returns the token that creates tokens; called only if one has to be created.
+        check: report what would change, and write nothing.
 
     Raises:
         ConfigError: the file cannot be read or written.
@@ -129,7 +129,7 @@ def ensure_token(
 
 
 def _check_maker(vault: Vault, spec: TokenSpec) -> None:
-    """Raise InvalidToken or PermissionDenied where this token could not make such a token."""
+    """Raise InvalidToken or PermissionDenied if this token could not make such a token."""
     try:
         vault.request("GET", "auth/token/lookup-self")
     except (InvalidToken, PermissionDenied) as error:
@@ -163,7 +163,7 @@ def remove_token(connect: Callable[[str], Vault], path: str, *, check: bool = Fa
 
 
 def _lookup(vault: Vault) -> dict[str, Any] | None:
-    """Give what Vault says of the connection's own token, None where it is not valid (any more)."""
+    """Return what Vault says of the connection's own token, None if it is not valid (any more)."""
     try:
         return vault.read("auth/token/lookup-self")
     except VaultError as error:

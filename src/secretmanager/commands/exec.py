@@ -21,10 +21,10 @@ from .connections import open_places, warn
     multiple=True,
     required=True,
     metavar="NAMESPACE/NAME[/KEY]",
-    help="Secret to give to the program. With a KEY, the members of the JSON object in it. May be given several times.",
+    help="Secret to pass to the program. With a KEY, the members of the JSON object in it. May be given several times.",
 )
 @click.option("--env-prefix", default="", metavar="PREFIX", help="First part of the variables' names.")
-@click.option("--files", is_flag=True, help="Give files on a tmpfs instead; $KUBEVAULT_FILES tells their folder.")
+@click.option("--files", is_flag=True, help="Pass files on a tmpfs instead; $KUBEVAULT_FILES holds their folder.")
 @click.option("--tmpfs", type=click.Path(file_okay=False), help="The tmpfs, if not $XDG_RUNTIME_DIR or /dev/shm.")
 @options.transit_key
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")

@@ -1,4 +1,4 @@
-"""``kubevault info``: what is sealed where."""
+"""``kubevault info``: what is sealed in which Secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from .connections import kubernetes_of, vault_of
 @options.vault
 @options.kubernetes
 def command(secret: str | None, selector: str, transit_key: str | None, output: str, **given: Any) -> None:
-    """Tell what is sealed where, and whether it is behind the newest version of its key. Opens nothing.
+    """Report what is sealed in which Secret, and whether it is behind the newest version of its key.
+
+    It decrypts nothing.
 
     Without --vault-url, nothing is said of newest versions.
     """

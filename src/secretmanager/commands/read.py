@@ -23,7 +23,7 @@ from .connections import open_places
 def command(secret: str, transit_key: str | None, output: str, **given: Any) -> None:
     """Print what is sealed, where policy permits.
 
-    With a KEY its bytes as they are; without, a JSON object of all, base64 under "KEY (base64)" for what is no text.
+    With a KEY its bytes as they are; without, a JSON object of all, base64 under "KEY (base64)" for what is not text.
     """
     namespace, name, key = options.place_of(secret, "SECRET")
     values = open_places(given, [(namespace, name, key)], transit_key)[0]

@@ -22,7 +22,7 @@ CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
 """Exit statuses of a command that runs another, as of env(1): it cannot be run, it is not there; the command failed."""
 
 FILES_VARIABLE = "KUBEVAULT_FILES"
-"""Variable that tells the program where its files are."""
+"""Environment variable that holds the path of the program's files."""
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is asked for: a tmpfs, and the folder made there is private
 _PR_SET_PDEATHSIG = 1
@@ -34,7 +34,7 @@ _SI_USER = 0  # sent by kill(2), see sigaction(2); what a terminal sends reaches
 
 
 def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") -> dict[str, str]:
-    """Give environment variables for values.
+    """Return environment variables for values.
 
     Args:
         values: plaintext by data key. What is not allowed in a variable's name becomes an underscore.
@@ -42,36 +42,40 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
         place: where the values come from, for errors.
 
     Raises:
-        SecretFormatError: a value is no text, or holds a NUL byte, which no variable can.
-        ConfigError: two data keys give one name, or a name begins with a digit.
+        SecretFormatError: a value is not text, or holds a NUL byte, which no variable can.
+        ConfigError: two data keys result in one name, or a name begins with a digit.
     """
     found: dict[str, str] = {}
     origin: dict[str, str] = {}
     for key, value in values.items():
         name = re.sub(r"[^A-Za-z0-9_]", "_", prefix + key)
         if name in found:
-            raise ConfigError(f"data keys {origin[name]} and {key} both give the variable {name}", place=place)
+            raise ConfigError(f"data keys {origin[name]} and {key} both result in the variable {name}", place=place)
         if not name or name[0].isdigit():
-            raise ConfigError(f"data key {key} gives no variable's name: {name!r}", place=place, remedy="give a prefix")
+            raise ConfigError(
+                f"data key {key} does not result in a valid variable name: {name!r}",
+                place=place,
+                remedy="give a prefix",
+            )
         text = _text(value)
         if text is None or "\0" in text:
             raise SecretFormatError(
-                f"data key {key} is no text that fits a variable", place=place, remedy="have it as a file"
+                f"data key {key} is not text that fits a variable", place=place, remedy="have it as a file"
             )
         found[name], origin[name] = text, key
     return found
 
 
 def members(value: bytes, place: str) -> dict[str, bytes]:
-    """Give the members of a JSON object, texts as they are and others as JSON.
+    """Return the members of a JSON object, texts as they are and others as JSON.
 
     Raises:
-        SecretFormatError: the value is no JSON object.
+        SecretFormatError: the value is not a JSON object.
     """
     text = _text(value)
     content = _json(text) if text is not None else None
     if not isinstance(content, dict):
-        raise SecretFormatError("the value is no JSON object", place=place, remedy="leave the data key out")
+        raise SecretFormatError("the value is not a JSON object", place=place, remedy="leave the data key out")
     return {key: (item if isinstance(item, str) else json.dumps(item)).encode() for key, item in content.items()}
 
 
@@ -93,16 +97,16 @@ def run_with_files(command: Sequence[str], files: Mapping[str, bytes], folder: P
     Signals that this process gets go on to the program. Where this process is killed, the program ends too.
 
     Args:
-        command: program and arguments. `FILES_VARIABLE` in its environment tells the folder.
+        command: program and arguments. `FILES_VARIABLE` in its environment holds the folder.
         files: content by name.
         folder: where the folder is made; it must be on a tmpfs. None for ``$XDG_RUNTIME_DIR`` or ``/dev/shm``.
 
     Returns:
-        Exit status; minus a signal's number where that ended the program.
+        Exit status; minus a signal's number if that ended the program.
 
     Raises:
         ProgramError: there is no such program, or it may not be run.
-        ConfigError: there is no tmpfs, or a name is none of a file.
+        ConfigError: there is no tmpfs, or a name is not valid for a file.
     """
     for name in files:
         if not re.fullmatch(r"[-._A-Za-z0-9]+", name) or name in (".", ".."):
@@ -115,7 +119,7 @@ def end_as(status: int) -> NoReturn:
     """End this process as a program ended: with its exit status, or by the same signal.
 
     Args:
-        status: as `run_with_files` gives it.
+        status: as `run_with_files` returns it.
     """
     if status < 0:
         # No core file: its memory holds the secrets.
@@ -142,7 +146,7 @@ def _folder(files: Mapping[str, bytes], parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def _deleted_in_the_end(path: Path) -> Iterator[None]:
-    """Delete a folder in the end, even where this process is killed: then another does it, which waits for that."""
+    """Delete a folder in the end, even if this process is killed: then another does it, which waits for that."""
     reader, writer = os.pipe()
     janitor = os.fork()
     if janitor == 0:
@@ -160,11 +164,11 @@ def _deleted_in_the_end(path: Path) -> Iterator[None]:
 
 def _wait_and_delete(reader: int, writer: int, path: Path) -> NoReturn:
     try:
-        os.setsid()  # out of reach of the terminal's signals
+        os.setsid()  # unreachable of the terminal's signals
         os.close(writer)
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)  # lest whoever reads this command's output waits for this process
+            os.dup2(null, descriptor)  # otherwise a reader of this command's output would wait for this process
         for number in _FORWARDED:
             signal.signal(number, signal.SIG_IGN)
         os.read(reader, 1)  # ends when the last writer is closed, and so when the other process ends
@@ -223,7 +227,7 @@ def _program_error(program: str, number: int) -> ProgramError:
 
 
 def _tmpfs() -> Path:
-    """Give a folder on a tmpfs."""
+    """Return a folder on a tmpfs."""
     for path in (os.environ.get("XDG_RUNTIME_DIR"), _SHARED_MEMORY):
         if path and os.access(path, os.W_OK) and _is_tmpfs(Path(path)):
             return Path(path)
@@ -234,7 +238,7 @@ def _tmpfs() -> Path:
 
 def _require_tmpfs(path: Path) -> None:
     if not path.is_dir():
-        raise ConfigError(f"{path}: is no folder")
+        raise ConfigError(f"{path}: is not a folder")
     if not _is_tmpfs(path):
         raise ConfigError(f"{path}: is not on a tmpfs, so files there would reach a disk", remedy="name another folder")
 

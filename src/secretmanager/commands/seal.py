@@ -48,12 +48,14 @@ from .connections import kubernetes_of, vault_of, warn
     show_default=True,
     help="Whether sealed data keys that are not given stay (merge) or go (replace).",
 )
-@click.option("--absent-key", "absent_keys", multiple=True, metavar="KEY", help="Remove a data key, whoever made it.")
+@click.option(
+    "--absent-key", "absent_keys", multiple=True, metavar="KEY", help="Remove a data key, whoever created it."
+)
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
 @click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Set an annotation.")
 @click.option("--type", "secret_type", help="Type of the Secret.")
 @click.option("--immutable/--no-immutable", default=None, help="Whether Kubernetes refuses later changes.")
-@click.option("--recreate", is_flag=True, help="Delete and make anew what Kubernetes does not let change.")
+@click.option("--recreate", is_flag=True, help="Delete and make again what Kubernetes does not let change.")
 @click.option("--force", is_flag=True, help="Take over, or delete, what was not sealed here.")
 @click.option("--adopt", is_flag=True, help="Take over what was not sealed here, and seal its plaintext in place.")
 @click.option("--manifest", type=options.FILE, help="Write the sealed Secrets to a YAML file, for Git.")
@@ -138,7 +140,7 @@ def _entries(file: Any) -> list[dict[str, Any]]:
     try:
         content = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
     except yaml.YAMLError:
-        raise ConfigError("--secrets: is no YAML") from None  # the original quotes the file
+        raise ConfigError("--secrets: is not YAML") from None  # the original quotes the file
     entries = content.get("secrets") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError("--secrets: allowed is a list of Secrets, or a mapping with the key secrets")
@@ -170,7 +172,7 @@ def _environment_file(path: str | None) -> dict[str, str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--from-env-file: {path}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+        raise ConfigError(f"--from-env-file: {path}: {getattr(error, 'strerror', None) or 'is not text'}") from None
     found = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -184,7 +186,7 @@ def _environment_file(path: str | None) -> dict[str, str]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar where there is a terminal and more than a moment's work."""
+    """Show a progress bar if there is a terminal and more than a moment's work."""
     if total < 20 or not sys.stderr.isatty():
         yield None
         return

@@ -20,14 +20,14 @@ except ImportError as error:
     raise ConfigError("auth: gcp needs more packages; install kubevault[gcp]") from error
 
 JWT_LIFE = 600
-"""Life of a token that a key file signs, in seconds; Vault's roles take 15 minutes unless they say less."""
+"""Lifetime of a token that a key file signs, in seconds; Vault's roles take 15 minutes unless they say less."""
 
 
 class GoogleServiceAccount:
     """A Google service account.
 
     Args:
-        jwt: gives a token of it for the role.
+        jwt: returns a token of it for the role.
         role: role of Vault.
         mount: where Vault's gcp auth is mounted.
     """
@@ -43,10 +43,10 @@ class GoogleServiceAccount:
 
 
 def from_key_file(path: str, role: str, mount: str) -> GoogleServiceAccount:
-    """Give the service account of a JSON key file; its key signs the token here.
+    """Return the service account of a JSON key file; its key signs the token here.
 
     Raises:
-        ConfigError: the file is no key file.
+        ConfigError: the file is not a key file.
     """
     try:
         credentials = KeyCredentials.from_service_account_file(path, audience=audience(role), token_lifetime=JWT_LIFE)
@@ -54,7 +54,7 @@ def from_key_file(path: str, role: str, mount: str) -> GoogleServiceAccount:
         raise ConfigError(f"gcp_credentials_file: {path}: {error.strerror}") from error
     except (ValueError, TypeError, GoogleAuthError):
         # Not "from" the original, which may hold a part of the key.
-        raise ConfigError(f"gcp_credentials_file: {path} is no JSON key file of a Google service account") from None
+        raise ConfigError(f"gcp_credentials_file: {path} is not a JSON key file of a Google service account") from None
 
     def jwt() -> str:
         credentials.refresh(None)
@@ -64,7 +64,7 @@ def from_key_file(path: str, role: str, mount: str) -> GoogleServiceAccount:
 
 
 def from_metadata_server(role: str, mount: str) -> GoogleServiceAccount:
-    """Give the service account of this machine, pod or function; Google's metadata server signs the token.
+    """Return the service account of this machine, pod or function; Google's metadata server signs the token.
 
     Such a token lives for an hour, so the role of Vault needs ``max_jwt_exp=60m``.
     """
@@ -76,7 +76,7 @@ def from_metadata_server(role: str, mount: str) -> GoogleServiceAccount:
             credentials.refresh(request)
         except GoogleAuthError as error:
             raise ConfigError(
-                f"auth: Google's metadata server gives no token: {error}; on another machine name gcp_credentials_file"
+                f"auth: Google's metadata server issues no token: {error}; on another machine name gcp_credentials_file"
             ) from error
         return str(credentials.token)
 
@@ -84,5 +84,5 @@ def from_metadata_server(role: str, mount: str) -> GoogleServiceAccount:
 
 
 def audience(role: str) -> str:
-    """Give whom a token is for: Vault's role, as the gcp auth method demands."""
+    """Return the audience of a token: Vault's role, as the gcp auth method requires."""
     return f"vault/{role}"

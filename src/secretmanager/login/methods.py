@@ -141,7 +141,7 @@ def logged_in(vault: VaultClient, method: Method, warn: Callable[[str], None]) -
     Args:
         vault: the client; it gets the token, and is closed in the end.
         method: the auth method.
-        warn: is told if the token cannot be revoked, which is no reason to call what was done a failure.
+        warn: called if the token cannot be revoked; what was done counts all the same.
 
     Raises:
         LoginDenied: Vault refused.
@@ -242,7 +242,7 @@ class AppRole:
         secret_id: returns its secret ID, or a response-wrapping token of one; None for a role without
             ``bind_secret_id``.
         wrapped: whether it is such a token. It is unwrapped once, and the secret ID is kept in memory for further
-            log-ins; a new token in its file is unwrapped in turn.
+            log-ins; a new token in its file is unwrapped too.
         mount: path at which AppRole is mounted.
     """
 

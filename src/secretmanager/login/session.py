@@ -1,4 +1,4 @@
-"""A Vault token's life: logged in when needed, renewed while it may be, logged in again before it ends."""
+"""The lifetime of a Vault token: logged in when needed, renewed while allowed, logged in again before it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FRESH = 1.0
-"""Age, in seconds, up to which a token is not blamed for a refusal: it lacks a policy."""
+"""Age, in seconds, up to which a refusal means that the token lacks a policy, and not that it has expired."""
 
 _WORTH = 1.0  # seconds; a renewal that gains less is not worth a request
 _LAST = 0.05  # part of its life, but no more than 2 s, for which a token is not used: a request takes time
@@ -41,10 +41,10 @@ class _Held:
 
 
 class VaultSession:
-    """Gives a valid token to any number of threads, with one log-in at a time. It never looks a token up.
+    """Provides a valid token to any number of threads, with one log-in at a time. It never looks a token up.
 
     A token that may be renewed is renewed in the last third of its life, another is replaced in the last tenth, each
-    by one thread, while the others go on with it. Only where there is none that is usable do they wait. Nothing happens
+    by one thread, while the others go on with it. They wait only if no token is usable. Nothing happens
     in the background: an unused token ends.
 
     Times are those of the monotonic clock from before the request was sent. So neither a clock that is wrong nor a slow
@@ -52,7 +52,7 @@ class VaultSession:
 
     Args:
         vault: the client.
-        log_in: logs in anew; called by one thread at a time.
+        log_in: logs in again; called by one thread at a time.
     """
 
     def __init__(self, vault: VaultClient, log_in: Callable[[], Login]) -> None:
@@ -64,7 +64,7 @@ class VaultSession:
         self._closed = False
 
     def call(self, request: Callable[[str], T]) -> T:
-        """Make a request with a valid token; where Vault refuses an aged one, log in once more and repeat it.
+        """Make a request with a valid token; if Vault refuses an old one, log in once more and repeat it.
 
         Raises:
             ManagerClosed: the session was closed.
@@ -83,7 +83,7 @@ class VaultSession:
         return request(self._token().login.client_token)
 
     def close(self) -> None:
-        """Revoke the token. One that has ended, or ends by itself, is left alone."""
+        """Revoke the token. A token that has expired, or expires by itself, is left alone."""
         with self._lock:
             held, self._held, self._closed = self._held, None, True
         if held is None or not held.login.revocable or not held.usable:
@@ -92,7 +92,7 @@ class VaultSession:
             self._vault.revoke_self(token=held.login.client_token)
             log.debug("the token is revoked")
         except VaultError as error:
-            log.warning("the Vault token was not revoked, it ends by itself: %s", error)
+            log.warning("the Vault token was not revoked, it expires by itself: %s", error)
 
     def _token(self) -> _Held:
         held = self._held
@@ -110,7 +110,7 @@ class VaultSession:
         return held
 
     def _due(self, held: _Held) -> float:
-        """Give when a token is to be replaced."""
+        """Return when a token is to be replaced."""
         lease = held.login.lease_duration
         return held.end - lease / (3 if self._may_renew(held) else 10)
 
@@ -121,7 +121,7 @@ class VaultSession:
         try:
             return (self._renewed(held) if self._may_renew(held) else None) or self._fresh()
         except SecretManagerError as error:
-            # It is usable yet. Whoever comes next tries again.
+            # It is still usable. The next caller tries again.
             log.warning("the Vault token was not replaced in time: %s", error)
             return held
 
@@ -140,7 +140,7 @@ class VaultSession:
         # At its end a renewed token's lease is 0, which at a log-in would mean that it never ends.
         if not login.lease_duration or renewed.end < held.end + _WORTH:
             self._longest = held.end - held.born
-            log.debug("it was at its longest, %.0f s", self._longest)
+            log.debug("it has reached its maximum lifetime, %.0f s", self._longest)
             return None
         self._held = renewed
         return renewed

@@ -1,4 +1,4 @@
-"""Notices of changes: sent over Redis by whoever seals, received from Redis or Kubernetes by whoever watches.
+"""Notices of changes: sealing sends them over Redis, a watch receives them from Redis or Kubernetes.
 
 It imports `servers`, `reading` and `sealing`. `manager`, `commands` and the plugins import it.
 """
@@ -14,7 +14,7 @@ __all__ = ["Notice", "Notices", "announcer", "redis", "watch"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the names that need the package redis only where they are asked for."""
+    """Import the names that need the package redis only when they are used."""
     if name not in ("Notice", "Notices"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import redis

@@ -21,7 +21,7 @@ def announcing(options: Mapping[str, Any], warn: Callable[[str], None]) -> Itera
 
     Args:
         options: options that have the names of `options.REDIS`. Without ``redis_url``, None is yielded.
-        warn: is told if Redis cannot be notified. What was written stays written.
+        warn: called if Redis cannot be notified. What was written stays written.
 
     Raises:
         ConfigError: an option cannot be used, or the package redis is missing.
@@ -74,7 +74,7 @@ class Announcer:
         """Send one notice for each Secret.
 
         Raises:
-            NoticeError, TLSError: as of `notices.Notices.publish`. What was written stays written.
+            NoticeError, TLSError: as of `notices.redis.Notices.publish`. What was written stays written.
         """
         while self._written:
             self._notices.publish(self._written[0])

@@ -1,7 +1,7 @@
 """Change notices over Redis: that a Secret changed, and to which version; never ciphertext or plaintext.
 
-A notice goes to the channel ``PREFIX:NAMESPACE/NAME``, so Redis' ACL can grant the channels of one namespace. It tells
-whoever listens to look; what the Secret holds they read from Kubernetes with rights of their own.
+A notice goes to the channel ``PREFIX:NAMESPACE/NAME``, so Redis' ACL can grant the channels of one namespace. A
+listener then reads the Secret from Kubernetes, with its own permissions.
 
 Needs the extra ``kubevault[redis]``. Source: https://redis.io/docs/latest/develop/pubsub/
 """
@@ -44,7 +44,7 @@ class Notice:
     Attributes:
         namespace: its namespace.
         name: its name.
-        resource_version: Kubernetes' version of it after the change; empty where it was deleted.
+        resource_version: Kubernetes' version of it after the change; empty if it was deleted.
         key_versions: the newest version of each Transit key that its values are sealed with.
     """
 
@@ -54,7 +54,7 @@ class Notice:
     key_versions: Mapping[str, int] = field(default_factory=dict)
 
     def dump(self) -> str:
-        """Give the notice as JSON."""
+        """Return the notice as JSON."""
         facts = {
             "format": FORMAT,
             "namespace": self.namespace,
@@ -66,7 +66,7 @@ class Notice:
 
     @classmethod
     def load(cls, text: str | bytes) -> Notice | None:
-        """Read a notice; None where the text is none."""
+        """Parse a notice; None if the text is not a notice."""
         try:
             facts = json.loads(text)
             versions = {str(key): int(version) for key, version in facts["key_versions"].items()}
@@ -84,10 +84,10 @@ class Notices:
         ca_cert: path of the PEM file of the CA of Redis' certificate, besides the system's own CAs; True for these
             alone.
         channel: first part of the channels' names.
-        timeout: time that one answer may take, in seconds.
+        timeout: time that one response may take, in seconds.
 
     Raises:
-        ConfigError: address, password file or CA is not usable.
+        ConfigError: the address, password file or CA cannot be used.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Notices:
             self.place = f"rediss://{parts.hostname}:{parts.port or 6379}"
         except ValueError:
             # Not "from" the original, which may hold a part of a password.
-            raise ConfigError("redis_url: is no URL; allowed is rediss://[USER@]HOST[:PORT][/DATABASE]") from None
+            raise ConfigError("redis_url: is not a URL; allowed is rediss://[USER@]HOST[:PORT][/DATABASE]") from None
         # Never the URL itself: it may hold a password. Options in its query could turn verification off.
         if parts.scheme != "rediss" or not parts.hostname or parts.query or parts.fragment:
             raise ConfigError(
@@ -116,10 +116,10 @@ class Notices:
         except ValueError:
             raise ConfigError(f"redis_url: found {parts.path!r}; allowed is the number of a database") from None
         if not parts.password and not password_file:
-            raise ConfigError("redis_password_file: is missing; notices go over an authenticated Redis alone")
+            raise ConfigError("redis_password_file: is missing; notices require an authenticated Redis")
         tls_context(ca_cert)  # for its errors
         credentials = _Credentials(unquote(parts.username or ""), unquote(parts.password or ""), password_file)
-        credentials.get_credentials()  # likewise
+        credentials.get_credentials()  # for its errors
         self._channel = channel
         self._redis = redis.Redis(
             parts.hostname,
@@ -133,7 +133,7 @@ class Notices:
             socket_connect_timeout=min(CONNECT_TIMEOUT, timeout),
             socket_timeout=timeout,
             health_check_interval=HEALTH_CHECK,
-            # Whoever calls decides whether to try again; a listener has to know that it was away.
+            # The caller decides whether to try again; a listener has to know that it was disconnected.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
@@ -145,26 +145,28 @@ class Notices:
         self.close()
 
     def publish(self, notice: Notice) -> int:
-        """Tell whoever listens that a Secret changed.
+        """Notify the listeners that a Secret changed.
 
         Returns:
             How many listen.
 
         Raises:
-            NoticeError: Redis refused, or is out of reach. Listeners look at the Secret within a minute all the same.
-            TLSError: its certificate is not to be trusted.
+            NoticeError: Redis refused, or is unreachable. Listeners look at the Secret within a minute all the same.
+            TLSError: verification of its certificate failed.
         """
         with self._translated():
             listeners = int(self._redis.publish(self._name(notice.namespace, notice.name), notice.dump()))
-        log.debug("told %d listeners of %s/%s %s", listeners, notice.namespace, notice.name, notice.resource_version)
+        log.debug(
+            "notified %d listeners of %s/%s %s", listeners, notice.namespace, notice.name, notice.resource_version
+        )
         return listeners
 
     def listen(self, namespace: str, name: str) -> Subscription:
         """Listen for notices of one Secret.
 
         Raises:
-            NoticeError: Redis refuses, or is out of reach.
-            TLSError: its certificate is not to be trusted.
+            NoticeError: Redis refuses, or is unreachable.
+            TLSError: verification of its certificate failed.
         """
         pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call] # it has no types
         return Subscription(self, pubsub, self._name(namespace, name))
@@ -230,18 +232,17 @@ class Subscription:
             pubsub.subscribe(channel)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a sign to look at the Secret: a notice, or that the subscription stands anew, since notices may have
-        been missed.
+        """Wait for a reason to look at the Secret: a notice, or a renewed subscription, as one may be missed.
 
         Args:
             seconds: how long to wait at most.
 
         Returns:
-            Whether there was a sign.
+            Whether there was a reason.
 
         Raises:
-            NoticeError: Redis refuses, or is out of reach.
-            TLSError: its certificate is not to be trusted.
+            NoticeError: Redis refuses, or is unreachable.
+            TLSError: verification of its certificate failed.
         """
         with self._notices._translated():
             message = self._pubsub.get_message(timeout=seconds)

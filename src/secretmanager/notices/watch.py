@@ -1,4 +1,4 @@
-"""Watches a Secret for changes: told by Redis, or by the Kubernetes API."""
+"""Watches a Secret for changes, by Redis or by the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 60.0
-"""How often a Secret is looked at where no notice comes, in seconds: one may have been lost."""
+"""How often a Secret is looked at if no notice comes, in seconds: one may have been lost."""
 
 WATCH = 300
 """How long one watch of the Kubernetes API lasts, in seconds."""
 
 PAUSE = 5.0
-"""Pause before something that failed is tried again, in seconds."""
+"""Pause before a failed attempt is repeated, in seconds."""
 
 _LISTEN = 1.0  # seconds; how long a watch that is closed may go on to listen to Redis
 
@@ -45,27 +45,27 @@ class Waiter(Protocol):
     """Waits until a Secret may have changed."""
 
     def wait(self, version: str | None) -> None:
-        """Wait until a Secret may have changed from this version; None for one that is not there."""
+        """Wait until a Secret may have changed from this version; None if it does not exist."""
         ...
 
     def close(self) -> None:
-        """End it; a thread that waits stops waiting."""
+        """End it; a waiting thread stops waiting."""
         ...
 
 
 class Watch:
-    """Gives a secret anew after each change. One thread may iterate over it; any may close it.
+    """Yields the secret again after each change. One thread may iterate over it; any may close it.
 
     Versions are compared, so that nothing is missed while a connection was lost, and a change that leaves the data
-    as they are is none. Where a server is out of reach, it waits and tries again. An error that will not pass is
-    raised, and iterating may go on after it.
+    unchanged does not count. If a server is unreachable, it waits and tries again. An error that is not temporary is
+    raised; iteration can continue after it.
 
     Args:
         config: where the secret comes from, and Redis.
         reader: reads the secret.
         kubernetes: returns the client of the Kubernetes API.
         request: which secret.
-        initial: whether the secret as it is comes first.
+        initial: whether the current secret comes first.
 
     Raises:
         As `manager.SecretManager.watch`.
@@ -101,10 +101,10 @@ class Watch:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        """Wait for the next change; give the new secret.
+        """Wait for the next change; return the new secret.
 
         Raises:
-            As `manager.SecretManager.read_secrets`; NoticeError where Redis refuses.
+            As `manager.SecretManager.read_secrets`; NoticeError if Redis refuses.
         """
         while not self._stop.is_set():
             try:
@@ -132,19 +132,19 @@ class Watch:
         return self._stop.is_set()
 
     def close(self) -> None:
-        """End it; iterating ends."""
+        """End the watch; iteration ends."""
         self._stop.set()
         self._waiter.close()
 
     def _changed(self) -> dict[str, Any] | None:
-        """Look at the object; read the secret where its data changed."""
+        """Look at the object; read the secret if its data changed."""
         try:
             found = self._reader.look(self._request)
         except SecretNotFound:
             if self._pending:
                 raise
             if self._seen is not None:
-                log.warning("%s: is gone; waiting until it is there again", self._request)
+                log.warning("%s: was deleted; waiting for a new one", self._request)
             self._seen = None
             return None
         before, self._seen = self._seen, found
@@ -208,7 +208,7 @@ class KubernetesWatch:
         self._events: Events | None = None
 
     def wait(self, version: str | None, seconds: int = WATCH) -> None:
-        """As `Waiter.wait`, for some seconds at most.
+        """As `Waiter.wait`, for a number of seconds at most.
 
         Raises:
             Forbidden: RBAC lacks ``watch``.
@@ -231,7 +231,7 @@ class KubernetesWatch:
 
 
 class RedisNotices:
-    """Waits by notices over Redis, and while it is out of reach by another waiter."""
+    """Waits by notices over Redis, and while it is unreachable by another waiter."""
 
     def __init__(self, config: Config, request: Request, stop: threading.Event, fallback: KubernetesWatch) -> None:
         from .redis import Notices
@@ -256,7 +256,7 @@ class RedisNotices:
 
         Raises:
             NoticeError: Redis refuses.
-            TLSError: its certificate is not to be trusted.
+            TLSError: verification of its certificate failed.
         """
         if self._subscription is None:
             self._subscribe()

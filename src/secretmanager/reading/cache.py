@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Keeps values for a time; the least used goes where there are too many. Threads may share it.
+    """Keeps values for a time; if there are too many, the least recently used is dropped. Threads may share it.
 
     Args:
         ttl: how long a value serves, in seconds; 0 keeps nothing.
@@ -41,11 +41,11 @@ class Cache(Generic[K, V]):
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     def get(self, key: K) -> V | None:
-        """Give a value whose time has not come; None where there is none."""
+        """Return a value that has not expired; None if there is none."""
         return self._get(key, self._ttl)
 
     def stale(self, key: K) -> V | None:
-        """Give a value whose time may have come, but not long ago; None where there is none."""
+        """Return a value that has expired not long ago, or not at all; None if there is none."""
         return self._get(key, self._ttl + self._stale)
 
     def put(self, key: K, value: V) -> None:

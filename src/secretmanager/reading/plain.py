@@ -27,7 +27,7 @@ def read_file(file_name: str, file_type: str = "JSON") -> dict[str, Any]:
 
     Raises:
         SecretFileError: the file is missing, not readable, or open to others.
-        SecretFormatError: it is no JSON or YAML object.
+        SecretFormatError: it is not a JSON or YAML object.
         ConfigError: another ``file_type``.
     """
     return _parsed(_private_text(file_name), file_name, file_type, "file_type")
@@ -40,14 +40,15 @@ def read_environment(
 
     Args:
         env_def_file: which variable holds which secret: a mapping ``{NAME: VARIABLE}``, or the path of a file with it.
-        env_file: path of a file with lines ``VARIABLE=VALUE``, which stand in for variables that are not set; as safe
-            as `read_file` wants it. Needs the package python-dotenv (extra ``kubevault[pydantic]``).
+        env_file: path of a file with lines ``VARIABLE=VALUE``, which are used for variables that are not set. Its owner
+            and mode must be those that `read_file` requires. Needs the package python-dotenv (extra
+            ``kubevault[pydantic]``).
         definition_type: "JSON" or "YAML", of the definition's file.
 
     Raises:
         SecretKeyNotFound: a variable is not set.
         SecretFileError: a file is missing or not readable, or ``env_file`` is open to others.
-        SecretFormatError: the definition is no object of texts.
+        SecretFormatError: the definition is not an object of texts.
         ConfigError: another ``definition_type``, or python-dotenv is missing.
     """
     definition = env_def_file
@@ -85,20 +86,20 @@ def _parsed(text: str, place: str, kind: str, option: str) -> dict[str, Any]:
 
 
 def load_json(text: str, place: object = None) -> dict[str, Any]:
-    """Give the JSON object in a text.
+    """Return the JSON object in a text.
 
     Args:
         text: the text.
-        place: where it stands, for errors; its ``str`` is shown.
+        place: where it is from, for errors; its ``str`` is shown.
 
     Raises:
-        SecretFormatError: the text is no JSON, or no object.
+        SecretFormatError: the text is not JSON, or not an object.
     """
     try:
         found = json.loads(text)
     except ValueError as error:
         line = getattr(error, "lineno", None)
-        problem = f"it is no JSON: {getattr(error, 'msg', 'it cannot be read')}" + (f" in line {line}" if line else "")
+        problem = f"it is not JSON: {getattr(error, 'msg', 'it cannot be read')}" + (f" in line {line}" if line else "")
     else:
         return _object(found, place, "JSON")
     # Here, outside of "except": the original holds the text, and an exception keeps what it was raised in.
@@ -112,7 +113,7 @@ def _load_yaml(text: str, place: str) -> dict[str, Any]:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = "it is no YAML" + (f", by line {mark.line + 1}" if mark else "")
+        problem = "it is not YAML" + (f", by line {mark.line + 1}" if mark else "")
     else:
         return _object(found, place, "YAML")
     raise SecretFormatError(problem, place=place, remedy="put a YAML mapping there")
@@ -139,7 +140,7 @@ def _text(path: str) -> str:
 
 def _private_text(path: str) -> str:
     with _opened(path) as file:
-        # Of the open file, so that it is this one that is read.
+        # Of the open file, so that exactly this file is checked and read.
         status = os.fstat(file.fileno())
         if status.st_mode & _TOO_OPEN or status.st_uid not in (os.geteuid(), 0):
             raise SecretFileError(
@@ -171,4 +172,4 @@ def _decoded(content: bytes, path: str) -> str:
         return content.decode()
     except UnicodeDecodeError:
         pass
-    raise SecretFormatError("it is no UTF-8 text", place=path)
+    raise SecretFormatError("it is not valid UTF-8", place=path)

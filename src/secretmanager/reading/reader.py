@@ -1,4 +1,4 @@
-"""Reads what requests ask for: each object once, each Transit key in one batch; keeps what it is told to keep."""
+"""Reads what requests ask for: each object once, each Transit key in one batch. Caches what the configuration says."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Reader:
     """Reads Secrets and ConfigMaps.
 
     Args:
-        config: how long things are kept.
-        kubernetes: gives the client of the Kubernetes API.
+        config: how long values are cached.
+        kubernetes: returns the client of the Kubernetes API.
         decrypt: has Vault decrypt items with a Transit key.
     """
 
@@ -50,7 +50,7 @@ class Reader:
         )
 
     def texts(self, request: Request) -> dict[str, str]:
-        """Give the texts of an object as they are."""
+        """Return the texts of an object as they are."""
         return texts_of(self._objects_of([request])[request.object_key], request)
 
     def plain(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
@@ -75,11 +75,11 @@ class Reader:
         return [_decoded(plaintexts or {}, request) for plaintexts, request in zip(found, requests, strict=True)]
 
     def look(self, request: Request) -> Object:
-        """Get an object as it is now, whatever is kept."""
+        """Get an object as it is now, whatever is cached."""
         return self._kubernetes().get(*request.object_key)
 
     def changed(self, found: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
-        """Read from an object that changed; what is kept follows."""
+        """Read from an object that changed, and update the cache."""
         self._plaintexts.forget(lambda kept: kept.object_key == request.object_key)
         self._objects.put(request.object_key, found)
         if not sealed:
@@ -87,7 +87,7 @@ class Reader:
         return _decoded(self._open({request.object_key: found}, [request])[0], request)
 
     def forget(self) -> None:
-        """Forget, and wipe, all that is kept."""
+        """Forget and wipe everything that is cached."""
         self._objects.forget()
         self._plaintexts.forget()
 
@@ -113,7 +113,7 @@ class Reader:
         except DecryptionFailed:
             if not kept:
                 raise
-        log.debug("a kept ciphertext does not open; getting it anew")
+        log.debug("a cached ciphertext does not decrypt; getting the Secret again")
         self._objects.forget(lambda key: key in kept)
         return self._open(self._objects_of(requests), requests)
 
@@ -139,6 +139,6 @@ def _decoded(plaintexts: Plaintexts, request: Request) -> dict[str, Any]:
 
 
 def _wipe(plaintexts: Plaintexts) -> None:
-    """Overwrite plaintexts. Copies that Python made of them (str, the answer's JSON) it cannot reach."""
+    """Overwrite plaintexts. Copies that Python made of them (str, the response's JSON) cannot be overwritten."""
     for value in plaintexts.values():
         value[:] = bytes(len(value))

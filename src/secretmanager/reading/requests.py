@@ -26,10 +26,10 @@ class Request:
         namespace: its namespace.
         read_type: "SECRET" or "CONFIG_MAP".
         read_key: data key that holds a JSON object; None for all data keys, each a text.
-        transit_key: Vault's key that opens it; needed where the Secret does not say it itself (its manifest does).
+        transit_key: Transit key that decrypts it; required if the Secret has no manifest, which names it.
 
     Raises:
-        ConfigError: a part is of another type or not allowed.
+        ConfigError: a part has the wrong type, or is not allowed.
     """
 
     secret_name: str
@@ -54,15 +54,15 @@ class Request:
 
     @property
     def object_key(self) -> tuple[Resource, str, str]:
-        """What tells the object from others."""
+        """What identifies the object."""
         return (self.resource, self.namespace, self.secret_name)
 
     def place(self, key: str) -> Place:
-        """Give the place of one of its values."""
+        """Return the place of one of its values."""
         return Place(self.namespace, self.secret_name, key)
 
     def __str__(self) -> str:
-        """Give its place, as errors name it."""
+        """Return its place, as errors name it."""
         return str(self.place(self.read_key)) if self.read_key else f"{self.namespace}/{self.secret_name}"
 
 
@@ -70,7 +70,7 @@ _PARTS = tuple(item.name for item in fields(Request))
 
 
 def request_from(options: Mapping[str, Any]) -> Request:
-    """Give the request that a mapping tells, by the names of its parts.
+    """Return the request in a mapping, by the names of its parts.
 
     Raises:
         ConfigError: a name is unknown or missing.
@@ -83,11 +83,11 @@ def request_from(options: Mapping[str, Any]) -> Request:
 
 
 def texts_of(found: Object, request: Request) -> dict[str, str]:
-    """Give the text of each data key that is asked for, as Kubernetes holds it. The manifest is none of them.
+    """Return the text of each requested data key, as Kubernetes holds it, except the manifest.
 
     Raises:
         SecretKeyNotFound: there is no such data key.
-        SecretFormatError: a value is no UTF-8 text.
+        SecretFormatError: a value is not valid UTF-8.
     """
     data: Mapping[str, str] = found.get("data") or {}
     key = request.read_key
@@ -101,16 +101,16 @@ def texts_of(found: Object, request: Request) -> dict[str, str]:
 
 
 def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> Iterator[tuple[str, str, TransitItem]]:
-    """Yield for each data key that is asked for its name, the Transit key that opens it, and what to decrypt.
+    """Yield for each requested data key its name, the Transit key that decrypts it, and what to decrypt.
 
     Args:
         found: the object, as the Kubernetes API returns it.
         manifest: its manifest, as `sealed.manifest_of` returns it.
-        request: what is asked for.
+        request: what to read.
 
     Raises:
         SecretKeyNotFound, SecretFormatError: as `texts_of`.
-        SealedDataError: a value is not sealed, or nothing says which Transit key opens it.
+        SealedDataError: a value is not sealed, or its Transit key is unknown.
         WrongTransitKey: the manifest names another Transit key than the request.
     """
     for key, text in texts_of(found, request).items():
@@ -125,7 +125,7 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
         transit_key = request.transit_key or (ours.transit_key if ours else None)
         if transit_key is None:
             raise SealedDataError(
-                "nothing tells its Transit key: an older tool sealed it", place=str(place), remedy="name transit_key"
+                "its Transit key is unknown: an older tool sealed it", place=str(place), remedy="name transit_key"
             )
         if ours and transit_key != ours.transit_key:
             raise WrongTransitKey(asked=transit_key, found=ours.transit_key, place=str(place))
@@ -133,15 +133,15 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
 
 
 def decoded(plaintext: bytes | bytearray, request: Request | None = None, key: str = "") -> str:
-    """Give the text that was sealed.
+    """Return the text that was sealed.
 
     Args:
         plaintext: what Vault decrypted.
-        request: what asked for it.
+        request: the request for it.
         key: the data key that holds it.
 
     Raises:
-        SecretFormatError: it is no UTF-8 text.
+        SecretFormatError: it is not valid UTF-8.
     """
     try:
         return plaintext.decode()
@@ -149,7 +149,7 @@ def decoded(plaintext: bytes | bytearray, request: Request | None = None, key: s
         pass
     # Outside of "except": the original holds the value, and an exception keeps what it was raised in.
     place = str(request.place(key)) if request else None
-    raise SecretFormatError("what was sealed is no UTF-8 text", place=place, remedy="seal a text there")
+    raise SecretFormatError("what was sealed is not valid UTF-8", place=place, remedy="seal a text there")
 
 
 def _text(encoded: str, request: Request, key: str) -> str:
@@ -159,4 +159,4 @@ def _text(encoded: str, request: Request, key: str) -> str:
         return base64.b64decode(encoded).decode()
     except ValueError:
         pass
-    raise SecretFormatError("the value is no UTF-8 text", place=str(request.place(key)))
+    raise SecretFormatError("the value is not valid UTF-8", place=str(request.place(key)))

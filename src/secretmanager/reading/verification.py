@@ -1,4 +1,4 @@
-"""Reads sealed Secrets as a workload does, to see that the chain works: by its service account and no other right."""
+"""Reads sealed Secrets as a workload does, to prove that the chain works: with nothing but its service account."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Workload:
         role: its role in Vault.
         namespace: its namespace, which is also that of its Secrets.
         service_account: who it is.
-        audience: whom its token for Vault is for.
+        audience: audience of its token for Vault.
         secrets: names of the Secrets that it reads.
-        transit_key: what opens values of which no manifest names the key, as an older tool sealed them.
+        transit_key: Transit key of values without a manifest, which an older tool sealed.
     """
 
     role: str
@@ -41,12 +41,12 @@ def read_as(
     vault: VaultClient,
     auth_mount: str = "kubernetes",
 ) -> dict[str, list[str]]:
-    """Read each of a workload's Secrets as the workload; keep nothing but the names of what decrypted.
+    """Read each of a workload's Secrets as the workload; keep only the names of the data keys.
 
     Args:
         workload: who reads what.
         operator: may have tokens issued for the workload's service account; does nothing else.
-        connect: gives a client of the Kubernetes API for a bearer token.
+        connect: returns a client of the Kubernetes API for a bearer token.
         vault: client without a token.
         auth_mount: where Vault's Kubernetes auth is mounted.
 
@@ -54,7 +54,7 @@ def read_as(
         The sealed data keys of each Secret, by its name.
 
     Raises:
-        SealedDataError: a Secret holds nothing sealed, or a value of which nothing tells the Transit key.
+        SealedDataError: a Secret holds nothing sealed, or a value whose Transit key is unknown.
         LoginDenied, PermissionDenied, DecryptionFailed: Vault refused.
         Forbidden, SecretNotFound: Kubernetes refused.
     """

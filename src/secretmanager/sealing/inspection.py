@@ -1,4 +1,4 @@
-"""What is sealed where, and with which version of which key, without opening anything."""
+"""What is sealed in which Secret, with which version of which key, without decrypting anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ValueInfo:
     Attributes:
         key: its data key.
         version: version of the Transit key that sealed it.
-        behind: whether the Transit key has a newer version; None where that is not known.
+        behind: whether the Transit key has a newer version; None if that is not known.
         managed: whether it was sealed here, so that there is a digest of it; else an older tool sealed it.
         damaged: whether the ciphertext is not the one that was written here.
     """
@@ -38,13 +38,13 @@ class SecretInfo:
         namespace: its namespace.
         name: its name.
         transit_key: the Transit key that its manifest names; None without a manifest.
-        scope: where its values decrypt, likewise.
-        newest_version: newest version of the Transit key; None where that is not known.
-        behind: whether a value is sealed with an older version; None where that is not known.
+        scope: where its values decrypt; None without a manifest.
+        newest_version: newest version of the Transit key; None if that is not known.
+        behind: whether a value is sealed with an older version; None if that is not known.
         values: its sealed values.
         plain_keys: data keys whose values are not sealed.
         missing_keys: data keys that were sealed here and are gone.
-        error: why the manifest cannot be read; None where it can, or there is none.
+        error: why the manifest cannot be read; None if it can, or there is none.
     """
 
     namespace: str
@@ -62,10 +62,11 @@ class SecretInfo:
 class NewestVersions:
     """Finds out the newest version of Transit keys, each once.
 
-    Whoever may read a key is told it. A sealer, who may not, has an empty text encrypted and looks at the ciphertext.
+    A token that may read the key learns it from Vault. A sealer may not: it has an empty text encrypted, and reads the
+    version from the ciphertext.
 
     Args:
-        vault: client that is logged in; None where nothing is to be found out.
+        vault: client that is logged in; None to find out nothing.
     """
 
     def __init__(self, vault: VaultClient | None) -> None:
@@ -73,10 +74,10 @@ class NewestVersions:
         self._known: dict[str, int | None] = {}
 
     def __call__(self, transit_key: str) -> int | None:
-        """Give the newest version; None where the token may do neither, or there is no such key.
+        """Return the newest version; None if the token may do neither, or there is no such key.
 
         Raises:
-            VaultError: Vault refused otherwise, or is out of reach.
+            VaultError: Vault refused otherwise, or is unreachable.
         """
         if transit_key not in self._known:
             self._known[transit_key] = self._find(self._vault, transit_key) if self._vault else None
@@ -104,7 +105,7 @@ class NewestVersions:
 def inspect(
     secrets: Iterable[Mapping[str, Any]], newest: NewestVersions, transit_key: str | None = None
 ) -> Iterator[SecretInfo]:
-    """Tell what is sealed in Secrets.
+    """Report what is sealed in Secrets.
 
     Args:
         secrets: as the Kubernetes API answers them.
@@ -153,7 +154,7 @@ def _inspected(secret: Mapping[str, Any], newest: NewestVersions, fallback: str 
 
 
 def facts(info: SecretInfo) -> dict[str, Any]:
-    """Give what is known of a Secret as a JSON object, its values under ``keys``."""
+    """Return what is known of a Secret as a JSON object, its values under ``keys``."""
     keys = {
         value.key: {
             "version": value.version or None,

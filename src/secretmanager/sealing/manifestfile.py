@@ -2,6 +2,11 @@
 
 What did not change stays byte for byte as it was: other documents, comments, the order of keys, and each value whose
 plaintext is the same.
+
+It is not ruamel.yaml, which keeps comments too: of a manifest of 13 lines in which one value changed, ruamel.yaml
+rewrote the indentation, the indentation of lists, the spacing of flow mappings and, without an option, the quotes. Here
+a change is an edit of the text, which is parsed again and compared with what is wanted. If they differ, the document is
+written as a whole.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ class ManifestFile:
     """Secrets in one YAML file, a document each. Documents of other kinds are left alone.
 
     Args:
-        path: the file; made where it is missing, and deleted with its last document.
+        path: the file; created if it is missing, and deleted with its last document.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -47,10 +52,10 @@ class ManifestFile:
         self._after: dict[str, Object] = {}
 
     def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
-        """Give those of the Secrets that are there, by ``namespace/name``.
+        """Return those of the Secrets that exist, by ``namespace/name``.
 
         Raises:
-            ConfigError: the file cannot be read, or is no YAML, or holds a Secret twice.
+            ConfigError: the file cannot be read, or is not YAML, or holds a Secret twice.
         """
         self._text = self._read()
         self._documents = list(self._parsed(self._text or ""))
@@ -58,7 +63,7 @@ class ManifestFile:
         for document in self._documents:
             if place := document.place:
                 if place in found:
-                    raise ConfigError(f"{self.path}: Secret {place} is there twice", remedy="remove one of them")
+                    raise ConfigError(f"{self.path}: Secret {place} occurs twice", remedy="remove one of them")
                 found[place] = document.secret
         self._after = dict(found)
         return {item.place: found[item.place] for item in wanted if item.place in found}
@@ -66,7 +71,7 @@ class ManifestFile:
     def write(
         self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
     ) -> dict[str, SecretManagerError]:
-        """Write Secrets, all in one go or none; as `stores.Store.write`.
+        """Write all Secrets, or none; as `stores.Store.write`.
 
         Raises:
             ConfigError: the file cannot be written.
@@ -90,7 +95,7 @@ class ManifestFile:
         return {}
 
     def sealed_values(self) -> dict[Place, SealedValue]:
-        """Give each sealed value by its place, as they are after `write`."""
+        """Return each sealed value by its place, as they are after `write`."""
         return {
             Place(secret["metadata"]["namespace"], secret["metadata"]["name"], key): value
             for secret in self._after.values()
@@ -104,19 +109,18 @@ class ManifestFile:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is no text"
+            reason = getattr(error, "strerror", None) or "is not text"
             raise ConfigError(f"{self.path}: {reason}; it should be a YAML file") from error
 
     def _parsed(self, text: str) -> Iterator[_Document]:
         try:
             events = yaml.parse(text, _LOADER)
             starts = [_mark(event).index for event in events if isinstance(event, yaml.DocumentStartEvent)]
-            nodes = list(yaml.compose_all(text, _LOADER))
-            contents = list(yaml.load_all(text, _LOADER))
+            documents = list(_composed(text))
         except yaml.YAMLError:
             # Not "from" the original, which quotes the file.
-            raise ConfigError(f"{self.path}: is no YAML; a file of manifests is needed") from None
-        for index, (start, node, content) in enumerate(zip(starts, nodes, contents, strict=True)):
+            raise ConfigError(f"{self.path}: is not YAML; a file of manifests is needed") from None
+        for index, (start, (node, content)) in enumerate(zip(starts, documents, strict=True)):
             end = starts[index + 1] if index + 1 < len(starts) else len(text)
             yield _Document(start, end, node, content)
 
@@ -171,7 +175,7 @@ class ManifestFile:
 
 @dataclass(frozen=True)
 class _Document:
-    """One document: where it stands, its nodes and its content."""
+    """One document: its position, its nodes and its content."""
 
     start: int
     end: int
@@ -196,8 +200,19 @@ class _Document:
         return {**secret, "data": {**(secret.get("data") or {}), **plain}}
 
 
+def _composed(text: str) -> Iterator[tuple[yaml.Node, Any]]:
+    """Yield each document's nodes and its content, from one pass over the text."""
+    loader = _LOADER(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            yield node, loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
 def _rewritten(text: str, document: _Document, secret: Object, newline: str) -> str:
-    """Give the text of a document with another content, changed as little as possible."""
+    """Return the text of a document with another content, changed as little as possible."""
     old = text[document.start : document.end]
     if isinstance(document.node, yaml.MappingNode) and not isinstance(document.content.get("stringData"), dict):
         with contextlib.suppress(_NotSimple):
@@ -217,7 +232,7 @@ class _NotSimple(Exception):
 def _mapping_edits(
     text: str, node: yaml.MappingNode, old: Mapping[str, Any], new: Mapping[str, Any], newline: str
 ) -> Iterator[Edit]:
-    """Give the edits that make one block mapping another."""
+    """Return the edits that make one block mapping another."""
     if node.flow_style or not node.value:
         raise _NotSimple
     for key_node, value_node in node.value:
@@ -241,12 +256,12 @@ def _mapping_edits(
 
 
 def _mark(item: yaml.Node | yaml.Event) -> Any:
-    """Give where something begins in the text."""
+    """Return where something begins in the text."""
     return item.start_mark
 
 
 def _end(node: yaml.Node) -> int:
-    """Give where a node ends in the text, without the comments after it."""
+    """Return where a node ends in the text, without the comments after it."""
     while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
@@ -259,7 +274,7 @@ def _line_start(text: str, index: int) -> int:
 
 
 def _line_end(text: str, index: int) -> int:
-    """Give where the line ends that holds what ends at an index; a block scalar ends at the start of the next line."""
+    """Return the end of the line that holds an end index; a block scalar ends at the start of the next line."""
     if index and text[index - 1] == "\n":
         return index
     found = text.find("\n", index)
@@ -267,10 +282,10 @@ def _line_end(text: str, index: int) -> int:
 
 
 def _applied(text: str, edits: Iterable[Edit], start: int = 0, end: int | None = None) -> str:
-    """Give a part of the text with edits made, which do not overlap."""
+    """Return a part of the text with edits made, which do not overlap."""
     parts = []
     position, stop = start, len(text) if end is None else end
-    # Of two that insert at one spot, the inner mapping's comes first, as it was given.
+    # Of two insertions at one position, that of the inner mapping comes first, as given.
     for first, last, replacement in sorted(edits, key=lambda edit: edit[:2]):
         if first < position:
             raise _NotSimple

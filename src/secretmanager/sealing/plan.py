@@ -1,4 +1,4 @@
-"""What sealing has to do to one Secret, by pure functions: from the Secret as found to the Secret as it will be."""
+"""Plan the changes for one Secret, by pure functions: from the Secret as found to the Secret as it will be."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .spec import (
 )
 
 APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
-"""Annotation in which ``kubectl apply`` keeps all that it applied, values too."""
+"""Annotation in which ``kubectl apply`` keeps everything that it applied, including values."""
 
 Object = dict[str, Any]
 
 
 class Action(StrEnum):
-    """What becomes of a Secret."""
+    """What happens to a Secret."""
 
     UNCHANGED = "unchanged"
     CREATED = "created"
@@ -52,11 +52,11 @@ class Outcome:
     Attributes:
         namespace: the Secret's namespace.
         name: its name.
-        action: what became of it.
-        transit_key: Vault's key that its values are sealed with; None where it is not there.
-        scope: where they decrypt; likewise.
+        action: what happened to it.
+        transit_key: Transit key that its values are sealed with; None if it does not exist.
+        scope: where they decrypt; None if there are none.
         added: data keys that are new.
-        updated: data keys that were sealed anew.
+        updated: data keys that were sealed again.
         removed: data keys that are gone.
         adopted: those of ``updated`` whose plaintext was found in the Secret.
         metadata: what else changed: ``labels``, ``annotations``, ``type``, ``immutable``.
@@ -119,12 +119,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Draft:
-    """A Secret as spec and as found, checked as far as it goes without Vault.
+    """A Secret as wanted and as found, validated as far as possible without Vault.
 
     Attributes:
-        wanted: as spec.
-        found: as found; None where it is not there.
-        manifest: its manifest; None where it has none, or a damaged one that ``force`` gives up.
+        spec: the Secret as wanted.
+        found: the Secret as found; None if it does not exist.
+        manifest: its manifest; None if it has none, or a damaged one that ``force`` discards.
         values: what is to be sealed in it: what was given, and what is adopted. Stays out of repr().
     """
 
@@ -140,18 +140,18 @@ class Draft:
 
     @property
     def ours(self) -> set[str]:
-        """Data keys that were sealed here and are there."""
+        """Existing data keys that were sealed here."""
         return set(self.manifest.digests if self.manifest else ()) & self.data.keys()
 
     @property
     def removed(self) -> set[str]:
-        """Data keys that are to go."""
+        """Data keys to remove."""
         replaced = self.ours - self.values.keys() if self.spec.behavior is Behavior.REPLACE else set()
         return (replaced | self.spec.absent_keys) & self.data.keys()
 
 
 def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
-    """Compare what is spec with what is there, as far as it goes without Vault.
+    """Compare the Secret as wanted with the Secret as found, as far as possible without Vault.
 
     Raises:
         SealedDataError: the Secret, or a data key, was not sealed here, and neither ``force`` nor ``adopt`` is given;
@@ -192,7 +192,7 @@ def _refuse_foreign(draft: Draft) -> None:
 
 
 def _plaintexts(draft: Draft) -> dict[str, bytes]:
-    """Give what is there and not sealed; ciphertext without a digest, as of an older tool, is none."""
+    """Return the existing plaintext; ciphertext without a digest, as of an older tool, does not count."""
     found = {
         key: base64.b64decode(text)
         for key, text in draft.data.items()
@@ -206,8 +206,8 @@ class Plan:
     """What is to be done to one Secret.
 
     Attributes:
-        draft: the Secret as spec and as found.
-        manifest: what the manifest will be, apart from what is sealed anew.
+        draft: the Secret as wanted and as found.
+        manifest: what the manifest will be, apart from what is sealed again.
         sealing: data keys whose values are to be sealed.
         digests: Transit HMAC of each value.
         outcome: what is to be done.
@@ -220,7 +220,7 @@ class Plan:
     outcome: Outcome
 
     def place(self, key: str) -> Place:
-        """Give the place of one of its values."""
+        """Return the place of one of its values."""
         return Place(self.draft.spec.namespace, self.draft.spec.name, key)
 
 
@@ -228,8 +228,8 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> 
     """Decide what is to be done.
 
     Args:
-        draft: the Secret as spec and as found.
-        scope: the scope to seal in; None where the manifest stays as it is.
+        draft: the Secret as wanted and as found.
+        scope: the scope to seal in; None if the manifest stays as it is.
         digests: Transit HMAC of each of its values, by data key.
 
     Raises:
@@ -268,7 +268,7 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> 
 
 
 def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
-    """Give the manifest to start from; one without digests where all has to be sealed anew."""
+    """Return the manifest to start from; one without digests if all values have to be sealed again."""
     spec, manifest = draft.spec, draft.manifest
     if scope is None or spec.transit_key is None:
         return manifest
@@ -282,13 +282,13 @@ def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
             f"data keys {', '.join(kept)} are sealed with Transit key {manifest.transit_key}, scope {manifest.scope},"
             f" digests by {manifest.digest_key}",
             place=spec.place,
-            remedy="give their values too, to seal all anew, or keep these",
+            remedy="give their values too, to seal all again, or keep these",
         )
     return fresh
 
 
 def _is_sealed(base: Manifest | None, encoded: str | None, key: str, digest: str) -> bool:
-    """Whether a value is there already, whole, and the same."""
+    """Whether a value exists already, undamaged and unchanged."""
     if base is None or encoded is None or base.digests.get(key) != digest:
         return False
     return base.checksums.get(key) == checksum(base64.b64decode(encoded).decode("latin-1"))
@@ -323,13 +323,13 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
         reasons.append(f"its type is {found.get('type', 'Opaque')}, and a type cannot change")
     if reasons and not spec.recreate:
         raise ConfigError(
-            " and ".join(reasons), place=spec.place, remedy="set recreate to delete the Secret and make it anew"
+            " and ".join(reasons), place=spec.place, remedy="set recreate to delete the Secret and create it again"
         )
     return bool(reasons)
 
 
 def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
-    """Give the Secret as it will be.
+    """Return the Secret as it will be.
 
     Args:
         plan: what is to be done; not a deletion.
@@ -340,7 +340,7 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
     """
     spec, found, outcome = plan.draft.spec, plan.draft.found or {}, plan.outcome
     metadata = dict(found.get("metadata") or {"namespace": spec.namespace, "name": spec.name})
-    metadata.pop("managedFields", None)  # Kubernetes keeps what is there
+    metadata.pop("managedFields", None)  # Kubernetes keeps the existing ones
     metadata["labels"] = {**(metadata.get("labels") or {}), **spec.labels, SEALED_LABEL: "true"}
     annotations = {**(metadata.get("annotations") or {}), **spec.annotations}
     if plan.draft.manifest is None or outcome.adopted:

@@ -1,4 +1,4 @@
-"""Sealing: values go through Vault's Transit engine into Secrets, and only where they changed.
+"""Sealing: encrypt values with Vault's Transit engine and write them to Secrets, only if they changed.
 
 Source: https://developer.hashicorp.com/vault/api-docs/secret/transit
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .manifestfile import ManifestFile
 
 WRITE_ATTEMPTS = 5
-"""How often a Secret is read and written again because another writer came between."""
+"""How often a Secret is read and written again because another writer changed it in between."""
 
 T = TypeVar("T")
 R = TypeVar("R")

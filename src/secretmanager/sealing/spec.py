@@ -38,19 +38,19 @@ _QUALIFIED = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
 class State(StrEnum):
-    """Whether the Secret is to be there."""
+    """Whether the Secret should exist."""
 
     PRESENT = "present"
     ABSENT = "absent"
 
 
 class Behavior(StrEnum):
-    """What becomes of sealed data keys that are not given; the words are those of Kustomize."""
+    """What happens to sealed data keys that are not given; the words are those of Kustomize."""
 
     MERGE = "merge"
     """They stay."""
     REPLACE = "replace"
-    """They are removed. Data keys of others stay."""
+    """They are removed. Data keys that others manage stay."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,20 @@ class SecretSpec:
         namespace: its namespace, which must exist.
         name: its name.
         values: plaintext by data key; stays out of repr().
-        transit_key: Vault's key that encrypts; needed where there is something to seal.
+        transit_key: Transit key that encrypts; required if there is something to seal.
         scope: where the ciphertext decrypts. Without one that of the Secret as it is; a new Secret is strict if the
             Transit key is ``derived``, else cluster-wide.
         digest_key: Vault's key of the digests, never rotated; without one ``TRANSIT_KEY-digest``.
-        state: whether the Secret is to be there.
-        behavior: what becomes of sealed data keys that are not given.
-        absent_keys: data keys to remove, whoever made them.
+        state: whether the Secret should exist.
+        behavior: what happens to sealed data keys that are not given.
+        absent_keys: data keys to remove, whoever created them.
         labels: labels to set; others stay.
         annotations: annotations to set; others stay.
         type: the Secret's type; without one, a new Secret's is ``Opaque``.
         immutable: whether Kubernetes refuses later changes; None leaves it as it is.
-        recreate: delete and make anew what Kubernetes does not let change: an immutable Secret, or its type.
+        recreate: delete and make again what Kubernetes does not let change: an immutable Secret, or its type.
         force: take over a Secret, or data keys, that were not sealed here; given values replace theirs.
-        adopt: likewise, and seal in place all plaintext found there.
+        adopt: as ``force``, and seal in place all plaintext found there.
 
     Raises:
         ConfigError: names, keys or sizes that Kubernetes does not allow, or options that do not go together; names all.
@@ -108,7 +108,7 @@ class SecretSpec:
 
     @property
     def digest_key_name(self) -> str:
-        """Name of the digest key; empty where nothing is sealed."""
+        """Name of the digest key; empty if nothing is sealed."""
         return self.digest_key or (f"{self.transit_key}{DIGEST_SUFFIX}" if self.transit_key else "")
 
     def _problems(self) -> Iterator[str]:
@@ -152,7 +152,7 @@ class SecretSpec:
 
 
 def sealed_size(plaintext: bytes) -> int:
-    """Give how long the ciphertext will at least be, in bytes: ``vault:v1:`` and base64 of nonce, value and tag."""
+    """Return how long the ciphertext will at least be, in bytes: ``vault:v1:`` and base64 of nonce, value and tag."""
     return len("vault:v1:") + (len(plaintext) + 12 + 16 + 2) // 3 * 4
 
 
@@ -170,16 +170,16 @@ def size_problem(sizes: Mapping[str, int]) -> str:
 
 
 def plaintext(value: object, where: str) -> bytes:
-    """Give the bytes to seal: text as UTF-8, a dict or list as JSON, other scalars refused.
+    """Return the bytes to seal: text as UTF-8, a dict or list as JSON, other scalars refused.
 
-    JSON is written with sorted keys, so that another order is no other value.
+    JSON is written with sorted keys, so that another order is not a different value.
 
     Args:
         value: text, bytes, dict or list.
         where: the option, for errors.
 
     Raises:
-        ConfigError: the value is of another type, or holds what JSON or UTF-8 cannot say.
+        ConfigError: the value is of another type, or cannot be written as JSON or UTF-8.
     """
     if isinstance(value, bytes):
         return value
@@ -188,8 +188,8 @@ def plaintext(value: object, where: str) -> bytes:
         if (found := _encoded(value)) is not None:
             return found
         if isinstance(value, str):
-            raise ConfigError(f"{where} holds what UTF-8 cannot say; give such bytes as base64")
-        raise ConfigError(f"{where} holds what JSON cannot say, such as NaN, or keys of several types")
+            raise ConfigError(f"{where} is not valid UTF-8; give such bytes as base64")
+        raise ConfigError(f"{where} cannot be written as JSON, for example because of NaN, or keys of several types")
     kind = "nothing" if value is None else f"a value of type {type(value).__name__}"
     raise ConfigError(f"{where} is {kind}; allowed are text, dict and list, so quote numbers and booleans")
 
@@ -212,7 +212,7 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
 
     Args:
         entries: one or more Secrets.
-        base: options for all of them; an entry's own win.
+        base: options for all of them; an entry's own options take precedence.
 
     Raises:
         ConfigError: names all that is wrong in all entries.
@@ -228,7 +228,7 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
         except ConfigError as error:
             problems.append(f"{where}{error}")
     times = Counter(secret.place for secret in wanted)
-    problems += [f"secrets: {place} is there {count} times" for place, count in times.items() if count > 1]
+    problems += [f"secrets: {place} occurs {count} times" for place, count in times.items() if count > 1]
     if problems:
         raise ConfigError("; ".join(problems))
     return wanted
@@ -275,7 +275,7 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
 
 
 def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
-    """Read the values of an entry; give them, and what is wrong with others."""
+    """Read the values of an entry; return them, and what is wrong with the others."""
     values: dict[str, bytes] = {}
     problems: list[str] = []
     readers = {"data": plaintext, "binary_data": _decoded, "files": _content}
@@ -300,7 +300,7 @@ def _decoded(value: object, where: str) -> bytes:
         raise ConfigError(f"{where} is of type {type(value).__name__}; allowed is base64 text")
     with contextlib.suppress(ValueError):
         return base64.b64decode("".join(value.split()), validate=True)  # line breaks are customary in base64
-    raise ConfigError(f"{where} is no base64")
+    raise ConfigError(f"{where} is not base64")
 
 
 def _content(value: object, where: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Where sealed Secrets are kept. A store finds them and writes them; here that of Kubernetes."""
+"""Where sealed Secrets are stored. A store finds and writes them; this module has that of Kubernetes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .plan import Action, Object
 from .spec import SecretSpec
 
 CONCURRENCY = 8
-"""Requests that are under way at once, unless the user says otherwise."""
+"""Number of concurrent requests by default."""
 
 LIST_FROM = 10
-"""From this many Secrets on, they are found by listing and not one by one."""
+"""From this number of Secrets on, they are looked up by listing and not one by one."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,8 +30,8 @@ class Change:
 
     Attributes:
         action: what to do; never ``UNCHANGED``.
-        found: the Secret as found; None where it is to be created.
-        secret: the Secret as it will be; None where it is to be deleted.
+        found: the Secret as found; None if it is to be created.
+        secret: the Secret as it will be; None if it is to be deleted.
     """
 
     action: Action
@@ -53,12 +53,12 @@ class Store(Protocol):
     """Keeps Secrets."""
 
     def find(self, wanted: Sequence[SecretSpec]) -> Mapping[str, Object]:
-        """Give those of the Secrets that are there, by ``namespace/name``."""
+        """Return those of the Secrets that exist, by ``namespace/name``."""
 
     def write(
         self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
     ) -> Mapping[str, SecretManagerError]:
-        """Write Secrets; in check mode, only see whether it would go well.
+        """Write Secrets; in check mode, only validate the changes.
 
         Args:
             changes: the Secrets.
@@ -66,7 +66,7 @@ class Store(Protocol):
             done: called after each that was written.
 
         Returns:
-            What went wrong, by ``namespace/name``; a ConflictError where a Secret is not as it was found.
+            What went wrong, by ``namespace/name``; a ConflictError if a Secret is not as it was found.
         """
 
 
@@ -74,10 +74,10 @@ class KubernetesStore:
     """Secrets in Kubernetes.
 
     Args:
-        kubernetes: client that may get (better also list), create, update and, where asked for, delete them. It should
+        kubernetes: client that may get (better also list), create, update and, if needed, delete them. It should
             keep as many connections.
-        concurrency: requests that are under way at once.
-        written: called after each write with the change, and the Secret as Kubernetes then has it (None where it was
+        concurrency: number of concurrent requests.
+        written: called after each write with the change, and the Secret as Kubernetes then has it (None if it was
             deleted); by several threads.
     """
 
@@ -92,9 +92,9 @@ class KubernetesStore:
         self._written = written
 
     def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
-        """Give those of the Secrets that are there, by ``namespace/name``.
+        """Return those of the Secrets that exist, by ``namespace/name``.
 
-        Many are found by their label. Where listing is not allowed, each is got by its name.
+        Many are found by their label. If listing is not allowed, each is requested by its name.
 
         Raises:
             Forbidden, KubernetesUnavailable: as the API says.
@@ -112,7 +112,7 @@ class KubernetesStore:
     def write(
         self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
     ) -> dict[str, SecretManagerError]:
-        """Write Secrets, some at once; in check mode let the API check them. As `Store.write`."""
+        """Write Secrets concurrently; in check mode have the API validate them. As `Store.write`."""
         if len(changes) > 1 and not check and (refused := self._preflight(changes)):
             return refused
 
@@ -130,7 +130,7 @@ class KubernetesStore:
         return {change.place: error for change, error in errors if error}
 
     def _listed(self, places: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Object], dict[str, tuple[str, str]]]:
-        """List Secrets; give those found, and the places of others that are there without the label."""
+        """List Secrets; return those found, and the places of others that exist without the label."""
         found: dict[str, Object] = {}
         for namespace in _lists(places):
             for secret in self._kubernetes.list_secrets(namespace, f"{SEALED_LABEL}=true"):
@@ -188,6 +188,6 @@ class KubernetesStore:
 
 
 def _lists(places: Mapping[str, tuple[str, str]]) -> list[str | None]:
-    """Give the namespaces to list; None for all at once, where there are many."""
+    """Return the namespaces to list; None for all at once, if there are many."""
     namespaces = sorted({namespace for namespace, _ in places.values()})
     return [None] if len(namespaces) >= LIST_FROM else list(namespaces)

@@ -1,7 +1,10 @@
 """One server's JSON API over kept-alive HTTPS connections.
 
-The clients of Vault and Kubernetes share it. It builds on the standard library: a read of a secret takes about
-0.1 s in a new process; to import urllib3 would take 0.04 s more, the whole Kubernetes client 0.5 s.
+The clients of Vault and Kubernetes share it. It builds on the standard library for two reasons:
+
+- Security: it has no proxies, no redirects and no ``~/.netrc``. Only the options say where a request and its token go.
+- A cold start: a read of a secret takes about 0.1 s in a new process (``make bench-read``). Importing urllib3 would add
+  0.02 s after ssl and http.client are loaded (``python -X importtime``), the whole Kubernetes client 0.5 s.
 """
 
 from __future__ import annotations
@@ -23,16 +26,16 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError, TLSError
 
 CONNECT_TIMEOUT = 10.0
-"""Time that a connection may take, in seconds; an answer may take longer."""
+"""Time that connecting may take, in seconds; a response may take longer."""
 
 MAX_PAUSE = 10.0
 """Longest pause between two attempts, in seconds, whatever a server's Retry-After says."""
 
 _FIRST_PAUSE = 0.1  # seconds; each further pause is twice as long
 
-# What may go well a moment later: Vault's eventual consistency (412), rate limits, a server that starts, is sealed
-# or changes its leader. Vault: https://developer.hashicorp.com/vault/api-docs#http-status-codes
-_PASSING = frozenset((412, 429, 500, 502, 503, 504))
+# A repeated request may succeed: Vault's eventual consistency (412), rate limits, a server that starts, is sealed or
+# changes its leader. Vault: https://developer.hashicorp.com/vault/api-docs#http-status-codes
+RETRYABLE_STATUSES = frozenset((412, 429, 500, 502, 503, 504))
 
 _TLS_REASONS = {
     # OpenSSL's X509_V_ERR_* (openssl-verification-options(1), "DIAGNOSTICS")
@@ -52,13 +55,13 @@ _TLS_REMEDIES = {
 }
 
 
-class NoAnswer(Exception):
-    """No connection, or no answer in time; the clients translate it into an exception of their own."""
+class ConnectionFailed(Exception):
+    """There is no connection, or no response in time; the clients translate it into an exception of their own."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A server's answer. The body stays out of repr(): it may hold a secret."""
+class Response:
+    """A server's response. The body is not part of repr(): it may hold a secret."""
 
     status: int
     body: bytes = field(repr=False)
@@ -69,7 +72,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def json(self) -> dict[str, Any]:
-        """Give the JSON object of the body; an empty one where it is none, as a proxy's error page is."""
+        """Return the JSON object in the body; an empty one if it is something else, such as a proxy's error page."""
         try:
             found = json.loads(self.body)
         except ValueError:
@@ -78,7 +81,7 @@ class Answer:
 
 
 def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option: str = "ca_cert") -> ssl.SSLContext:
-    """Give a context that verifies the server's certificate and host name.
+    """Return a context that verifies the server's certificate and host name.
 
     Args:
         ca_cert: path of the CA's PEM file; True for the system's own CAs.
@@ -86,10 +89,10 @@ def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option
         option: name of the option that the CA comes from, for errors.
 
     Raises:
-        ConfigError: the CA cannot be read, or verification is asked to be off.
+        ConfigError: the CA cannot be read, or verification was to be turned off.
     """
     if ca_cert is False:
-        raise ConfigError(f"{option}: found False; certificates are always verified, so give a CA file, or True")
+        raise ConfigError(f"{option}: found False; certificates are always verified; give a CA file, or True")
     if ca_pem is None and ca_cert is True:
         return ssl.create_default_context()
     try:
@@ -101,17 +104,17 @@ def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option
 
 
 def tls_error(error: ssl.SSLError, place: str) -> TLSError:
-    """Translate what the TLS library says of a server.
+    """Translate an error of the TLS library.
 
     Args:
-        error: the original.
+        error: the original error.
         place: the server's address.
     """
     code = getattr(error, "verify_code", None)
     reason = _TLS_REASONS.get(code, "other") if code else "other"
     said = getattr(error, "verify_message", None) or error.reason or str(error)
     return TLSError(
-        f"its certificate is not to be trusted: {reason}: {said}" if code else f"no secure connection: {said}",
+        f"certificate verification failed: {reason}: {said}" if code else f"no secure connection: {said}",
         reason=reason,
         place=place,
         remedy=_TLS_REMEDIES[reason],
@@ -119,65 +122,59 @@ def tls_error(error: ssl.SSLError, place: str) -> TLSError:
 
 
 def load_client_cert(context: ssl.SSLContext, cert: str | bytes, key: str | bytes) -> None:
-    """Have a context show a client certificate.
+    """Have a context present a client certificate.
 
     Args:
         context: the context.
         cert: path of a PEM file, or its bytes.
-        key: likewise, of the private key. Given as bytes, it goes through a file in memory (memfd_create(2)) where
-            there is one, since OpenSSL reads files alone.
+        key: path of the private key's PEM file, or its bytes.
 
     Raises:
-        ConfigError: certificate or key cannot be read, or they do not fit.
+        ConfigError: certificate or key cannot be read, or they do not match.
     """
-    files = [_in_memory(item) if isinstance(item, bytes) else None for item in (cert, key)]
-    try:
-        paths = [file.name if file else item for file, item in zip(files, (str(cert), str(key)), strict=True)]
-        context.load_cert_chain(*paths)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "no certificate and key in PEM that fit"
-        raise ConfigError(f"client certificate and key cannot be used: {reason}") from error
-    finally:
-        for file in files:
-            if file:
-                file.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            context.load_cert_chain(*(stack.enter_context(_path_of(item)) for item in (cert, key)))
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or "no certificate and key in PEM that match"
+            raise ConfigError(f"client certificate and key cannot be used: {reason}") from error
 
 
-class _MemoryFile:
-    def __init__(self, content: bytes) -> None:
-        self._fd = os.memfd_create("kubevault", os.MFD_CLOEXEC)
-        os.write(self._fd, content)
-        self.name = f"/proc/self/fd/{self._fd}"
+@contextlib.contextmanager
+def _path_of(item: str | bytes) -> Iterator[str]:
+    """Yield the path of a file, or of a file in memory (memfd_create(2)) that holds bytes: OpenSSL reads only files.
 
-    def close(self) -> None:
-        os.close(self._fd)
+    Without memfd_create, the file is a temporary one of mode 0600, which is deleted in the end.
+    """
+    if isinstance(item, str):
+        yield item
+    elif hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("kubevault", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+            file.write(item)
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        import tempfile
 
-
-def _in_memory(content: bytes) -> Any:
-    if hasattr(os, "memfd_create"):
-        return _MemoryFile(content)
-    import tempfile
-
-    file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed, and so deleted, by the caller; mode 0600
-    file.write(content)
-    file.flush()
-    return file
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(item)
+            file.flush()
+            yield file.name
 
 
 class JsonApi:
-    """A server's JSON API. Threads may share it, and a forked process makes connections of its own.
+    """A server's JSON API. Threads may share it, and a forked process opens connections of its own.
 
     Args:
         url: the server's address, ``https://HOST[:PORT][/PATH]``.
         option: name of the option that the address comes from, for errors.
         context: verifies the server's certificate.
-        timeout: time that one answer may take, in seconds; no further attempt begins after it.
-        connections: how many are kept alive; more threads than that wait for one another.
-        retries: how often a request is sent again after a status that may pass (412, 429, 5xx) or a lost
-            connection, after a pause with jitter or as long as Retry-After says (RFC 9110 section 10.2.3).
+        timeout: time that one response may take, in seconds; no further attempt starts after it.
+        connections: how many are kept alive; further threads wait.
+        retries: how often a request is repeated after one of RETRYABLE_STATUSES or a lost connection, after a pause
+            with jitter or as long as Retry-After says (RFC 9110 section 10.2.3).
 
     Raises:
-        ConfigError: the address is no HTTPS URL.
+        ConfigError: the address is not an HTTPS URL.
     """
 
     def __init__(
@@ -194,11 +191,11 @@ class JsonApi:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            # Neither it nor the original: they may hold a password.
-            raise ConfigError(f"{option}: found no URL; allowed is an address as https://HOST:PORT") from None
+            # Neither the URL nor the original error: they may hold a password.
+            raise ConfigError(f"{option}: found no URL; allowed is an address such as https://HOST:PORT") from None
         if parts.scheme != "https" or not parts.hostname or parts.username:
             found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "https" else "another form"
-            raise ConfigError(f"{option}: found {found}; allowed is an address as https://HOST:PORT")
+            raise ConfigError(f"{option}: found {found}; allowed is an address such as https://HOST:PORT")
         self.url = url.rstrip("/")
         self._host, self._port, self._path = parts.hostname, port or 443, parts.path.rstrip("/")
         self._context = context
@@ -207,6 +204,7 @@ class JsonApi:
         self._slots = threading.BoundedSemaphore(connections)
         self._idle: list[HTTPSConnection] = []
         self._owner = os.getpid()
+        self._closed = False
 
     def request(
         self,
@@ -215,47 +213,47 @@ class JsonApi:
         body: Mapping[str, Any] | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        repeatable: bool = True,
-    ) -> Answer:
+        idempotent: bool = True,
+    ) -> Response:
         """Send one request.
 
         Args:
             method: HTTP method.
             path: path and query, beginning with a slash.
             body: JSON object to send.
-            headers: besides those for JSON.
-            repeatable: False where sending it twice is not the same as once; then it is sent once.
+            headers: further headers, besides those for JSON.
+            idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
 
         Raises:
-            TLSError: the server's certificate is not to be trusted.
-            NoAnswer: no connection, or no answer in time.
+            TLSError: verification of the server's certificate failed.
+            ConnectionFailed: there is no connection, or no response in time.
         """
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
-        retries = self._retries if repeatable else 0
+        retries = self._retries if idempotent else 0
         deadline = time.monotonic() + self._timeout
         for attempt in range(retries + 1):
-            outcome, retry_after = self._try(method, self._path + path, payload, sent)
-            if isinstance(outcome, Answer) and outcome.status not in _PASSING:
+            outcome, retry_after = self._send_once(method, self._path + path, payload, sent)
+            if isinstance(outcome, Response) and outcome.status not in RETRYABLE_STATUSES:
                 return outcome
-            pause = _pause(attempt, retry_after)
+            pause = _backoff(attempt, retry_after)
             if attempt == retries or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause)
-        if isinstance(outcome, NoAnswer):
+        if isinstance(outcome, ConnectionFailed):
             raise outcome
         return outcome
 
     def stream(self, path: str, *, headers: Mapping[str, str], timeout: float) -> Stream:
-        """Send one GET whose answer comes line by line, as a watch's; it has a connection of its own.
+        """Send one GET whose response arrives line by line, such as a watch; it has a connection of its own.
 
         Args:
             path: path and query, beginning with a slash.
-            headers: besides those for JSON.
+            headers: further headers, besides those for JSON.
             timeout: time that the next line may take, in seconds.
 
         Raises:
-            TLSError, NoAnswer: as `request`.
+            TLSError, ConnectionFailed: as `request`.
         """
         connection = HTTPSConnection(self._host, self._port, context=self._context, timeout=CONNECT_TIMEOUT)
         try:
@@ -267,25 +265,26 @@ class JsonApi:
             raise self._translated(error) from error
 
     def close(self) -> None:
-        """Close all connections that are not in use."""
+        """Close all connections, those in use after their request. A further request opens a new one."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    def _try(
+    def _send_once(
         self, method: str, path: str, payload: bytes | None, headers: dict[str, str]
-    ) -> tuple[Answer | NoAnswer, str | None]:
-        """Send a request once; give what came of it, and the answer's Retry-After.
+    ) -> tuple[Response | ConnectionFailed, str | None]:
+        """Send a request once; return the response or the failure, and the header Retry-After.
 
         Raises:
-            TLSError: as `request`; trying again would not help.
+            TLSError: as `request`; repeating it would not help.
         """
         with self._slots:
             connection = None
             try:
-                connection = self._connection()
+                connection = self._checkout()
                 connection.request(method, path, payload, headers)
                 response = connection.getresponse()
-                answer = Answer(response.status, response.read())
+                answer = Response(response.status, response.read())
             except (OSError, HTTPException) as error:
                 if connection:
                     connection.close()
@@ -296,19 +295,21 @@ class JsonApi:
                 return failure, None
             if not response.will_close:
                 self._idle.append(connection)
+                if self._closed:  # by another thread, during this request
+                    self.close()
         return answer, response.headers["Retry-After"]
 
-    def _connection(self) -> HTTPSConnection:
-        """Give the connection that was used last, if it still stands, or a new one."""
+    def _checkout(self) -> HTTPSConnection:
+        """Return the connection that was used last, if it is still open, or a new one."""
         if self._owner != os.getpid():
-            # This process was forked: the connections are its parent's.
+            # This process was forked: the connections belong to its parent.
             self._idle, self._owner = [], os.getpid()
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 break
-            if _stands(connection):
+            if _is_open(connection):
                 return connection
             connection.close()
         connection = HTTPSConnection(self._host, self._port, context=self._context)
@@ -324,19 +325,19 @@ class JsonApi:
             raise
         connection.sock.settimeout(timeout)
 
-    def _translated(self, error: OSError | HTTPException) -> TLSError | NoAnswer:
+    def _translated(self, error: OSError | HTTPException) -> TLSError | ConnectionFailed:
         lost = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
         if isinstance(error, ssl.SSLError) and not isinstance(error, lost):
             return tls_error(error, self.url)
         if isinstance(error, TimeoutError):
-            return NoAnswer(f"none within {self._timeout:g} s")
+            return ConnectionFailed(f"none within {self._timeout:g} s")
         if isinstance(error, HTTPException) and not isinstance(error, OSError):
-            return NoAnswer("what came was no HTTP")  # not the text itself: it may be anything
-        return NoAnswer(error.strerror or str(error))
+            return ConnectionFailed("the server did not answer with HTTP")  # without the text, which may hold anything
+        return ConnectionFailed(error.strerror or str(error))
 
 
 class Stream:
-    """The lines of an answer that goes on; iterating ends where the server ends it, or `close` does."""
+    """The lines of a response that stays open; iteration ends when the server or `close` ends it."""
 
     def __init__(self, api: JsonApi, connection: HTTPSConnection, response: HTTPResponse) -> None:
         self._api = api
@@ -346,40 +347,40 @@ class Stream:
         self.status = response.status
 
     def read(self) -> bytes:
-        """Give all that is left, as of an answer that refuses.
+        """Return the rest, for example of a response that refuses.
 
         Raises:
-            NoAnswer: the connection was lost.
+            ConnectionFailed: the connection was lost.
         """
         return b"".join(self)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give line by line.
+        """Yield the lines.
 
         Raises:
-            NoAnswer: the connection was lost, or the next line took too long.
+            ConnectionFailed: the connection was lost, or the next line took too long.
         """
         try:
             yield from self._response
         except (OSError, HTTPException, ValueError, AttributeError) as error:
             if self._closed:
-                return  # and what was waiting for the next line broke, in one of these ways
+                return  # a thread that was waiting for the next line fails in one of these ways
             if not isinstance(error, OSError | HTTPException):
                 raise
             raise self._api._translated(error) from error
 
     def close(self) -> None:
-        """End it; another thread that waits for a line stops waiting."""
+        """End the stream; a thread that waits for a line stops waiting."""
         self._closed = True
         sock = self._connection.sock
         if sock is not None:
-            with contextlib.suppress(OSError):  # where it is closed already
+            with contextlib.suppress(OSError):  # if it is closed already
                 sock.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
 
-def _stands(connection: HTTPSConnection) -> bool:
-    """Whether a kept-alive connection is still open: what is readable before a request is its end."""
+def _is_open(connection: HTTPSConnection) -> bool:
+    """Whether a kept-alive connection is still open: if it is readable before a request, the server closed it."""
     if connection.sock is None:
         return False
     poll = select.poll()
@@ -387,8 +388,8 @@ def _stands(connection: HTTPSConnection) -> bool:
     return not poll.poll(0)
 
 
-def _pause(attempt: int, retry_after: str | None) -> float:
-    """Give the pause before the next attempt, in seconds."""
+def _backoff(attempt: int, retry_after: str | None) -> float:
+    """Return the pause before the next attempt, in seconds."""
     import random
 
     if retry_after is not None and (wanted := _seconds(retry_after)) is not None:
@@ -398,7 +399,7 @@ def _pause(attempt: int, retry_after: str | None) -> float:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Read Retry-After: seconds, or a date. None where it is neither."""
+    """Parse Retry-After, in seconds or as a date; return seconds, or None if it is neither."""
     if retry_after.isdecimal():
         return float(retry_after)
     from email.utils import parsedate_to_datetime

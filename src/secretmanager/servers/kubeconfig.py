@@ -31,8 +31,8 @@ class ClusterAccess:
 
     Attributes:
         url: the API's address.
-        context: TLS context with the cluster's CA, and the user's client certificate where there is one.
-        authorization: gives the header ``Authorization``; None where the client certificate tells who asks.
+        context: TLS context with the cluster's CA, and the user's client certificate, if any.
+        authorization: returns the header ``Authorization``; None if the client certificate identifies the user.
     """
 
     url: str
@@ -83,15 +83,15 @@ def find_access(
 
 
 def in_cluster(token: str | None = None) -> ClusterAccess:
-    """Give access by the service account that Kubernetes mounts into a pod, or by another token.
+    """Return access by the service account that Kubernetes mounts into a pod, or by another token.
 
     Raises:
-        ConfigError: this is no pod, or it mounts no service account.
+        ConfigError: this is not a pod, or it mounts no service account.
     """
     try:
         host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
     except KeyError as error:
-        raise ConfigError(f"{error.args[0]} is not set: this is no pod; name a kubeconfig file") from error
+        raise ConfigError(f"{error.args[0]} is not set: this is not a pod; name a kubeconfig file") from error
     mounted = MountedToken(SERVICE_ACCOUNT_DIR / "token")
     address = f"[{host}]" if ":" in host else host
     return ClusterAccess(
@@ -108,7 +108,7 @@ def from_host(
     client_cert: str | None = None,
     client_key: str | None = None,
 ) -> ClusterAccess:
-    """Give access by an explicit address.
+    """Return access by an explicit address.
 
     Args:
         host: the API's address, ``https://...``.
@@ -143,7 +143,7 @@ class MountedToken:
         self._read_at = float("-inf")
 
     def __call__(self) -> str:
-        """Give the token.
+        """Return the token.
 
         Raises:
             ConfigError: the file cannot be read, or is empty.
@@ -153,7 +153,7 @@ class MountedToken:
             try:
                 self._token = self.path.read_text(encoding="ascii").strip()
             except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "is no token"
+                reason = getattr(error, "strerror", None) or "is not a token"
                 raise ConfigError(f"{self.path}: {reason}; it should hold a token") from error
             if not self._token:
                 raise ConfigError(f"{self.path}: is empty; it should hold a token")
@@ -162,7 +162,7 @@ class MountedToken:
 
 
 def from_file(path: Path, context: str | None = None, token: str | None = None) -> ClusterAccess:
-    """Give access by a kubeconfig file.
+    """Return access by a kubeconfig file.
 
     Users with a client certificate, a token or a token file are read here. Exec plugins and auth providers
     are left to the package ``kubernetes`` (extra ``kubevault[kubernetes]``).
@@ -208,9 +208,9 @@ class _File:
             raise ConfigError(f"kubeconfig: {path}: {error.strerror}; name a file, or set KUBECONFIG") from error
         except yaml.YAMLError:
             # Not "from" the original, which quotes the file.
-            raise ConfigError(f"kubeconfig: {path} is no YAML") from None
+            raise ConfigError(f"kubeconfig: {path} is not YAML") from None
         if not isinstance(content, dict):
-            raise ConfigError(f"kubeconfig: {path} is no kubeconfig file")
+            raise ConfigError(f"kubeconfig: {path} is not a kubeconfig file")
         return cls(path, content)
 
     def entry(self, section: str, kind: str, name: str) -> Mapping[str, Any]:
@@ -253,10 +253,10 @@ class _File:
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
-            raise ConfigError(f"{self.path}: {name} is no base64") from None
+            raise ConfigError(f"{self.path}: {name} is not base64") from None
 
     def _resolved(self, path: str) -> str:
-        """Give a path, relative ones against the file's folder, as kubectl does."""
+        """Return a path, relative ones against the file's folder, as kubectl does."""
         return str(self.path.parent / Path(path))
 
 

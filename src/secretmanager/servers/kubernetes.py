@@ -1,6 +1,6 @@
 """The Kubernetes API, as much as sealing and reading need: Secrets, ConfigMaps, TokenRequest.
 
-Objects are JSON dicts, as the API gives and takes them.
+Objects are JSON dicts, as the API returns and accepts them.
 Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 """
 
@@ -19,14 +19,14 @@ from ..errors import (
     KubernetesUnavailable,
     SecretNotFound,
 )
-from .http import Answer, JsonApi, NoAnswer, Stream
+from .http import ConnectionFailed, JsonApi, Response, Stream
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
 """Objects that one page of a list holds, as kubectl's ``--chunk-size``."""
 
 FIELD_MANAGER = "kubevault"
-"""Who wrote a field, as a Secret's ``managedFields`` tell."""
+"""Who wrote a field, in a Secret's ``managedFields``."""
 
 STREAM_GRACE = 10
 """Time after which a watch counts as lost that the server should have ended, in seconds."""
@@ -40,9 +40,9 @@ class KubernetesClient:
 
     Args:
         access: where the API is, and who asks.
-        timeout: time that one answer may take, in seconds.
-        connections: how many are kept alive.
-        retries: how often a request is sent again that may succeed a moment later.
+        timeout: time that one response may take, in seconds.
+        connections: how many connections are kept alive.
+        retries: how often a request is repeated that may succeed later.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class KubernetesClient:
         token: str | None = None,
         **options: Any,
     ) -> KubernetesClient:
-        """Give a client for the API that `kubeconfig.find_access` finds, with its arguments; options as of the class.
+        """Return a client for the API that `kubeconfig.find_access` finds, with its arguments; options as of the class.
 
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.
@@ -83,7 +83,7 @@ class KubernetesClient:
             more: further arguments of the class.
 
         Raises:
-            ConfigError: there is no kubeconfig file, or an option cannot be used.
+            ConfigError: there is not a kubeconfig file, or an option cannot be used.
         """
         names = ("kubeconfig", "context", "host", "ca_cert", "client_cert", "client_key")
         return cls(find_access(token=options.get("api_key"), **{name: options.get(name) for name in names}), **more)
@@ -98,7 +98,7 @@ class KubernetesClient:
         Args:
             namespace: the service account's namespace.
             service_account: its name.
-            audience: whom the token is for; None for the API server itself.
+            audience: audience of the token; None for the API server itself.
             expiration_seconds: its life; the API allows no less than 600.
 
         Raises:
@@ -118,16 +118,16 @@ class KubernetesClient:
         return str(found["status"]["token"])
 
     def get_secret(self, namespace: str, name: str) -> Object:
-        """Give a Secret.
+        """Return a Secret.
 
         Raises:
-            SecretNotFound: there is none.
+            SecretNotFound: it does not exist.
             Forbidden: RBAC lacks ``get``.
         """
         return self.get("secrets", namespace, name)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """Give a Secret, ConfigMap or service account; raises as `get_secret`."""
+        """Return a Secret, ConfigMap or service account; raises as `get_secret`."""
         return self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
 
     def watch(
@@ -152,16 +152,16 @@ class KubernetesClient:
             query["resourceVersion"] = resource_version
         path = f"{_path(namespace, resource)}?{urlencode(query)}"
         try:
-            # The server ends the watch; where it does not, the connection is lost.
+            # The server ends the watch; if it does not, the connection is lost.
             stream = self._api.stream(path, headers=self._headers(), timeout=seconds + STREAM_GRACE)
             if stream.status != 200:
-                raise _refusal(Answer(stream.status, stream.read()), f"{namespace}/{name}")
-        except NoAnswer as error:
+                raise _refusal(Response(stream.status, stream.read()), f"{namespace}/{name}")
+        except ConnectionFailed as error:
             raise self._unavailable(error) from error
         return Events(self, stream, f"{namespace}/{name}")
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
-        """Give all Secrets of a namespace, or of all, page by page.
+        """Return all Secrets of a namespace, or of all, page by page.
 
         Raises:
             Forbidden: RBAC lacks ``list``.
@@ -169,7 +169,7 @@ class KubernetesClient:
         yield from self._pages(namespace, {"labelSelector": label_selector} if label_selector else {})
 
     def list_names(self, namespace: str | None = None) -> Iterator[tuple[str, str]]:
-        """Give namespace and name of all Secrets of a namespace, or of all; no value is sent for it.
+        """Return namespace and name of all Secrets of a namespace, or of all; no value is sent for it.
 
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
 
@@ -200,7 +200,7 @@ class KubernetesClient:
         """Replace a Secret, if its ``resourceVersion`` is still the one in the body; arguments as `create_secret`.
 
         Raises:
-            ConflictError: somebody else wrote it in between.
+            ConflictError: another writer changed it in between.
             SecretNotFound: it is gone.
         """
         return self._write(
@@ -211,11 +211,11 @@ class KubernetesClient:
         """Delete a Secret, if it is still as found; arguments as `create_secret`.
 
         Raises:
-            ConflictError: somebody else wrote it in between.
+            ConflictError: another writer changed it in between.
             SecretNotFound: it is gone.
         """
         metadata = found["metadata"]
-        # The API reads all options from the body where there is one, and none from the query.
+        # If there is a body, the API reads all options from it, and none from the query.
         options: Object = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -257,7 +257,7 @@ class KubernetesClient:
         headers = {**self._headers(), "Accept": accept} if accept else self._headers()
         try:
             answer = self._api.request(method, path, body, headers=headers)
-        except NoAnswer as error:
+        except ConnectionFailed as error:
             raise self._unavailable(error) from error
         if answer.ok:
             return answer.json()
@@ -266,7 +266,7 @@ class KubernetesClient:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": self._authorization()} if self._authorization else {}
 
-    def _unavailable(self, error: NoAnswer) -> KubernetesUnavailable:
+    def _unavailable(self, error: ConnectionFailed) -> KubernetesUnavailable:
         return KubernetesUnavailable(
             f"no answer from the Kubernetes API: {error}",
             place=self.url,
@@ -279,7 +279,7 @@ class Events:
 
     Raises, while iterating:
         KubernetesUnavailable: the connection was lost.
-        KubernetesError: the server ended the watch, as with status 410 where the version is too old.
+        KubernetesError: the server ended the watch, as with status 410 if the version is too old.
     """
 
     def __init__(self, client: KubernetesClient, stream: Stream, place: str) -> None:
@@ -288,15 +288,15 @@ class Events:
         self._place = place
 
     def __iter__(self) -> Iterator[tuple[str, Object]]:
-        """Give event by event."""
+        """Return event by event."""
         try:
             for line in self._stream:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
-                    raise _refusal(Answer(int(status.get("code", 500)), json.dumps(status).encode()), self._place)
+                    raise _refusal(Response(int(status.get("code", 500)), json.dumps(status).encode()), self._place)
                 yield event["type"], event["object"]
-        except NoAnswer as error:
+        except ConnectionFailed as error:
             raise self._client._unavailable(error) from error
 
     def close(self) -> None:
@@ -321,7 +321,7 @@ _REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
 }
 
 
-def _refusal(answer: Answer, place: str) -> KubernetesError:
+def _refusal(answer: Response, place: str) -> KubernetesError:
     """Translate a ``Status`` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/)."""
     status = answer.json()
     kind, remedy = _REFUSALS.get(answer.status, (KubernetesError, None))

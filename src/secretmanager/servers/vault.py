@@ -20,7 +20,7 @@ from ..errors import (
     VaultSealed,
     VaultUnavailable,
 )
-from .http import Answer, JsonApi, NoAnswer, tls_context
+from .http import ConnectionFailed, JsonApi, Response, tls_context
 
 Label = TypeVar("Label")
 Payload = TypeVar("Payload")
@@ -100,15 +100,15 @@ class VaultClient:
         url: Vault's address, as ``https://127.0.0.1:8200``.
         ca_cert: path of the CA's PEM file; True for the system's own CAs.
         namespace: Vault namespace (Enterprise, OpenBao).
-        timeout: time that one answer may take, in seconds.
+        timeout: time that one response may take, in seconds.
         token: token to authenticate with.
         transit_mount: where the Transit engine is mounted.
-        retries: how often a request is sent again that may succeed a moment later.
-        connections: how many are kept alive.
+        retries: how often a request is repeated that may succeed later.
+        connections: how many connections are kept alive.
         ca_option: name of the option that the CA comes from, for errors.
 
     Raises:
-        ConfigError: address or CA is not usable.
+        ConfigError: the address or the CA cannot be used.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class VaultClient:
             more: further arguments of the class.
 
         Raises:
-            ConfigError: address or CA is not usable.
+            ConfigError: the address or the CA cannot be used.
         """
         named = {
             "ca_cert": "vault_ca_cert",
@@ -161,19 +161,19 @@ class VaultClient:
         return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **known, **more})
 
     def encrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
-        """Encrypt each item; give the ciphertexts (``vault:vN:...``) in order.
+        """Encrypt each item; return the ciphertexts (``vault:vN:...``) in order.
 
         Raises:
             TransitKeyNotFound: there is no such key.
-            PermissionDenied: the token may not, or there is no such key (Vault tells only who may create keys).
+            PermissionDenied: the token may not, or the key does not exist (Vault says so only to who may create keys).
             VaultError: any other refusal, as of a context that the key does not fit.
         """
-        # Vault would make a key that is missing, if the token may; of a type that is none, it cannot.
+        # Vault would create a missing key, if the token may; with a type that does not exist, it cannot.
         only_existing = {"type": "existing-only"}
         return self._batch("encrypt", key, items, "plaintext", "ciphertext", token=token, parameters=only_existing)
 
     def decrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[bytes]:
-        """Decrypt each item; give the plaintexts in order.
+        """Decrypt each item; return the plaintexts in order.
 
         Raises:
             DecryptionFailed: the key does not open an item; names its place.
@@ -184,16 +184,16 @@ class VaultClient:
         return [base64.b64decode(text) for text in found]
 
     def hmac(self, key: str, inputs: Sequence[bytes], *, token: str | None = None) -> list[str]:
-        """Give the HMAC-SHA256 (``vault:vN:...``) of each input with the newest version of the key."""
+        """Return the HMAC-SHA256 (``vault:vN:...``) of each input with the newest version of the key."""
         items = [TransitItem(value) for value in inputs]
         return self._batch("hmac", key, items, "input", "hmac", token=token)
 
     def rewrap(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
-        """Encrypt each ciphertext anew with the newest version of the key; its plaintext stays within Vault."""
+        """Encrypt each ciphertext again with the newest version of the key; its plaintext stays within Vault."""
         return self._batch("rewrap", key, items, "ciphertext", "ciphertext", token=token)
 
     def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
-        """Give what Vault tells of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
+        """Return what Vault says of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
 
         Raises:
             TransitKeyNotFound: there is no such key.
@@ -254,7 +254,7 @@ class VaultClient:
         )
 
     def unwrap(self, wrapping_token: str) -> dict[str, Any]:
-        """Give what a response-wrapping token holds; it opens once.
+        """Return what a response-wrapping token holds; it opens once.
 
         Source: https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap
 
@@ -262,7 +262,7 @@ class VaultClient:
             LoginDenied: the token has ended, or somebody unwrapped it already.
         """
         path = "sys/wrapping/unwrap"
-        answer = self.request("POST", path, {}, token=wrapping_token, repeatable=False)
+        answer = self.request("POST", path, {}, token=wrapping_token, idempotent=False)
         if answer.status in (400, 403):
             errors = _errors(answer)
             raise LoginDenied(
@@ -278,7 +278,7 @@ class VaultClient:
     def renew_self(self, *, token: str | None = None) -> Login:
         """Renew the token. It is asked once: that a token is at its maximum Vault says with status 500."""
         path = "auth/token/renew-self"
-        return _login(self.checked("POST", path, self.request("POST", path, {}, token=token, repeatable=False)))
+        return _login(self.checked("POST", path, self.request("POST", path, {}, token=token, idempotent=False)))
 
     def revoke_self(self, *, token: str | None = None) -> None:
         """Revoke the token."""
@@ -292,8 +292,8 @@ class VaultClient:
         body: Mapping[str, Any] | None = None,
         *,
         token: str | None = None,
-        repeatable: bool = True,
-    ) -> Answer:
+        idempotent: bool = True,
+    ) -> Response:
         """Send one request; any answer is given back, whatever its status.
 
         Args:
@@ -301,17 +301,17 @@ class VaultClient:
             path: path without ``/v1/``.
             body: JSON object to send.
             token: instead of the client's own; an empty one for none.
-            repeatable: False where sending it twice is not the same as once; then it is sent once.
+            idempotent: False if sending it twice is not the same as once; then it is sent once.
 
         Raises:
-            TLSError: Vault's certificate is not to be trusted.
-            VaultUnavailable: no connection, or no answer in time.
+            TLSError: verification of Vault's certificate failed.
+            VaultUnavailable: there is no connection, or no response in time.
         """
         used = self.token if token is None else token
         headers = {**self._headers, "X-Vault-Token": used} if used else self._headers
         try:
-            return self._api.request(method, f"/v1/{path}", body, headers=headers, repeatable=repeatable)
-        except NoAnswer as error:
+            return self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
+        except ConnectionFailed as error:
             raise VaultUnavailable(
                 f"no answer from Vault: {error}",
                 place=self.url,
@@ -374,8 +374,8 @@ class VaultClient:
             )
         return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
 
-    def checked(self, method: str, path: str, answer: Answer) -> dict[str, Any]:
-        """Give the JSON of an answer that succeeded; raise what the others mean.
+    def checked(self, method: str, path: str, answer: Response) -> dict[str, Any]:
+        """Return the JSON of an answer that succeeded; raise what the others mean.
 
         Args:
             method: HTTP method of the request.
@@ -449,7 +449,7 @@ def _entry(item: TransitItem, field_name: str) -> dict[str, str]:
 
 
 def _split(entries: Sequence[dict[str, str]]) -> Iterator[tuple[int, Sequence[dict[str, str]]]]:
-    """Give batches within the limits, each with the index of its first entry."""
+    """Return batches within the limits, each with the index of its first entry."""
     start = size = 0
     for index, entry in enumerate(entries):
         length = sum(map(len, entry.values()))
@@ -471,6 +471,6 @@ def _login(answer: Mapping[str, Any]) -> Login:
     )
 
 
-def _errors(answer: Answer) -> tuple[str, ...]:
-    """Give Vault's messages, each on one line."""
+def _errors(answer: Response) -> tuple[str, ...]:
+    """Return Vault's messages, each on one line."""
     return tuple(" ".join(str(error).split()) for error in answer.json().get("errors") or ())
