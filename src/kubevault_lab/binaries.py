@@ -2,7 +2,7 @@
 
 Each comes from the first of these that has it:
 
-1. a path that the user gives (KUBEVAULT_ETCD, KUBEVAULT_KUBE_APISERVER, ...), or PATH where it has the pinned version;
+1. a path that the user gives (KUBEVAULT_ETCD, KUBEVAULT_KUBE_APISERVER, ...), or PATH if it has the pinned version;
 2. the cache: KUBEVAULT_CACHE, else kubevault in the user's cache folder (XDG_CACHE_HOME, ~/.cache);
 3. the official release with its published SHA-256, from upstream or KUBEVAULT_MIRROR;
 4. a build of the Go module that tools/ pins.
@@ -35,7 +35,7 @@ VERSION_TIMEOUT = 10.0
 
 
 def variable(program: str) -> str:
-    """Name the environment variable that gives a program's path."""
+    """Return the name of the environment variable for a program's path."""
     return "KUBEVAULT_" + program.upper().replace("-", "_")
 
 
@@ -51,11 +51,11 @@ class Provider:
 
     Attributes:
         cache: where they are kept.
-        given: paths that the user gives, by program.
+        given: paths that the user set, by program.
         mirror: base URL of a mirror of the releases; None for upstream.
         tools: folder with a Go module for each project.
         projects: whose programs there are.
-        progress: told what is done.
+        progress: reports what is done.
     """
 
     cache: Cache
@@ -80,7 +80,7 @@ class Provider:
             given: paths by program, instead of KUBEVAULT_ETCD and the like.
             cache: folder, instead of KUBEVAULT_CACHE.
             mirror: base URL, instead of KUBEVAULT_MIRROR.
-            progress: told what is done.
+            progress: reports what is done.
         """
         paths = {program: os.environ.get(variable(program)) for program in PROGRAMS} | dict(given or {})
         # A relative XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification).
@@ -122,7 +122,7 @@ class Provider:
             names: which; all where None.
 
         Returns:
-            The absolute path of each, None where it is missing.
+            The absolute path of each, None if it is missing.
 
         Raises:
             LabError: there is no such program, or a given path is no program.
@@ -161,7 +161,7 @@ class Provider:
                 f"the cache {self.cache.folder} cannot be used: {error}; set KUBEVAULT_CACHE to another folder"
             ) from error
         return {
-            program: self.cache.path(program, self._version(project))
+            program: self.cache.path(program, self._key(project))
             for project, programs in chosen.items()
             for program in programs
         }
@@ -175,16 +175,19 @@ class Provider:
         return f"{program} {version}: the release {release.url}{source}, else a build of {self.tools / project.name}"
 
     def destination(self, program: str) -> Path:
-        """Give the place in the cache where a program belongs."""
-        return self.cache.path(program, self._version(self.programs[program]))
+        """Return the place in the cache where a program belongs."""
+        return self.cache.path(program, self._key(self.programs[program]))
 
     def _version(self, project: Project) -> str:
         return project.version(self.tools)
 
+    def _key(self, project: Project) -> str:
+        return project.cache_key(self.tools)
+
     def _find(self, program: str, project: Project) -> Path | None:
         if path := self.given.get(program):
             if not path.is_file() or not os.access(path, os.X_OK):
-                fault = "is not executable" if path.is_file() else "is no file"
+                fault = "is not executable" if path.is_file() else "is not a file"
                 raise LabError(
                     f"{variable(program)}: found {path}, which {fault}; give the path of {program}, or unset it"
                 )
@@ -195,10 +198,10 @@ class Provider:
             if found == version:
                 return Path(on_path).absolute()
             self.progress.say(f"{program}: {on_path} is not used: its version is {found or 'unknown'}, not {version}")
-        return self.cache.find(program, version)
+        return self.cache.find(program, self._key(project))
 
     def _download(self, chosen: Mapping[Project, list[str]]) -> dict[str, DownloadError]:
-        """Fetch what is missing in the cache; give why what could not be."""
+        """Fetch what is missing in the cache; return why a program could not be fetched."""
         # Takes 50 ms to import, and is rarely needed.
         from .releases import Downloader
 
@@ -208,7 +211,7 @@ class Provider:
             version = self._version(project)
             with self._exclusive(project) as work:
                 for program in programs:
-                    if self.cache.find(program, version):
+                    if self.cache.find(program, self._key(project)):
                         continue
                     title = f"{program} {version}"
                     try:
@@ -219,7 +222,7 @@ class Provider:
                         tell(f"{title}: not downloaded: {error}")
                         failures[program] = error
                     else:
-                        self.cache.install(file, program, version)
+                        self.cache.install(file, program, self._key(project))
                         self.progress.say(f"{title}: downloaded, its checksum is right")
         return failures
 
@@ -243,7 +246,7 @@ class Provider:
             version = self._version(project)
             with self._exclusive(project) as work:
                 # Another run may have been faster.
-                missing = [program for program in programs if not self.cache.find(program, version)]
+                missing = [program for program in programs if not self.cache.find(program, self._key(project))]
                 if not missing:
                     continue
                 title = f"{' and '.join(missing)} {version}"
@@ -257,7 +260,7 @@ class Provider:
                 except BuildError as error:
                     raise self._no_way_left(project, missing, failures, error) from error
                 for program in missing:
-                    self.cache.install(files[project.packages[program]], program, version)
+                    self.cache.install(files[project.packages[program]], program, self._key(project))
                 self.progress.say(f"{title}: built in {duration(time.monotonic() - start)}")
 
     def _exclusive(self, project: Project) -> AbstractContextManager[Work]:
@@ -307,7 +310,7 @@ def provide(names: Iterable[str] | None = None) -> dict[str, Path]:
 
 
 def _ask_version(path: str, argument: str) -> str | None:
-    """Have a program say its version; None where it does not."""
+    """Have a program say its version; None if it does not."""
     try:
         said = subprocess.run(  # noqa: S603 - a program on the user's PATH
             [path, argument],

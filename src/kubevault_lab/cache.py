@@ -20,7 +20,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 
 
 def target_platform() -> tuple[str, str]:
-    """Give this machine's operating system and architecture as Go names them, such as ("linux", "amd64")."""
+    """Return this machine's operating system and architecture as Go names them, such as ("linux", "amd64")."""
     machine = platform.machine()
     return platform.system().lower(), _ARCHITECTURES.get(machine, machine)
 
@@ -40,7 +40,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Cache:
-    """Programs by name and version.
+    """Programs by name and key, as `projects.Project.cache_key`.
 
     Attributes:
         folder: where they are kept; made when something is put into it.
@@ -48,13 +48,13 @@ class Cache:
 
     folder: Path
 
-    def path(self, program: str, version: str) -> Path:
-        """Give the place of a program, whether it is there or not."""
-        return self.folder / "-".join((program, version, *target_platform()))
+    def path(self, program: str, key: str) -> Path:
+        """Return the place of a program, whether it is there or not."""
+        return self.folder / "-".join((program, key, *target_platform()))
 
-    def find(self, program: str, version: str) -> Path | None:
-        """Give the path of a program that is there."""
-        path = self.path(program, version)
+    def find(self, program: str, key: str) -> Path | None:
+        """Return the path of a program that is there."""
+        path = self.path(program, key)
         return path if os.access(path, os.X_OK) else None
 
     @contextmanager
@@ -88,13 +88,13 @@ class Cache:
                 # Closing would not do: a child's child may still hold the descriptor (flock(2)).
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
-    def install(self, file: Path, program: str, version: str) -> Path:
+    def install(self, file: Path, program: str, key: str) -> Path:
         """Put a finished file of the work folder in its place, as a whole or not at all, even if the power fails.
 
         Raises:
             OSError: the cache cannot be written.
         """
-        path = self.path(program, version)
+        path = self.path(program, key)
         file.chmod(0o755)
         _sync(file)
         file.replace(path)

@@ -16,6 +16,7 @@ from typing import IO
 from .cache import Work
 from .errors import BuildError
 from .progress import Progress
+from .projects import BUILD_FLAGS
 
 # What `go list` says of a program that only needs linking.
 _LINK_ALONE = "not installed but available in build cache"
@@ -77,7 +78,7 @@ def build(
         packages: Go packages of the programs.
         ldflags: the linker's flags.
         work: folder for the programs and for what Go needs on the way; its lock goes to Go.
-        progress: told how far the build is.
+        progress: reports how far the build is.
         title: what is built, for progress.
 
     Returns:
@@ -106,7 +107,7 @@ def build(
             return True
         return downloading(line)
 
-    flags = ["-mod=readonly", "-trimpath", f"-ldflags={ldflags}"]
+    flags = [*BUILD_FLAGS, f"-ldflags={ldflags}"]
     with (
         progress.task(f"{title}: fetching sources", lambda: f"{downloads} modules" if downloads else ""),
         listing.open("w", encoding="utf-8") as packages_needed,
@@ -127,7 +128,7 @@ def build(
 
 
 def executable_name(package: str) -> str:
-    """Give the name that `go build` gives a program: the last element that is no major version.
+    """Return the name that `go build` gives a program: the last element that is not a major version.
 
     Args:
         package: its import path (https://pkg.go.dev/cmd/go#hdr-Compile_packages_and_dependencies).
@@ -141,7 +142,7 @@ def _stale(lines: Iterable[str]) -> int:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Give a Go version's numbers: 1.27rc1 counts as 1.27, which is near enough."""
+    """Return a Go version's numbers: 1.27rc1 counts as 1.27, which is near enough."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
@@ -166,7 +167,7 @@ def _go(
         arguments: of go.
         module: folder to run it in.
         work: Go's temporary files go to its folder.
-        understood: takes a line of standard error; False where it may tell why Go failed.
+        understood: called with a line of standard error; False if it may say why Go failed.
         stdout: where standard output goes.
 
     Raises:

@@ -5,12 +5,16 @@ The version of each is the one that its go.mod in tools/ requires; it is written
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import LabError
+
+BUILD_FLAGS = ("-mod=readonly", "-trimpath")
+"""Flags of `go build` for every program, besides the linker's."""
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 """Folder with a Go module for each project."""
@@ -21,9 +25,9 @@ class Release:
     """A file of an official release.
 
     Attributes:
-        url: where it is.
+        url: its address.
         checksums_url: where its SHA-256 is published, alone or in a list as sha256sum(1) writes it.
-        member: path of the program inside the archive; empty where the file is the program.
+        member: path of the program inside the archive; empty if the file is the program.
     """
 
     url: str
@@ -40,8 +44,8 @@ class Project:
         module: the Go module whose version is the project's.
         packages: Go package of each program.
         version_argument: what makes its programs say their version.
-        release: gives the release of a program, from program, version, operating system and architecture.
-        ldflags: gives the linker's flags, from the version; upstream's own build sets the version by them.
+        release: returns the release of a program, from program, version, operating system and architecture.
+        ldflags: returns the linker's flags, from the version; upstream's own build sets the version by them.
     """
 
     name: str
@@ -71,6 +75,25 @@ class Project:
         if not found:
             raise LabError(f"{go_mod}: requires no version of {self.module}; run go get {self.module}@VERSION")
         return found[1]
+
+    def cache_key(self, tools: Path) -> str:
+        """Return what tells the programs of one pin from those of another in the cache: version and fingerprint.
+
+        The fingerprint covers what a build depends on: its flags, go.mod, and go.sum, which says what the sources are.
+
+        Args:
+            tools: folder with a Go module for each project.
+
+        Raises:
+            LabError: as `version`.
+        """
+        version = self.version(tools)
+        parts = [" ".join((*BUILD_FLAGS, self.ldflags(version))).encode()]
+        for name in ("go.mod", "go.sum"):
+            path = tools / self.name / name
+            parts.append(path.read_bytes() if path.exists() else b"")
+        digests = b"".join(hashlib.sha256(part).digest() for part in parts)
+        return f"{version}-{hashlib.sha256(digests).hexdigest()[:12]}"
 
 
 def _etcd(program: str, version: str, system: str, architecture: str) -> Release:
