@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from plays import BIN, play
+from support.ansible import BIN, play_in_lab
 
 from kubevault_lab import environment
 from secretmanager.servers.kubernetes import KubernetesClient
@@ -30,7 +30,7 @@ class Lab:
 
     def play(self, playbook: str) -> int:
         """Run a playbook; give how many tasks changed something."""
-        return play(f"playbooks/{playbook}", self.folder).changed
+        return play_in_lab(f"playbooks/{playbook}", self.folder).changed
 
     @property
     def env(self) -> dict[str, str]:
@@ -48,7 +48,7 @@ class Lab:
         return VaultClient(self.env["VAULT_ADDR"], ca_cert=self.env["VAULT_CACERT"], token=token)
 
     def pids(self) -> dict[str, int]:
-        """Give the process of each server."""
+        """Return the process of each server."""
         command = [BIN / "supervisorctl", "-c", self.folder / "supervisord.conf", "status"]
         status = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         return {name: int(pid) for name, pid in re.findall(r"^(\S+)\s+RUNNING\s+pid (\d+)", status, re.M)}

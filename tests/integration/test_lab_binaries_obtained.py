@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import uuid
@@ -152,13 +153,17 @@ def mirror() -> Iterator[Mirror]:
     server.close()
 
 
+GO_MOD = (
+    "module kubevault.lab/tiny\n\ngo 1.21\n\nrequire example.org/tiny v1.2.3\n\nreplace example.org/tiny => ./src\n"
+)
+
+
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder of Go modules with one whose programs say their version and a number that no build has seen before."""
     module = tmp_path / "tools/tiny"
     files = {
-        "go.mod": "module kubevault.lab/tiny\n\ngo 1.21\n\nrequire example.org/tiny v1.2.3\n\n"
-        "replace example.org/tiny => ./src\n",
+        "go.mod": GO_MOD,
         "src/go.mod": "module example.org/tiny\n\ngo 1.21\n",
         "src/lib/lib.go": f'package lib\n\nconst Number = "{uuid.uuid4()}"\n',
     }
@@ -193,7 +198,11 @@ def programs(cache: Path) -> list[str]:
 
 
 def name(program: str) -> str:
-    return Cache(Path()).path(program, "1.2.3").name
+    """Return the name of a program in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tiny").mkdir()
+        (Path(folder) / "tiny/go.mod").write_text(GO_MOD)
+        return Cache(Path()).path(program, project("").cache_key(Path(folder))).name
 
 
 def runs(path: Path, program: str) -> bool:
@@ -726,7 +735,7 @@ def test_the_command_line_says_what_to_do(environment: dict[str, str], mirror: M
 def play(environment: dict[str, str], tmp_path: Path, *options: str) -> str:
     """Run the role, and check the paths that it makes known; give what Ansible says."""
     expected = {
-        program: str(Cache(tmp_path / "cache").path(program, found.version(REPOSITORY / "tools")))
+        program: str(Cache(tmp_path / "cache").path(program, found.cache_key(REPOSITORY / "tools")))
         for found in PROJECTS
         for program in found.packages
     }

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from plays import play
+from support.ansible import play_in_lab
 
 from kubevault_lab import environment
 from secretmanager.servers.vault import VaultClient
@@ -35,15 +35,15 @@ def read(vault: VaultClient, path: str) -> dict[str, object]:
 
 
 def test_a_second_run_changes_nothing(lab: Path) -> None:
-    assert play("site.yml", lab).changed == 0
+    assert play_in_lab("site.yml", lab).changed == 0
 
 
 def test_check_mode_on_a_configured_lab_foretells_no_change(lab: Path) -> None:
-    assert play("site.yml", lab, "--check", "--diff").changed == 0
+    assert play_in_lab("site.yml", lab, "--check", "--diff").changed == 0
 
 
 def test_check_mode_without_a_lab_says_so_and_makes_nothing(tmp_path: Path) -> None:
-    run = play("site.yml", tmp_path / "none", "--check")
+    run = play_in_lab("site.yml", tmp_path / "none", "--check")
     assert run.changed > 0
     assert "There is no lab" in run.output
     assert not (tmp_path / "none").exists()
@@ -74,11 +74,11 @@ def test_drift_in_vault_is_put_right(lab: Path, vault: VaultClient, name: str) -
     before = read(vault, path)
     assert vault.request("POST", path, body).ok
     assert read(vault, path) != before
-    foretold = play("playbooks/trust.yml", lab, "--check")
+    foretold = play_in_lab("playbooks/trust.yml", lab, "--check")
     assert foretold.changed == 1
-    assert play("playbooks/trust.yml", lab).changed == 1
+    assert play_in_lab("playbooks/trust.yml", lab).changed == 1
     assert read(vault, path) == before
-    assert play("playbooks/trust.yml", lab).changed == 0
+    assert play_in_lab("playbooks/trust.yml", lab).changed == 0
 
 
 def test_a_lost_token_reviewer_is_put_right(lab: Path, vault: VaultClient) -> None:
@@ -86,17 +86,17 @@ def test_a_lost_token_reviewer_is_put_right(lab: Path, vault: VaultClient) -> No
     config = read(vault, path)
     body = {name: config[name] for name in ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")}
     assert vault.request("POST", path, {**body, "token_reviewer_jwt": "gone"}).ok
-    assert play("playbooks/trust.yml", lab, "--check").changed == 1
-    assert play("playbooks/trust.yml", lab).changed == 1
-    assert play("playbooks/trust.yml", lab).changed == 0
-    assert play("playbooks/verify.yml", lab).changed == 0
+    assert play_in_lab("playbooks/trust.yml", lab, "--check").changed == 1
+    assert play_in_lab("playbooks/trust.yml", lab).changed == 1
+    assert play_in_lab("playbooks/trust.yml", lab).changed == 0
+    assert play_in_lab("playbooks/verify.yml", lab).changed == 0
 
 
 @pytest.mark.parametrize(("field", "value"), [("derived", True), ("type", "chacha20-poly1305")])
 def test_what_cannot_change_in_a_key_is_an_error(lab: Path, vault: VaultClient, field: str, value: object) -> None:
     before = vault.request("GET", "transit/keys/aes256-key").json()["data"]
     keys = {"kubevault_transit_keys": [{"name": "aes256-key", field: value}]}
-    run = play("playbooks/trust.yml", lab, "-e", json.dumps(keys), fails=True)
+    run = play_in_lab("playbooks/trust.yml", lab, "-e", json.dumps(keys), fails=True)
     message = " ".join(run.output.split())
     assert f"transit/keys/aes256-key: {field}: found" in message
     assert "is fixed when a key is made" in message
@@ -111,13 +111,13 @@ def test_a_workload_that_would_read_and_seal_with_a_key_is_refused(lab: Path) ->
         "reads": ["aes256-key"],
         "seals": ["aes256-key"],
     }
-    run = play("playbooks/trust.yml", lab, "-e", json.dumps({"kubevault_workloads": [workload]}), fails=True)
+    run = play_in_lab("playbooks/trust.yml", lab, "-e", json.dumps({"kubevault_workloads": [workload]}), fails=True)
     assert "Workload both both reads and seals with aes256-key" in " ".join(run.output.split())
 
 
 def test_no_secret_is_printed_at_the_highest_verbosity(lab: Path) -> None:
     env = environment.read(lab)
     token = Path(env["VAULT_TOKEN_FILE"]).read_text().strip()
-    run = play("site.yml", lab, "-vvvv", "--diff")
+    run = play_in_lab("site.yml", lab, "-vvvv", "--diff")
     reviewer = "eyJhbGciOi"  # how every JWT begins
     assert [secret for secret in (*SECRETS, token, reviewer) if secret in run.output] == []

@@ -5,21 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import Authority, PrivateVault, free_port, running
-from plays import BIN, ROOT
-from tasks import Ansible, Result, Task
-
-
-@pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
-    server = PrivateVault(tmp_path_factory.mktemp("vault"))
-    with running(server, server.set_up):
-        yield server
+from support.ansible import BIN, ROOT, Ansible, Result, Task
+from support.servers import Authority, PrivateVault, free_port
 
 
 @pytest.fixture
@@ -256,16 +247,15 @@ def test_a_secret_field_is_sent_when_needed_and_never_shown(ansible: Ansible, va
     }
     for secret, entry in ((long, {**config, "refresh": True}), ("auth", {**short, "refresh": True})):
         run = ansible.play(resources(entry), arguments=("-vvvv", "--diff"))
-        assert run.returncode == 0, run.stdout
-        output = run.stdout + run.stderr
+        output = run.output
         assert f"auth/{name}/config" in output
         assert f'"{secret}"' not in output
         assert f": {secret}\n" not in output
         assert "********/" not in output
         assert long not in output
-    failed = ansible.play(resources({**config, "path": f"auth/{name}-none/config"}), arguments=("-vvvv",))
-    assert failed.returncode == 2
-    assert long not in failed.stdout + failed.stderr
+    config = {**config, "path": f"auth/{name}-none/config"}
+    failed = ansible.play(resources(config), arguments=("-vvvv",), fails=True)
+    assert long not in failed.output
 
 
 def test_a_denied_request_names_path_and_capability(ansible: Ansible, vault: PrivateVault, name: str) -> None:

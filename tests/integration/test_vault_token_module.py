@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import stat
 import uuid
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import PrivateVault, running
-from tasks import Ansible, Result, Task
+from support.ansible import Ansible, Result, Task
+from support.servers import PrivateVault
 
-
-@pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
-    server = PrivateVault(tmp_path_factory.mktemp("vault"))
-    with running(server, server.set_up):
-        yield server
+from secretmanager.admin.definitions import policy_names
 
 
 @pytest.fixture
@@ -166,7 +161,12 @@ def test_absent_revokes_and_deletes(ansible: Ansible, vault: PrivateVault, root:
 @pytest.fixture
 def chain() -> dict[str, Any]:
     """Variables of the roles, with mounts of the test's own."""
-    name = f"t{uuid.uuid4().hex[:8]}"
+    return operator_variables(uuid.uuid4().hex[:8])
+
+
+def operator_variables(suffix: str) -> dict[str, Any]:
+    """Return variables of the roles, with mounts of that suffix."""
+    name = f"t{suffix}"
     return {
         "vault_operator_policy": f"{name}-operator",
         "vault_operator_transit_mount": f"{name}-transit",
@@ -180,54 +180,58 @@ def role(name: str, variables: dict[str, Any]) -> Task:
     return {"ansible.builtin.include_role": {"name": name}, "vars": variables}
 
 
-def test_the_operator_may_do_what_the_roles_do_and_no_more(
-    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path, chain: dict[str, Any]
-) -> None:
-    file = tmp_path / "operator"
-    root_token = Path(root).read_text()
-    chain |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": root}
-    transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
-    environment = {"VAULT_TOKEN_FILE": str(file)}
+@pytest.fixture
+def operator_file(tmp_path: Path) -> Path:
+    """Where the operator's token is written."""
+    return tmp_path / "operator"
 
-    configure = {
-        "vault_resource": {
-            "resources": [
-                {"path": f"sys/auth/{kubernetes}", "data": {"type": "kubernetes", "description": "Workloads"}},
-                {
-                    "path": f"auth/{kubernetes}/config",
-                    "data": {"kubernetes_host": "https://127.0.0.1:1", "disable_local_ca_jwt": True},
-                    "secret_data": {"token_reviewer_jwt": "a-reviewer's-token"},
-                },
-                *(
-                    {
-                        "path": f"sys/policies/acl/kubevault-{kind}-{transit}",
-                        "data": {"policy": 'path "a" {\n  capabilities = ["read"]\n}\n'},
-                    }
-                    for kind in ("reader", "sealer", "rotator")
-                ),
-                {
-                    "path": f"auth/{kubernetes}/role/r",
-                    "data": {
-                        "bound_service_account_names": ["a"],
-                        "bound_service_account_namespaces": ["n"],
-                        "audience": "vault",
-                        "token_policies": ["p"],
-                        "token_ttl": "10s",
-                    },
-                },
-            ]
-        }
-    }
-    steps = [role("vault-operator", chain), role("transit-keys", chain), configure]
-    first = ansible.play(*steps, env=environment, arguments=("--diff",))
-    assert first.returncode == 0, first.stdout + first.stderr
+
+@pytest.fixture
+def steps(chain: dict[str, Any], root: str, operator_file: Path) -> list[Task]:
+    """The roles of the operator and of the keys, and what the roles of trust write, with mounts of the test's own."""
+    chain |= {"vault_operator_token_file": str(operator_file), "vault_operator_root_token_file": root}
+    transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
+    policy = 'path "a" {\n  capabilities = ["read"]\n}\n'
+    resources = [
+        {"path": f"sys/auth/{kubernetes}", "data": {"type": "kubernetes", "description": "Workloads"}},
+        {
+            "path": f"auth/{kubernetes}/config",
+            "data": {"kubernetes_host": "https://127.0.0.1:1", "disable_local_ca_jwt": True},
+            "secret_data": {"token_reviewer_jwt": "a-reviewer's-token"},
+        },
+        *({"path": f"sys/policies/acl/{name}", "data": {"policy": policy}} for name in policy_names(transit)),
+        {
+            "path": f"auth/{kubernetes}/role/r",
+            "data": {
+                "bound_service_account_names": ["a"],
+                "bound_service_account_namespaces": ["n"],
+                "audience": "vault",
+                "token_policies": ["p"],
+                "token_ttl": "10s",
+            },
+        },
+    ]
+    configure = {"vault_resource": {"resources": resources}}
+    return [role("vault-operator", chain), role("transit-keys", chain), configure]
+
+
+def test_the_operator_sets_everything_up_and_the_root_token_ends(
+    ansible: Ansible, vault: PrivateVault, root: str, operator_file: Path, steps: list[Task]
+) -> None:
+    root_token = Path(root).read_text()
+    environment = {"VAULT_TOKEN_FILE": str(operator_file)}
+    ansible.play(*steps, env=environment, arguments=("--diff",))
     assert lookup(vault, root_token) is None
     assert not Path(root).exists()
-    second = ansible.play(*steps, env=environment)
-    assert second.returncode == 0, second.stdout
-    assert " changed=0 " in second.stdout
+    assert ansible.play(*steps, env=environment).changed == 0
 
-    # What was changed by hand, in each of the resources, the operator puts right.
+
+def test_the_operator_puts_right_what_was_changed_by_hand(
+    ansible: Ansible, vault: PrivateVault, operator_file: Path, chain: dict[str, Any], steps: list[Task]
+) -> None:
+    transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
+    environment = {"VAULT_TOKEN_FILE": str(operator_file)}
+    ansible.play(*steps, env=environment)
     for path, body in {
         f"sys/mounts/{transit}/tune": {"description": "Edited"},
         f"{transit}/keys/bound/config": {"auto_rotate_period": 0, "deletion_allowed": True},
@@ -237,56 +241,105 @@ def test_the_operator_may_do_what_the_roles_do_and_no_more(
         f"auth/{kubernetes}/role/r": {"token_ttl": "1h"},
     }.items():
         vault.write(path, **body)
-    put_right = ansible.play(*steps, env=environment)
-    assert " changed=2 " in put_right.stdout, put_right.stdout
-    assert " changed=0 " in ansible.play(*steps, env=environment).stdout
+    assert ansible.play(*steps, env=environment).changed == 2
+    assert ansible.play(*steps, env=environment).changed == 0
 
-    operator = file.read_text().strip()
 
-    def status(path: str, /, method: str = "POST", **body: Any) -> int:
-        return vault.root.request(method, path, body or None, token=operator).status
+@dataclass(frozen=True)
+class Operator:
+    """The operator's token on a Vault that the roles have set up, and the names of its mounts and policy."""
 
-    keys = f"{transit}/keys"
-    for value in (True, "true", "True", "t", "1", 1, [True]):
-        for parameter in ("exportable", "allow_plaintext_backup", "Exportable"):
-            if parameter == "Exportable" and value is not True:
-                continue
-            assert status(f"{keys}/new", **{parameter: value}) == 403, (parameter, value)
-            assert status(f"{keys}/plain/config", **{parameter: value}) == 403, (parameter, value)
-    assert status(f"{keys}/new", exportable=False, type="aes256-gcm96") == 200
-    plaintext = "cGxhaW50ZXh0"
-    assert status(f"{transit}/encrypt/plain", plaintext=plaintext) == 200
-    assert status(f"{transit}/hmac/plain-digest", input=plaintext) == 200
-    denied = [
-        ("POST", f"{transit}/encrypt/none-such", {"plaintext": plaintext}),
-        ("POST", f"{transit}/decrypt/plain", {"ciphertext": "vault:v1:x"}),
-        ("POST", f"{transit}/rewrap/plain", {"ciphertext": "vault:v1:x"}),
-        ("POST", f"{transit}/datakey/plaintext/plain", {}),
-        ("GET", f"{transit}/export/encryption-key/plain", {}),
-        ("GET", f"{transit}/backup/plain", {}),
-        ("POST", f"{transit}/restore", {"backup": "x"}),
-        ("POST", f"{keys}/imported/import", {"ciphertext": "x", "type": "aes256-gcm96"}),
-        ("POST", f"{keys}/plain/rotate", {}),
-        ("DELETE", f"{keys}/plain", {}),
-        ("POST", f"{transit}/config/keys", {"disable_upsert": False}),
-        ("DELETE", f"sys/mounts/{transit}", {}),
-        ("POST", f"sys/mounts/{transit}/tune", {"plugin_version": "v1"}),
-        ("POST", f"sys/mounts/{transit}-other", {"type": "transit"}),
-        ("POST", f"sys/mounts/{transit}", {"type": "kv"}),
-        ("DELETE", f"sys/auth/{kubernetes}", {}),
-        ("POST", f"sys/auth/{kubernetes}", {"type": "userpass"}),
-        ("POST", f"sys/auth/{kubernetes}-other", {"type": "kubernetes"}),
-        ("POST", "sys/policies/acl/" + chain["vault_operator_policy"], {"policy": 'path "*" {}'}),
+    vault: PrivateVault
+    token: str
+    names: dict[str, str]
+
+    def status(self, method: str, path: str, /, **body: Any) -> int:
+        """Send a request; return the status of the answer."""
+        return self.vault.root.request(method, path.format_map(self.names), body or None, token=self.token).status
+
+
+@pytest.fixture(scope="module")
+def operator(vault: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """One for all the requests below, which change nothing that another of them needs."""
+    folder = tmp_path_factory.mktemp("operator")
+    root, file, suffix = folder / "root", folder / "operator", uuid.uuid4().hex[:8]
+    root.write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])
+    variables = operator_variables(suffix)
+    variables |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": str(root)}
+    names = {
+        "transit": variables["vault_operator_transit_mount"],
+        "kubernetes": variables["vault_operator_auth_mount"],
+        "policy": variables["vault_operator_policy"],
+    }
+    auth = {"vault_resource": {"resources": [{"path": f"sys/auth/{names['kubernetes']}", "data": KUBERNETES_AUTH}]}}
+    here = Ansible(folder, {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca, "HOME": str(folder)})
+    steps = [role("vault-operator", variables), role("transit-keys", variables), auth]
+    here.play(*steps, env={"VAULT_TOKEN_FILE": str(file)})
+    return Operator(vault, file.read_text().strip(), names)
+
+
+KUBERNETES_AUTH = {"type": "kubernetes", "description": "Workloads"}
+
+PLAINTEXT = "cGxhaW50ZXh0"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("{transit}/keys/new", {"exportable": False, "type": "aes256-gcm96"}),
+        ("{transit}/encrypt/plain", {"plaintext": PLAINTEXT}),
+        ("{transit}/hmac/plain-digest", {"input": PLAINTEXT}),
+    ],
+)
+def test_the_operator_may(operator: Operator, path: str, body: dict[str, Any]) -> None:
+    assert operator.status("POST", path, **body) == 200
+
+
+@pytest.mark.parametrize("value", [True, "true", "True", "t", "1", 1, [True]])
+@pytest.mark.parametrize("parameter", ["exportable", "allow_plaintext_backup"])
+def test_the_operator_makes_no_key_exportable(operator: Operator, parameter: str, value: object) -> None:
+    """Not even in another spelling of true."""
+    for path in ("{transit}/keys/not-made", "{transit}/keys/plain/config"):
+        assert operator.status("POST", path, **{parameter: value}) == 403
+
+
+def test_the_operator_makes_no_key_exportable_by_another_case(operator: Operator) -> None:
+    for path in ("{transit}/keys/not-made", "{transit}/keys/plain/config"):
+        assert operator.status("POST", path, Exportable=True) == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "{transit}/encrypt/none-such", {"plaintext": PLAINTEXT}),
+        ("POST", "{transit}/decrypt/plain", {"ciphertext": "vault:v1:x"}),
+        ("POST", "{transit}/rewrap/plain", {"ciphertext": "vault:v1:x"}),
+        ("POST", "{transit}/datakey/plaintext/plain", {}),
+        ("GET", "{transit}/export/encryption-key/plain", {}),
+        ("GET", "{transit}/backup/plain", {}),
+        ("POST", "{transit}/restore", {"backup": "x"}),
+        ("POST", "{transit}/keys/imported/import", {"ciphertext": "x", "type": "aes256-gcm96"}),
+        ("POST", "{transit}/keys/plain/rotate", {}),
+        ("DELETE", "{transit}/keys/plain", {}),
+        ("POST", "{transit}/config/keys", {"disable_upsert": False}),
+        ("DELETE", "sys/mounts/{transit}", {}),
+        ("POST", "sys/mounts/{transit}/tune", {"plugin_version": "v1"}),
+        ("POST", "sys/mounts/{transit}-other", {"type": "transit"}),
+        ("POST", "sys/mounts/{transit}", {"type": "kv"}),
+        ("DELETE", "sys/auth/{kubernetes}", {}),
+        ("POST", "sys/auth/{kubernetes}", {"type": "userpass"}),
+        ("POST", "sys/auth/{kubernetes}-other", {"type": "kubernetes"}),
+        ("POST", "sys/policies/acl/{policy}", {"policy": 'path "*" {}'}),
         ("POST", "sys/policies/acl/admin", {"policy": 'path "*" {}'}),
-        ("DELETE", f"sys/policies/acl/kubevault-reader-{transit}", {}),
+        ("DELETE", "sys/policies/acl/kubevault-reader-{transit}", {}),
         ("POST", "auth/token/create", {"policies": ["root"]}),
         ("POST", "auth/token/create-orphan", {}),
         ("GET", "sys/storage/raft/snapshot", {}),
         ("POST", "sys/seal", {}),
-    ]
-    assert {(method, path): status(path, method, **body) for method, path, body in denied} == {
-        (method, path): 403 for method, path, _ in denied
-    }
+    ],
+)
+def test_the_operator_may_not(operator: Operator, method: str, path: str, body: dict[str, Any]) -> None:
+    assert operator.status(method, path, **body) == 403
 
 
 def test_an_edited_operator_policy_and_a_lost_token_say_how_to_bootstrap_again(
@@ -295,21 +348,18 @@ def test_an_edited_operator_policy_and_a_lost_token_say_how_to_bootstrap_again(
     file = tmp_path / "operator"
     chain |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": root}
     bootstrap = role("vault-operator", chain)
-    assert ansible.play(bootstrap).returncode == 0
+    ansible.play(bootstrap)
     vault.write(
         "sys/policies/acl/" + chain["vault_operator_policy"],
         policy=f'path "sys/policies/acl/{chain["vault_operator_policy"]}" {{ capabilities = ["read"] }}',
     )
-    edited = ansible.play(bootstrap)
-    assert edited.returncode == 2
+    edited = ansible.play(bootstrap, fails=True)
     file.unlink()
-    lost = ansible.play(bootstrap)
-    assert lost.returncode == 2
+    lost = ansible.play(bootstrap, fails=True)
     for run in (edited, lost):
-        said = " ".join(run.stdout.split())
+        said = " ".join(run.output.split())
         assert "`vault operator generate-root`" in said
         assert root in said
     Path(root).write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])
-    again = ansible.play(bootstrap)
-    assert again.returncode == 0, again.stdout
-    assert " changed=0 " in ansible.play(bootstrap).stdout
+    ansible.play(bootstrap)
+    assert ansible.play(bootstrap).changed == 0

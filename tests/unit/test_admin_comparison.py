@@ -34,7 +34,7 @@ def test_seconds_reads_durations_as_vault_does(text: str, expected: int) -> None
 
 @pytest.mark.parametrize("text", ["1d12h", "1w", "10 s", "s", "h1", "1h 30m", "ten", "1,5h", "\n"])
 def test_seconds_refuses_what_vault_refuses(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a duration"):
         seconds(text)
 
 

@@ -64,16 +64,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert caught.value.reason == "not readable"
     (tmp_path / "bytes").write_bytes(b"\xff")
     (tmp_path / "bytes").chmod(0o600)
-    with pytest.raises(SecretFormatError, match="no UTF-8 text"):
+    with pytest.raises(SecretFormatError, match="is not valid UTF-8"):
         read_file(str(tmp_path / "bytes"))
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "said"),
     [
-        ('{"v": "PLAIN}', "JSON", "it is no JSON: Unterminated string starting at in line 1; put a JSON object there"),
+        ('{"v": "PLAIN}', "JSON", "it is not JSON: Unterminated string starting at in line 1; put a JSON object there"),
         ('["PLAIN"]', "JSON", "it is JSON, but holds a list"),
-        ('{"v": "PLAIN', "YAML", "it is no YAML, by line"),
+        ('{"v": "PLAIN', "YAML", "it is not YAML, by line"),
         ("PLAIN", "YAML", "it is YAML, but holds a str"),
     ],
 )

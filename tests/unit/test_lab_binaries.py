@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import io
 import threading
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_a_program_says_its_version(output: str, version: str | None) -> None:
 
 def test_a_given_path_comes_first(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path / "path/etcd", "echo etcd Version: 3.6.8")
-    script(provider.cache.path("etcd", "3.6.8"), "")
+    script(provider.destination("etcd"), "")
     given = script(tmp_path / "mine", "")
     monkeypatch.setenv("KUBEVAULT_ETCD", str(given))
     assert Provider.from_environment(cache=str(provider.cache.folder)).given == {"etcd": given}
@@ -124,7 +125,7 @@ def test_a_given_path_comes_first(provider: Provider, tmp_path: Path, monkeypatc
 
 def test_path_with_the_pinned_version_comes_before_the_cache(provider: Provider, tmp_path: Path) -> None:
     on_path = script(tmp_path / "path/etcd", '[ "$*" = --version ] && echo etcd Version: 3.6.8')
-    script(provider.cache.path("etcd", "3.6.8"), "")
+    script(provider.destination("etcd"), "")
     assert provider.locate() == {"etcd": on_path}
 
 
@@ -133,28 +134,44 @@ def test_path_with_another_version_is_not_used(
     provider: Provider, tmp_path: Path, said: io.StringIO, text: str
 ) -> None:
     on_path = script(tmp_path / "path/etcd", text)
-    cached = script(provider.cache.path("etcd", "3.6.8"), "")
+    cached = script(provider.destination("etcd"), "")
     assert provider.locate() == {"etcd": cached}
     assert f"{on_path} is not used: its version is" in said.getvalue()
     assert "not 3.6.8" in said.getvalue()
 
 
 def test_what_is_cached_is_not_run(provider: Provider, tmp_path: Path) -> None:
-    script(provider.cache.path("etcd", "3.6.8"), f"touch {tmp_path}/ran")
-    assert provider.provide() == {"etcd": provider.cache.path("etcd", "3.6.8")}
+    script(provider.destination("etcd"), f"touch {tmp_path}/ran")
+    assert provider.provide() == {"etcd": provider.destination("etcd")}
     assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_nowhere_is_missing_and_nothing_is_written(provider: Provider) -> None:
     script(provider.cache.path("etcd", "3.5.0"), "")
     assert provider.locate() == {"etcd": None}
-    assert provider.destination("etcd") == provider.cache.path("etcd", "3.6.8")
+    assert provider.destination("etcd").name.startswith("etcd-3.6.8-")
     assert [file.name for file in provider.cache.folder.iterdir()] == [provider.cache.path("etcd", "3.5.0").name]
+
+
+@pytest.mark.parametrize("file", ["go.mod", "go.sum"])
+def test_another_pin_is_another_program(provider: Provider, tmp_path: Path, file: str) -> None:
+    """Not only another version: the sources of one version are what go.sum says, built with what go.mod requires."""
+    cached = script(provider.destination("etcd"), "")
+    assert provider.locate() == {"etcd": cached}
+    path = tmp_path / "etcd" / file
+    path.write_text((path.read_text() if path.exists() else "") + "// another\n")
+    assert provider.locate() == {"etcd": None}
+
+
+def test_other_flags_of_a_build_are_another_program(provider: Provider, tmp_path: Path) -> None:
+    script(provider.destination("etcd"), "")
+    other = dataclasses.replace(ETCD, ldflags=lambda version: "-s")
+    assert Provider(provider.cache, tools=tmp_path, projects=(other,)).locate() == {"etcd": None}
 
 
 @pytest.mark.parametrize(
     ("name", "mode", "fault"),
-    [("gone", None, "is no file"), ("folder", None, "is no file"), ("plain", 0o644, "is not executable")],
+    [("gone", None, "is not a file"), ("folder", None, "is not a file"), ("plain", 0o644, "is not executable")],
 )
 def test_a_given_path_that_is_no_program_is_an_error(
     provider: Provider, tmp_path: Path, name: str, mode: int | None, fault: str

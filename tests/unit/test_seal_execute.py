@@ -62,10 +62,10 @@ def test_names_of_variables() -> None:
 @pytest.mark.parametrize(
     ("values", "prefix", "kind", "message"),
     [
-        ({"a.b": b"1", "a-b": b"2"}, "", ConfigError, "data keys a.b and a-b both give the variable a_b"),
-        ({"1a": b"1"}, "", ConfigError, "data key 1a gives no variable's name: '1a'; give a prefix"),
-        ({"a": b"\xff"}, "", SecretFormatError, "data key a is no text"),
-        ({"a": b"x\0y"}, "", SecretFormatError, "data key a is no text that fits a variable"),
+        ({"a.b": b"1", "a-b": b"2"}, "", ConfigError, "data keys a.b and a-b both result in the variable a_b"),
+        ({"1a": b"1"}, "", ConfigError, "data key 1a does not result in a valid variable name: '1a'; give a prefix"),
+        ({"a": b"\xff"}, "", SecretFormatError, "data key a is not text"),
+        ({"a": b"x\0y"}, "", SecretFormatError, "data key a is not text that fits a variable"),
     ],
 )
 def test_what_fits_no_variable(values: dict[str, bytes], prefix: str, kind: type[Exception], message: str) -> None:
@@ -82,7 +82,7 @@ def test_members_of_a_json_object() -> None:
         "list": b'["a"]',
     }
     for other in (b"[]", b"{", b"\xff", b'"x"'):
-        with pytest.raises(SecretFormatError, match="no JSON object") as caught:
+        with pytest.raises(SecretFormatError, match="is not a JSON object") as caught:
             members(other, "it")
         assert caught.value.__context__ is None
 
@@ -180,7 +180,7 @@ def test_a_folder_on_a_disk_is_refused(tmp_path: Path) -> None:
     on_disk = next(path for path in (tmp_path, Path.home(), Path("/")) if not is_tmpfs(path))
     with pytest.raises(ConfigError, match="is not on a tmpfs, so files there would reach a disk"):
         run_with_files(["true"], {"a": b"1"}, on_disk)
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         run_with_files(["true"], {"a": b"1"}, tmp_path / "nosuch")
 
 

@@ -183,10 +183,10 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"a: [", "is no YAML"),
-        (b"\xff", "is no text"),
-        (b"a: !!python/object:os.system {}", "is no YAML"),
-        ((BY_HAND + "---\n" + BY_HAND).encode(), "Secret ns/n is there twice"),
+        (b"a: [", "is not YAML"),
+        (b"\xff", "is not text"),
+        (b"a: !!python/object:os.system {}", "is not YAML"),
+        ((BY_HAND + "---\n" + BY_HAND).encode(), "Secret ns/n occurs twice"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error(path: Path, text: bytes, message: str) -> None:

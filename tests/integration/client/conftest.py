@@ -3,95 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
-import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from client_servers import PrivateVault, Program, RedisServer, running, sealed
-from kubernetes import client, config
+from support.client import SELF, VALUES, MakeAppRole, Manager, Put, Read, Refused, assert_no_secret, configure
+from support.client import refused as expect_refusal
+from support.cluster import Cluster, own_namespace
+from support.google_stand_in import ACCOUNT, GoogleStandIn
+from support.servers import PrivateVault, Program, RedisServer, running, sealed
 
 from secretmanager import SecretManager
-from secretmanager.errors import SecretManagerError
 from secretmanager.sealed import Scope
-from secretmanager.servers.kubernetes import KubernetesClient
-
-MARK = "PLAIN-"
-"""What every plaintext of these tests begins with, so that it is found where it should not be."""
-
-_SECRET = re.compile(rf"{MARK}|hvs\.|hvb\.|eyJhbGciOi|BEGIN [A-Z ]*PRIVATE KEY")
-
-
-def assert_no_secret(text: str) -> None:
-    """Plaintexts, Vault's tokens, JWTs and keys are not in a text."""
-    found = _SECRET.search(text)
-    assert not found, text[max(0, found.start() - 300) : found.end()]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The lab's Kubernetes API, a namespace of this test run in it, and an independent client of it."""
-
-    kubeconfig: str
-    namespace: str
-    api: client.CoreV1Api
-    rbac: client.RbacAuthorizationV1Api
-
-    def put(self, name: str, secret: Mapping[str, Any]) -> str:
-        """Make or replace a Secret; give its version."""
-        try:
-            made = self.api.create_namespaced_secret(self.namespace, dict(secret))
-        except client.ApiException as error:
-            if error.status != 409:
-                raise
-            made = self.api.replace_namespaced_secret(name, self.namespace, dict(secret))
-        return made.metadata.resource_version
-
-    def account(self, name: str, rules: list[dict[str, Any]] | None = None) -> str:
-        """Make a service account with rights in its namespace; give its token for the API."""
-        self.api.create_namespaced_service_account(self.namespace, {"metadata": {"name": name}})
-        if rules:
-            self.rbac.create_namespaced_role(self.namespace, {"metadata": {"name": name}, "rules": rules})
-            binding = {
-                "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.namespace}],
-            }
-            self.rbac.create_namespaced_role_binding(self.namespace, binding)
-        return KubernetesClient.from_kubeconfig(self.kubeconfig).create_token(self.namespace, name, None)
-
-    def kubeconfig_of(self, token: str, folder: Path) -> str:
-        """Give a kubeconfig file whose user is a bearer token."""
-        configuration = self.api.api_client.configuration
-        path = folder / f"kubeconfig-{uuid.uuid4().hex[:8]}"
-        cluster = {"server": configuration.host, "certificate-authority": configuration.ssl_ca_cert}
-        content = {
-            "clusters": [{"name": "it", "cluster": cluster}],
-            "users": [{"name": "it", "user": {"token": token}}],
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            "current-context": "it",
-        }
-        path.write_text(yaml.safe_dump(content))
-        return str(path)
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    assert "KUBECONFIG" in os.environ, "KUBECONFIG is not set: source .lab/env, or run `make test`"
-    kubeconfig = os.environ["KUBECONFIG"]
-    connection = config.new_client_from_config(kubeconfig)
-    api = client.CoreV1Api(connection)
-    namespace = f"client-{uuid.uuid4().hex[:8]}"
-    api.create_namespace({"metadata": {"name": namespace}})
-    yield Cluster(kubeconfig, namespace, api, client.RbacAuthorizationV1Api(connection))
-    api.delete_namespace(namespace)
+    with own_namespace("client") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -101,46 +32,6 @@ def vault(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterato
     with running(vault, vault.set_up):
         configure(vault, cluster)
         yield vault
-
-
-def configure(vault: PrivateVault, cluster: Cluster) -> None:
-    vault.write("sys/mounts/transit", type="transit")
-    vault.write("transit/keys/plain")
-    vault.write("transit/keys/derived", derived=True)
-    vault.policy("reader", {f"transit/decrypt/{key}": ["update"] for key in ("plain", "derived", "nosuch")} | SELF)
-    vault.policy("powerless", SELF)
-    vault.write("sys/auth/kubernetes", type="kubernetes")
-    reviewer = KubernetesClient.from_kubeconfig(cluster.kubeconfig).create_token(
-        "kube-system", "vault-auth", None, 7200
-    )
-    configuration = cluster.api.api_client.configuration
-    vault.write(
-        "auth/kubernetes/config",
-        kubernetes_host=configuration.host,
-        kubernetes_ca_cert=Path(configuration.ssl_ca_cert).read_text(),
-        token_reviewer_jwt=reviewer,
-        disable_local_ca_jwt=True,
-    )
-    cluster.account("reader")
-    cluster.account("stranger")
-    for role, account, policy in (
-        ("reader", "reader", "reader"),
-        ("powerless", "reader", "powerless"),
-        ("default", "default", "reader"),
-    ):
-        vault.write(
-            f"auth/kubernetes/role/{role}",
-            bound_service_account_names=[account],
-            bound_service_account_namespaces=[cluster.namespace],
-            audience="vault",
-            token_policies=[policy],
-            token_no_default_policy=True,
-            token_ttl=10,
-            token_max_ttl=60,
-        )
-
-
-SELF = {"auth/token/renew-self": ["update"], "auth/token/revoke-self": ["update"]}
 
 
 @pytest.fixture
@@ -159,7 +50,7 @@ def options(vault: PrivateVault, cluster: Cluster) -> dict[str, Any]:
 
 
 @pytest.fixture
-def manager(options: dict[str, Any]) -> Iterator[Callable[..., SecretManager]]:
+def manager(options: dict[str, Any]) -> Iterator[Manager]:
     """Makes managers, of that configuration with changes, and closes them."""
     made = []
 
@@ -171,9 +62,6 @@ def manager(options: dict[str, Any]) -> Iterator[Callable[..., SecretManager]]:
     yield make
     for one in made:
         one.close()
-
-
-Put = Callable[..., str]
 
 
 @pytest.fixture
@@ -192,6 +80,59 @@ def put(vault: PrivateVault, cluster: Cluster) -> Iterator[Put]:
     yield seal
     for name in names:
         cluster.api.delete_collection_namespaced_secret(cluster.namespace, field_selector=f"metadata.name={name}")
+
+
+@pytest.fixture
+def read(put: Put, cluster: Cluster) -> Read:
+    """Reads a sealed Secret of its own, which holds `VALUES`."""
+    name = put(VALUES)
+    return lambda manager: manager.read_secrets(name, cluster.namespace, transit_key="plain")
+
+
+@pytest.fixture
+def approle(vault: PrivateVault) -> MakeAppRole:
+    """Makes an AppRole; returns its role ID and a secret ID, or a response-wrapping token of one."""
+    if not vault.root.request("GET", "sys/auth/approle/tune").ok:
+        vault.write("sys/auth/approle", type="approle")
+
+    def make(name: str, *, wrapped: bool = False, **changes: Any) -> tuple[str, str]:
+        vault.write(f"auth/approle/role/{name}", **{"token_policies": ["reader"], "token_ttl": 10, **changes})
+        role_id = vault.root.request("GET", f"auth/approle/role/{name}/role-id").json()["data"]["role_id"]
+        if changes.get("bind_secret_id") is False:
+            return role_id, ""
+        if wrapped:
+            return role_id, vault.wrapped(f"auth/approle/role/{name}/secret-id")
+        return role_id, vault.write(f"auth/approle/role/{name}/secret-id")["data"]["secret_id"]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[GoogleStandIn]:
+    """A stand-in for Google."""
+    google = GoogleStandIn()
+    yield google
+    google.close()
+
+
+@pytest.fixture(scope="module")
+def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
+    """A Vault whose gcp auth method asks the stand-in; roles "reader", "other" and "machine"."""
+    folder = tmp_path_factory.mktemp("google-vault")
+    own = google.key_file(folder / "vault.json.key")
+    vault = PrivateVault(folder, {"GOOGLE_APPLICATION_CREDENTIALS": str(own)})
+    with running(vault, vault.set_up):
+        vault.write("sys/mounts/transit", type="transit")
+        vault.write("transit/keys/plain")
+        vault.policy("reader", {"transit/decrypt/plain": ["update"], "transit/keys/plain": ["read"], **SELF})
+        vault.write("sys/auth/gcp", type="gcp")
+        vault.write("auth/gcp/config", custom_endpoint={"api": google.url, "iam": google.url})
+        bound = {"type": "iam", "token_policies": ["reader"], "token_ttl": 10}
+        vault.write("auth/gcp/role/reader", bound_service_accounts=[ACCOUNT], **bound)
+        vault.write("auth/gcp/role/other", bound_service_accounts=["other@project.iam.gserviceaccount.com"], **bound)
+        # The metadata server's tokens live for an hour.
+        vault.write("auth/gcp/role/machine", bound_service_accounts=[ACCOUNT], max_jwt_exp="60m", **bound)
+        yield vault
 
 
 @pytest.fixture
@@ -220,20 +161,7 @@ def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             assert_no_secret(f"{record.getMessage()} {record.exc_text or ''}")
 
 
-@contextmanager
-def _refused(kind: type[SecretManagerError], match: str | None = None, **attributes: object) -> Iterator[Any]:
-    with pytest.raises(kind, match=match) as caught:
-        yield caught
-    error = caught.value
-    assert type(error) is kind
-    assert {name: getattr(error, name) for name in attributes} == attributes
-    while error is not None:
-        assert_no_secret(f"{error!r} {error} {vars(error)} {''.join(traceback.format_exception_only(error))}")
-        assert_no_secret(getattr(error, "doc", ""))  # a JSONDecodeError holds the whole text
-        error = error.__cause__ or error.__context__
-
-
 @pytest.fixture
-def refused() -> Callable[..., AbstractContextManager[Any]]:
-    """Expects an error of exactly this class, with these attributes, and no secret in it or in what led to it."""
-    return _refused
+def refused() -> Refused:
+    """Expects an error, as `support.client.refused`."""
+    return expect_refusal

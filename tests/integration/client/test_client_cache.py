@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from client_servers import PrivateVault, wait_until
-from conftest import Cluster, Put
+from support.client import Manager, Put, Refused
+from support.cluster import Cluster
+from support.servers import PrivateVault, wait_until
 
-from secretmanager import SecretManager
 from secretmanager.errors import DecryptionFailed, VaultSealed
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
 
 DECRYPT = "transit/decrypt/plain"
 LONG = 600

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from client_servers import Authority, PrivateVault, Proxy
-from conftest import Cluster, Put
+from support.client import VALUES, Manager, Read, Refused
+from support.servers import Authority, PrivateVault, Proxy
 
-from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, LoginDenied, TLSError, VaultSealed, VaultUnavailable
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
-Read = Callable[[SecretManager], dict[str, Any]]
-
-VALUES = {"a": "PLAIN-a"}
-
-
-@pytest.fixture
-def read(put: Put, cluster: Cluster) -> Read:
-    name = put(VALUES)
-    return lambda manager: manager.read_secrets(name, cluster.namespace, transit_key="plain")
 
 
 @pytest.fixture

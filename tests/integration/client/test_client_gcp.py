@@ -5,48 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import PrivateVault, running, sealed
-from conftest import SELF, Cluster
 from google.auth.compute_engine import _metadata
-from google_stand_in import ACCOUNT, GoogleStandIn, SigningKey
+from support.client import Manager, Refused
+from support.cluster import Cluster
+from support.google_stand_in import GoogleStandIn, SigningKey
+from support.servers import PrivateVault, sealed
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, LoginDenied
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
-
-
-@pytest.fixture(scope="module")
-def google() -> Iterator[GoogleStandIn]:
-    google = GoogleStandIn()
-    yield google
-    google.close()
-
-
-@pytest.fixture(scope="module")
-def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
-    folder = tmp_path_factory.mktemp("google-vault")
-    own = google.key_file(folder / "vault.json.key")
-    vault = PrivateVault(folder, {"GOOGLE_APPLICATION_CREDENTIALS": str(own)})
-    with running(vault, vault.set_up):
-        vault.write("sys/mounts/transit", type="transit")
-        vault.write("transit/keys/plain")
-        vault.policy("reader", {"transit/decrypt/plain": ["update"], **SELF})
-        vault.write("sys/auth/gcp", type="gcp")
-        vault.write("auth/gcp/config", custom_endpoint={"api": google.url, "iam": google.url})
-        bound = {"type": "iam", "token_policies": ["reader"], "token_ttl": 10}
-        vault.write("auth/gcp/role/reader", bound_service_accounts=[ACCOUNT], **bound)
-        vault.write("auth/gcp/role/other", bound_service_accounts=["other@project.iam.gserviceaccount.com"], **bound)
-        # The metadata server's tokens live for an hour.
-        vault.write("auth/gcp/role/machine", bound_service_accounts=[ACCOUNT], max_jwt_exp="60m", **bound)
-        yield vault
 
 
 @pytest.fixture
@@ -81,7 +51,7 @@ def test_what_is_no_key_file(
     manager: Manager, cluster: Cluster, given: dict[str, Any], tmp_path: Path, refused: Refused
 ) -> None:
     (tmp_path / "key.json").write_text('{"private_key": "PLAIN-key"}')
-    with refused(ConfigError, "is no JSON key file of a Google service account"):
+    with refused(ConfigError, "is not a JSON key file of a Google service account"):
         read(manager(**given, gcp_credentials_file=str(tmp_path / "key.json")), cluster)
     with refused(ConfigError, "No such file"):
         read(manager(**given, gcp_credentials_file=str(tmp_path / "nosuch")), cluster)
@@ -117,5 +87,5 @@ def test_a_metadata_server_without_an_account(
 ) -> None:
     monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", google.url.removeprefix("http://"))
     monkeypatch.setattr(google, "answer", lambda path, query: None)
-    with refused(ConfigError, "metadata server gives no token: .*Status: 404.*name gcp_credentials_file"):
+    with refused(ConfigError, "metadata server issues no token: .*Status: 404.*name gcp_credentials_file"):
         read(manager(**given), cluster)

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import PrivateVault
-from conftest import Cluster, Put
+from support.client import VALUES, MakeAppRole, Manager, Put, Read, Refused
+from support.cluster import Cluster
+from support.servers import PrivateVault
 
-from secretmanager import SecretManager
 from secretmanager import config as configuration
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied
 from secretmanager.login import methods
 from secretmanager.servers import kubeconfig
 from secretmanager.servers.kubernetes import KubernetesClient
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
-Read = Callable[[SecretManager], dict[str, Any]]
-
-VALUES = {"a": "PLAIN-a"}
-
-
-@pytest.fixture
-def read(put: Put, cluster: Cluster) -> Read:
-    name = put(VALUES)
-    return lambda manager: manager.read_secrets(name, cluster.namespace, transit_key="plain")
 
 
 @pytest.fixture
@@ -117,33 +104,55 @@ def test_in_a_pod(
     assert read(one) == VALUES
 
 
-@pytest.fixture
-def approle(vault: PrivateVault) -> Callable[..., tuple[str, str]]:
-    """Makes an AppRole; gives its role ID and a secret ID, or a wrapping token of one."""
-    if not vault.root.request("GET", "sys/auth/approle/tune").ok:
-        vault.write("sys/auth/approle", type="approle")
-
-    def make(name: str, *, wrapped: bool = False, **changes: Any) -> tuple[str, str]:
-        vault.write(f"auth/approle/role/{name}", **{"token_policies": ["reader"], "token_ttl": 10, **changes})
-        role_id = vault.root.request("GET", f"auth/approle/role/{name}/role-id").json()["data"]["role_id"]
-        if wrapped:
-            return role_id, vault.wrapped(f"auth/approle/role/{name}/secret-id")
-        return role_id, vault.write(f"auth/approle/role/{name}/secret-id")["data"]["secret_id"]
-
-    return make
-
-
 def by_approle(**changes: Any) -> dict[str, Any]:
     return {"auth": "approle", "role": ..., "service_account": ..., **changes}
 
 
-def test_an_approle(manager: Manager, read: Read, approle: Callable[..., tuple[str, str]]) -> None:
+def test_an_approle(manager: Manager, read: Read, approle: MakeAppRole) -> None:
     role_id, secret_id = approle("service")
     assert read(manager(**by_approle(role_id=role_id, secret_id=secret_id))) == VALUES
 
 
+def test_an_approle_without_a_secret_id(manager: Manager, read: Read, approle: MakeAppRole, refused: Refused) -> None:
+    role_id, _ = approle("open", bind_secret_id=False, token_bound_cidrs=["127.0.0.1/32"])
+    assert read(manager(**by_approle(role_id=role_id))) == VALUES
+    bound, _ = approle("bound")
+    with refused(LoginDenied, "missing secret_id"):
+        read(manager(**by_approle(role_id=bound)))
+
+
+def test_a_token_that_the_service_has(
+    manager: Manager, read: Read, vault: PrivateVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    """As a Vault Agent keeps it in a file; it is read again when it was refused, and it is not revoked."""
+
+    def token() -> str:
+        return vault.write("auth/token/create", policies=["reader"], no_default_policy=True)["auth"]["client_token"]
+
+    def given(**changes: Any) -> dict[str, Any]:
+        return {"auth": "token", "role": ..., "service_account": ..., **changes}
+
+    first, path = token(), tmp_path / "token"
+    one = manager(**given(vault_token=first))
+    assert read(one) == VALUES
+    one.close()
+    path.write_text(f"{first}\n")
+    filed = manager(**given(vault_token_file=str(path)))
+    assert read(filed) == VALUES
+    path.write_text(token())
+    vault.write("auth/token/revoke", token=first)
+    assert read(filed) == VALUES
+    monkeypatch.setenv("VAULT_TOKEN", token())
+    assert read(manager(**given())) == VALUES
+    monkeypatch.delenv("VAULT_TOKEN")
+    monkeypatch.delenv("VAULT_TOKEN_FILE", raising=False)  # the lab's
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with refused(ConfigError, r"no Vault token: .*/\.vault-token: No such file"):
+        read(manager(**given()))
+
+
 def test_an_approle_from_files(
-    manager: Manager, read: Read, approle: Callable[..., tuple[str, str]], tmp_path: Path, refused: Refused
+    manager: Manager, read: Read, approle: MakeAppRole, tmp_path: Path, refused: Refused
 ) -> None:
     for name, text in zip(("role-id", "secret-id"), approle("filed"), strict=True):
         (tmp_path / name).write_text(f"{text}\n")
@@ -155,7 +164,7 @@ def test_an_approle_from_files(
 
 
 def test_an_approle_from_the_environment(
-    manager: Manager, read: Read, approle: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+    manager: Manager, read: Read, approle: MakeAppRole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role_id, secret_id = approle("ambient")
     monkeypatch.setenv("VAULT_ROLE_ID", role_id)
@@ -164,7 +173,7 @@ def test_an_approle_from_the_environment(
 
 
 def test_a_wrapped_secret_id_opens_once_and_serves_further_log_ins(
-    manager: Manager, read: Read, approle: Callable[..., tuple[str, str]], vault: PrivateVault, refused: Refused
+    manager: Manager, read: Read, approle: MakeAppRole, vault: PrivateVault, refused: Refused
 ) -> None:
     role_id, token = approle("wrapped", wrapped=True)
     given = by_approle(role_id=role_id, secret_id=token, secret_id_wrapped=True)
@@ -178,7 +187,7 @@ def test_a_wrapped_secret_id_opens_once_and_serves_further_log_ins(
 
 
 def test_a_new_wrapping_token_in_the_file_is_unwrapped_in_turn(
-    manager: Manager, read: Read, approle: Callable[..., tuple[str, str]], vault: PrivateVault, tmp_path: Path
+    manager: Manager, read: Read, approle: MakeAppRole, vault: PrivateVault, tmp_path: Path
 ) -> None:
     path = tmp_path / "wrapped"
     role_id, token = approle("rewrapped", wrapped=True, secret_id_num_uses=1)
@@ -191,7 +200,7 @@ def test_a_new_wrapping_token_in_the_file_is_unwrapped_in_turn(
 
 
 def test_a_wrapping_token_of_something_else(
-    manager: Manager, read: Read, vault: PrivateVault, approle: Callable[..., tuple[str, str]], refused: Refused
+    manager: Manager, read: Read, vault: PrivateVault, approle: MakeAppRole, refused: Refused
 ) -> None:
     role_id, _ = approle("other")
     token = vault.wrapped("sys/wrapping/wrap", x="PLAIN-x")
@@ -199,9 +208,7 @@ def test_a_wrapping_token_of_something_else(
         read(manager(**by_approle(role_id=role_id, secret_id=token, secret_id_wrapped=True)))
 
 
-def test_a_secret_id_that_is_used_up(
-    manager: Manager, read: Read, approle: Callable[..., tuple[str, str]], refused: Refused
-) -> None:
+def test_a_secret_id_that_is_used_up(manager: Manager, read: Read, approle: MakeAppRole, refused: Refused) -> None:
     role_id, secret_id = approle("single", secret_id_num_uses=1)
     given = by_approle(role_id=role_id, secret_id=secret_id)
     assert read(manager(**given)) == VALUES

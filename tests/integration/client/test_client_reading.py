@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from client_servers import PrivateVault
-from conftest import Cluster, Put
+from support.client import Manager, Put, Refused
+from support.cluster import Cluster
+from support.servers import PrivateVault
 
-from secretmanager import Request, SecretManager
+from secretmanager import Request
 from secretmanager.errors import (
     ConfigError,
     DecryptionFailed,
@@ -27,9 +26,6 @@ from secretmanager.errors import (
     WrongTransitKey,
 )
 from secretmanager.sealed import MANIFEST_KEY, Scope
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
 
 
 @pytest.mark.parametrize(
@@ -105,9 +101,9 @@ def test_the_parts_of_reading_are_there_as_before(manager: Manager, put: Put, cl
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("PLAIN-text", "it is no JSON: Expecting value in line 1"),
+        ("PLAIN-text", "it is not JSON: Expecting value in line 1"),
         ('["PLAIN-text"]', "it is JSON, but holds a list"),
-        ('{"a": "PLAIN-text}', "it is no JSON: Unterminated string"),
+        ('{"a": "PLAIN-text}', "it is not JSON: Unterminated string"),
     ],
 )
 def test_bad_json(manager: Manager, put: Put, cluster: Cluster, refused: Refused, text: str, problem: str) -> None:

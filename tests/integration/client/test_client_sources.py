@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import PATIENCE, PrivateVault
-from conftest import MARK, Cluster, Put, assert_no_secret
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from support.client import MARK, Manager, Put, Refused, assert_no_secret
+from support.cluster import Cluster
+from support.servers import PATIENCE, PrivateVault
 
 from secretmanager import AsyncSecretManager, SecretManager, SecretManagerError
 from secretmanager.errors import (
@@ -29,9 +30,6 @@ from secretmanager.errors import (
 )
 from secretmanager.sealed import Scope
 from secretmanager.settings import SecretManagerSettingsSource
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -52,7 +50,7 @@ def test_a_plain_secret_of_kubernetes(manager: Manager, cluster: Cluster, plain:
     assert one.read_many([{"secret_name": plain, "namespace": cluster.namespace, "read_key": "config.json"}]) == [
         {"password": "PLAIN-1"}
     ]
-    with refused(SecretFormatError, "it is no JSON", place=f"{cluster.namespace}/{plain}[text]"):
+    with refused(SecretFormatError, "it is not JSON", place=f"{cluster.namespace}/{plain}[text]"):
         one.read_secrets(plain, cluster.namespace, "SECRET", "text")
     with refused(SecretKeyNotFound, "it has config.json, text"):
         one.read_secrets(plain, cluster.namespace, "SECRET", "nosuch")
@@ -220,6 +218,21 @@ def test_the_example_reads_what_the_lab_sealed() -> None:
     assert (run.returncode, run.stdout) == (0, "default/matrix-secrets[secrets.json] holds: password, username\n"), (
         run.stderr
     )
+
+
+def test_a_client_that_is_replaced_is_closed(
+    manager: Manager, put: Put, cluster: Cluster, tmp_path: Path, vault: PrivateVault
+) -> None:
+    name = put({"a": "PLAIN-a"})
+    one = manager()
+    one.read_secrets(name, cluster.namespace, transit_key="plain")
+    before = one.connect_to_vault(), one.connect_to_k8s()
+    assert all(client._api._idle for client in before)
+    shutil.copy(cluster.kubeconfig, tmp_path / "copy.conf")
+    after = one.connect_to_vault(role="powerless"), one.connect_to_k8s(str(tmp_path / "copy.conf"))
+    assert after[0] is not before[0]
+    assert after[1] is not before[1]
+    assert not any(client._api._idle for client in before)
 
 
 def test_no_path_logs_a_value(

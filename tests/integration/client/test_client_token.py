@@ -7,18 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from client_servers import PrivateVault, wait_until
-from conftest import SELF, Cluster, Put
+from support.client import SELF, Manager, Put
+from support.cluster import Cluster
+from support.servers import PrivateVault, wait_until
 
-from secretmanager import SecretManager
 from secretmanager.errors import PermissionDenied
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
 
 LOGIN, RENEW, REVOKE = "auth/kubernetes/login", "auth/token/renew-self", "auth/token/revoke-self"
 

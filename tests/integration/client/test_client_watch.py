@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import PATIENCE, Authority, PrivateVault, RedisServer, sealed, wait_until
-from conftest import Cluster, Put
+from support.client import Manager, Put, Refused
+from support.cluster import Cluster
+from support.servers import PATIENCE, Authority, PrivateVault, RedisServer, sealed, wait_until
 
-from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, NoticeError, SecretFormatError, SecretNotFound, TLSError
 from secretmanager.notices import watch as watching
 from secretmanager.notices.redis import Notice, Notices, publish
 from secretmanager.notices.watch import Watch
-
-Manager = Callable[..., SecretManager]
-Refused = Callable[..., AbstractContextManager[Any]]
 
 
 def by_redis(server: RedisServer, **changes: Any) -> dict[str, Any]:
@@ -237,9 +234,9 @@ def tell_with(server: RedisServer, **changes: Any) -> int:
         ("redis://:PLAIN-x@127.0.0.1:1", "with scheme 'redis'"),
         ("rediss://:PLAIN-x@127.0.0.1:1?ssl_cert_reqs=none", "without options"),
         ("rediss://:PLAIN-x@127.0.0.1:1/PLAIN", "the number of a database"),
-        ("rediss://user:PLAIN-x/y@127.0.0.1:1", "is no URL"),
+        ("rediss://user:PLAIN-x/y@127.0.0.1:1", "is not a URL"),
         ("rediss://127.0.0.1:1", "redis_password_file: is missing"),
-        ("rediss://:PLAIN-x@127.0.0.1:port", "is no URL"),
+        ("rediss://:PLAIN-x@127.0.0.1:port", "is not a URL"),
     ],
 )
 def test_redis_without_tls_or_password(url: str, said: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from client_servers import Proxy
-from conftest import Chain
+from support.sealing import Chain
+from support.servers import Proxy
 
 from secretmanager.errors import (
     ConflictError,
@@ -29,7 +29,7 @@ from secretmanager.sealing.plan import Action
 from secretmanager.sealing.sealer import WRITE_ATTEMPTS, Sealer
 from secretmanager.sealing.spec import SecretSpec, State
 from secretmanager.sealing.stores import KubernetesStore
-from secretmanager.servers.http import Answer, JsonApi
+from secretmanager.servers.http import JsonApi, Response
 from secretmanager.servers.kubernetes import PAGE, KubernetesClient
 
 
@@ -62,7 +62,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
     counted = Requests()
     original = JsonApi.request
 
-    def request(self: JsonApi, method: str, path: str, *args: Any, **options: Any) -> Answer:
+    def request(self: JsonApi, method: str, path: str, *args: Any, **options: Any) -> Response:
         counted.note(method, path)
         try:
             return original(self, method, path, *args, **options)
@@ -133,7 +133,7 @@ def test_an_edit_of_a_batch_writes_what_changed_alone(chain: Chain, name: str, r
 
 
 def test_without_leave_to_list_secrets_are_found_one_by_one(chain: Chain, name: str, tmp_path: Path) -> None:
-    kubeconfig = chain.kubeconfig_for(tmp_path, ["get", "create", "update"])
+    kubeconfig = chain.cluster.kubeconfig_for(tmp_path, ["get", "create", "update"])
     sealer = Sealer(chain.client(), KubernetesStore(KubernetesClient.from_kubeconfig(kubeconfig)))
     wanted = batch(chain, name, 12, 1)
     assert {outcome.action for outcome in sealer.seal(wanted)} == {Action.CREATED}
@@ -158,7 +158,7 @@ def test_a_missing_namespace_stops_all(chain: Chain, name: str, check: bool) -> 
 
 def test_a_missing_right_stops_all(chain: Chain, name: str, tmp_path: Path) -> None:
     chain.seal(chain.wanted(f"{name}-0", {"key-0": b"old"}))
-    kubeconfig = chain.kubeconfig_for(tmp_path, ["get", "list", "create"])
+    kubeconfig = chain.cluster.kubeconfig_for(tmp_path, ["get", "list", "create"])
     sealer = Sealer(chain.client(), KubernetesStore(KubernetesClient.from_kubeconfig(kubeconfig)))
     with pytest.raises(Forbidden, match='cannot update resource "secrets"'):
         sealer.seal(batch(chain, name, 3, 1))
@@ -318,7 +318,7 @@ def test_a_crash_between_any_two_requests_leaves_the_old_or_the_new_secret(
     original = JsonApi.request
     left = 0
 
-    def request(self: JsonApi, *args: Any, **options: Any) -> Answer:
+    def request(self: JsonApi, *args: Any, **options: Any) -> Response:
         nonlocal left
         if left == 0:
             raise Crash

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_runs import BIN, environment
-from conftest import SEALER, Chain
+from support.ansible import BIN
+from support.sealing import SEALER, Chain, environment
 
 PLAIN = "follow-the-white-rabbit"
 
@@ -196,7 +196,7 @@ def test_run_a_program_with_secrets(chain: Chain, name: str, kubevault: Kubevaul
     assert not Path(folder.decode().strip()).exists()
     twice = kubevault(*run, spot, "--secret", spot, "--", "true", status=125)
     assert b"is in several of the Secrets" in twice.stderr
-    assert b"no text that fits a variable" in kubevault(*run, f"{spot}-2", "--", "true", status=125).stderr
+    assert b"is not text that fits a variable" in kubevault(*run, f"{spot}-2", "--", "true", status=125).stderr
     assert b"No such file" in kubevault(*run, spot, "--", "nosuch-program", status=127).stderr
     kubevault("exec", "--secret", spot, "--", "true", status=125)
 

@@ -6,9 +6,9 @@ import base64
 from collections.abc import Iterator
 
 import pytest
-from conftest import Chain
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.sealing import Chain
 
 from secretmanager.errors import DecryptionFailed, SealedDataError, SecretManagerError
 from secretmanager.reading.opening import open_secrets

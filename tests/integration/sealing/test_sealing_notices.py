@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import redis
-from ansible_runs import environment, play
-from client_servers import RedisServer, running
-from conftest import Chain
+from support.ansible import play
+from support.sealing import Chain, environment
+from support.servers import RedisServer, running
 
 PLAIN = "follow-the-white-rabbit"
 
@@ -48,8 +48,7 @@ def test_each_write_is_announced_and_nothing_else(
         sealing = task(chain, name, redis_server, data={"text": PLAIN})
         absent = task(chain, name, redis_server, state="absent")
         tasks = [{**sealing, "check_mode": True}, sealing, sealing, absent]
-        run = play(tasks, tmp_path, env)
-        assert run.status == 0, run.output
+        play(tasks, tmp_path, env)
         messages = [listening.get_message(timeout=10), listening.get_message(timeout=10)]
         assert listening.get_message(timeout=0.2) is None
     assert {message["channel"].decode() for message in messages} == {f"kubevault:{chain.namespace}/{name}"}
@@ -65,7 +64,6 @@ def test_a_redis_that_is_away_is_a_warning(
 ) -> None:
     redis_server.kill()
     run = play([task(chain, name, redis_server, data={"text": PLAIN})], tmp_path, env)
-    assert run.status == 0, run.output
     assert run.last["secret"]["action"] == "created"
     assert "are written, but not announced" in run.last["warnings"][0]
     assert chain.opened(name) == {"text": PLAIN.encode()}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client_servers import Authority, PrivateVault, free_port, running
-from conftest import SEALER, Chain
+from support.sealing import SEALER, Chain
+from support.servers import Authority, PrivateVault, free_port, running
 
 from secretmanager.errors import (
     Forbidden,
@@ -149,7 +149,7 @@ def test_kubernetes_out_of_reach_unknown_or_forbidden(chain: Chain, name: str, t
     error = refused(chain, name, chain.client(), stranger)
     assert isinstance(error, Forbidden)
     assert "check the kubeconfig's user, or its token" in str(error)
-    reader = KubernetesClient.from_kubeconfig(chain.kubeconfig_for(tmp_path, ["get"]))
+    reader = KubernetesClient.from_kubeconfig(chain.cluster.kubeconfig_for(tmp_path, ["get"]))
     error = refused(chain, name, chain.client(), reader)
     assert isinstance(error, Forbidden)
     assert 'cannot create resource "secrets"' in str(error)

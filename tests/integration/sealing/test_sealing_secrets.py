@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from conftest import Chain
+from support.sealing import Chain
 
 from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError, SealingFailed
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values

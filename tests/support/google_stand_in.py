@@ -55,7 +55,7 @@ class GoogleStandIn(ThreadingHTTPServer):
     """The stand-in.
 
     Attributes:
-        url: where it is.
+        url: its address.
         account_key: key of the service account.
         google_key: key that the metadata server signs with.
     """
@@ -88,7 +88,7 @@ class GoogleStandIn(ThreadingHTTPServer):
         return path
 
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
-        """Give what a path answers; None where there is nothing."""
+        """Return what a path answers; None where there is nothing."""
         account = {"name": ACCOUNT, "email": ACCOUNT, "uniqueId": UNIQUE_ID, "projectId": "project"}
         answers: dict[str, Any] = {
             "/token": {"access_token": "stand-in", "token_type": "Bearer", "expires_in": 3600},

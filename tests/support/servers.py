@@ -58,7 +58,7 @@ class Authority:
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, *, address: str = "127.0.0.1", life: timedelta = timedelta(days=1)) -> tuple[Path, Path]:
-        """Give files of a certificate and its key; a negative life makes one that ended so long ago."""
+        """Return files of a certificate and its key; a negative life makes one that ended so long ago."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         certificate = self._built(subject, key, life, address=address)
@@ -108,7 +108,7 @@ class Authority:
 
 @dataclass
 class Program:
-    """A server's process; its output goes to a file."""
+    """A server's process; its output goes to a file. It ends with the thread that started it, even by SIGKILL."""
 
     command: list[str]
     log: Path
@@ -118,7 +118,7 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command,
+                ["setpriv", "--pdeathsig", "KILL", "--", *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -153,7 +153,7 @@ class PrivateVault:
     """A Vault server with data on disk, so that it may be killed and started again.
 
     Attributes:
-        url: where it is.
+        url: its address.
         expired_url: the same server with a certificate that has ended.
         misnamed_url: with a certificate for another address.
         ca: file of its CA.
@@ -241,7 +241,7 @@ class PrivateVault:
         self.write(f"sys/policies/acl/{name}", policy=json.dumps(policy))
 
     def requests(self, path: str) -> int:
-        """Give how many requests of a path its audit log holds."""
+        """Return how many requests of a path its audit log holds."""
         whole_lines = self.audit.read_text().rpartition("\n")[0].splitlines()
         entries = [json.loads(line) for line in whole_lines]
         return sum(entry["type"] == "response" and entry["request"]["path"] == path for entry in entries)
@@ -368,7 +368,7 @@ def _cut(*sockets: socket.socket) -> None:
 def sealed(
     vault: PrivateVault, place: tuple[str, str], key: str, values: Mapping[str, str], scope: Scope | None
 ) -> dict[str, Any]:
-    """Give a Secret sealed by root: in a scope, with a manifest; or as an older tool does, without (scope None)."""
+    """Return a Secret sealed by root: in a scope, with a manifest; or as an older tool does, without (scope None)."""
     namespace, name = place
     places = [Place(namespace, name, data_key) for data_key in values]
     items = [TransitItem(values[spot.key].encode(), spot.context(scope) if scope else None) for spot in places]

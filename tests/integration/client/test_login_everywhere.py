@@ -1,0 +1,139 @@
+"""One way to log in for all: what a service can do, the command, the lookup plugin and the modules can too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ansible
+from support.client import SELF, VALUES, MakeAppRole, Put
+from support.cluster import Cluster
+from support.google_stand_in import GoogleStandIn
+from support.servers import PrivateVault, sealed
+
+from secretmanager import SecretManager
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A Secret sealed with the Transit key "plain", and where it is."""
+
+    vault: PrivateVault
+    cluster: Cluster
+    secret: str
+    folder: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        return ansible.environment(
+            VAULT_ADDR=self.vault.url,
+            VAULT_CACERT=self.vault.ca,
+            K8S_AUTH_KUBECONFIG=self.cluster.kubeconfig,
+            ANSIBLE_HOME=str(self.folder / "ansible"),
+            HOME=str(self.folder),
+        )
+
+
+Login = Mapping[str, str | bool]
+"""How to log in, by the names of Ansible's options without ``vault_``."""
+
+
+def by_client(reading: Reading, login: Login) -> dict[str, Any]:
+    config = {
+        "SOURCE": "KUBEVAULT",
+        "kube_config": reading.cluster.kubeconfig,
+        "vault_url": reading.vault.url,
+        "ca_cert": reading.vault.ca,
+    }
+    given = {{"auth_method": "auth"}.get(name, name): value for name, value in login.items()}
+    with SecretManager({**config, **given}) as manager:
+        return manager.read_secrets(reading.secret, reading.cluster.namespace, transit_key="plain")
+
+
+def by_command(reading: Reading, login: Login) -> dict[str, Any]:
+    options, env = ["--transit-key", "plain"], reading.env
+    for name, value in login.items():
+        if name == "secret_id":
+            env["VAULT_SECRET_ID"] = str(value)  # which is not an option: other users see arguments
+        else:
+            options += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    place = f"{reading.cluster.namespace}/{reading.secret}"
+    command = [ansible.BIN / "kubevault", "read", place, *options]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def by_lookup(reading: Reading, login: Login) -> dict[str, Any]:
+    place = f"{reading.cluster.namespace}/{reading.secret}"
+    options = "".join(f", vault_{name}=login.{name}" for name in login)
+    lookup = f"{{{{ lookup('kubevault.core.kubevault', '{place}', transit_key='plain'{options}) }}}}"
+    task = {"ansible.builtin.debug": {"msg": lookup}}
+    run = ansible.play([task], reading.folder, reading.env, variables={"login": dict(login)})
+    found: dict[str, Any] = run.last["msg"]
+    return found
+
+
+def by_module(reading: Reading, login: Login) -> dict[str, Any]:
+    """A module cannot decrypt; it asks Vault for the newest version of the key, which needs the log-in too."""
+    options = {"namespace": reading.cluster.namespace, "name": reading.secret, "transit_key": "plain"}
+    task = {"kubevault_secret_info": {**options, **{f"vault_{name}": value for name, value in login.items()}}}
+    (secret,) = ansible.play([task], reading.folder, reading.env).last["secrets"]
+    assert secret["newest_version"] == 1
+    return VALUES
+
+
+CALLERS = [by_client, by_command, by_lookup, by_module]
+
+
+@pytest.fixture(params=CALLERS, ids=lambda caller: caller.__name__)
+def read(request: pytest.FixtureRequest) -> Callable[[Reading, Login], dict[str, Any]]:
+    caller: Callable[[Reading, Login], dict[str, Any]] = request.param
+    return caller
+
+
+@pytest.fixture
+def reading(vault: PrivateVault, cluster: Cluster, put: Put, tmp_path: Path) -> Reading:
+    vault.policy("reads-everywhere", POLICY)
+    return Reading(vault, cluster, put(VALUES), tmp_path)
+
+
+POLICY = {"transit/decrypt/plain": ["update"], "transit/keys/plain": ["read"], **SELF}
+
+
+def test_an_approle(read: Any, reading: Reading, approle: MakeAppRole) -> None:
+    role_id, secret_id = approle("everywhere", token_policies=["reads-everywhere"])
+    assert read(reading, {"auth_method": "approle", "role_id": role_id, "secret_id": secret_id}) == VALUES
+
+
+def test_an_approle_from_files(read: Any, reading: Reading, approle: MakeAppRole) -> None:
+    login: dict[str, str | bool] = {"auth_method": "approle"}
+    for name, text in zip(("role_id", "secret_id"), approle("filed", token_policies=["reads-everywhere"]), strict=True):
+        (reading.folder / name).write_text(f"{text}\n")
+        login[f"{name}_file"] = str(reading.folder / name)
+    assert read(reading, login) == VALUES
+
+
+def test_a_wrapped_secret_id(read: Any, reading: Reading, approle: MakeAppRole) -> None:
+    role_id, token = approle("everywhere", wrapped=True, token_policies=["reads-everywhere"])
+    login = {"auth_method": "approle", "role_id": role_id, "secret_id": token, "secret_id_wrapped": True}
+    assert read(reading, login) == VALUES
+
+
+def test_an_approle_without_a_secret_id(read: Any, reading: Reading, approle: MakeAppRole) -> None:
+    bound = {"bind_secret_id": False, "token_bound_cidrs": ["127.0.0.1/32"]}
+    role_id, _ = approle("open-everywhere", token_policies=["reads-everywhere"], **bound)
+    assert read(reading, {"auth_method": "approle", "role_id": role_id}) == VALUES
+
+
+def test_google(read: Any, google: GoogleStandIn, google_vault: PrivateVault, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.put("everywhere", sealed(google_vault, (cluster.namespace, "everywhere"), "plain", VALUES, None))
+    key_file = str(google.key_file(tmp_path / "key.json"))
+    login = {"auth_method": "gcp", "role": "reader", "gcp_credentials_file": key_file}
+    assert read(Reading(google_vault, cluster, "everywhere", tmp_path), login) == VALUES

@@ -1,0 +1,1 @@
+"""What the tests share: servers of their own, Ansible's runs, the lab's Kubernetes, the chain."""

@@ -1,0 +1,104 @@
+"""What the tests of sealing share: both servers as a chain, and the rights of a sealer."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+
+from secretmanager.sealed import sealed_values
+from secretmanager.sealing.plan import Outcome
+from secretmanager.sealing.sealer import Sealer
+from secretmanager.sealing.spec import SecretSpec
+from secretmanager.sealing.stores import KubernetesStore
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import TransitItem, VaultClient
+from support import ansible
+from support.cluster import Cluster
+from support.servers import PrivateVault
+
+SEALER = {
+    f"transit/{path}": ["update"]
+    for key in ("derived", "plain", "other")
+    for path in (f"encrypt/{key}", f"hmac/{key}-digest")
+}
+"""All that a sealer may do with these keys."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Both servers, and witnesses that are not the sealer: Vault's root and the whole Kubernetes client."""
+
+    vault: PrivateVault
+    cluster: Cluster
+    token: str
+
+    @property
+    def kubeconfig(self) -> str:
+        return self.cluster.kubeconfig
+
+    @property
+    def namespace(self) -> str:
+        return self.cluster.namespace
+
+    @property
+    def api(self) -> client.CoreV1Api:
+        return self.cluster.api
+
+    def client(self, token: str | None = None) -> VaultClient:
+        return VaultClient(self.vault.url, ca_cert=self.vault.ca, token=token or self.token)
+
+    def kubernetes(self) -> KubernetesClient:
+        return self.cluster.kubernetes()
+
+    def seal(self, *wanted: SecretSpec, check: bool = False) -> list[Outcome]:
+        return Sealer(self.client(), KubernetesStore(self.kubernetes())).seal(wanted, check=check)
+
+    def wanted(self, name: str, values: dict[str, bytes] | None = None, **options: Any) -> SecretSpec:
+        return SecretSpec(self.namespace, name, values or {}, **{"transit_key": "derived", **options})
+
+    def secret(self, name: str) -> dict[str, Any]:
+        found = self.api.read_namespaced_secret(name, self.namespace)
+        return self.api.api_client.sanitize_for_serialization(found)
+
+    def data(self, name: str) -> dict[str, bytes]:
+        return {key: base64.b64decode(text) for key, text in self.secret(name)["data"].items()}
+
+    def opened(self, name: str) -> dict[str, bytes]:
+        """Decrypt what is sealed in a Secret."""
+        found: dict[str, bytes] = {}
+        for key, value in sealed_values(self.secret(name)).items():
+            context = f"{self.namespace}/{name}/{key}".encode() if value.scope == "strict" else None
+            item = TransitItem(value.ciphertext.encode(), context)
+            (found[key],) = self.vault.root.decrypt(value.transit_key or "plain", [item])
+        return found
+
+    def put(self, name: str, values: dict[str, bytes], **fields: Any) -> None:
+        """Make a Secret that nobody sealed."""
+        data = {key: base64.b64encode(value).decode() for key, value in values.items()}
+        self.api.create_namespaced_secret(self.namespace, {"metadata": {"name": name}, "data": data, **fields})
+
+    def token_for(self, policy: dict[str, list[str]], **options: Any) -> str:
+        """Return a token of a policy of its own."""
+        name = f"policy-{uuid.uuid4().hex[:8]}"
+        self.vault.policy(name, policy)
+        answer = self.vault.write("auth/token/create", policies=[name], no_default_policy=True, **options)
+        return answer["auth"]["client_token"]
+
+
+def environment(chain: Chain, token_file: Path, **more: str) -> dict[str, str]:
+    """Return the variables by which modules and the command find the chain, and no other such variable."""
+    return ansible.environment(
+        **{
+            "VAULT_ADDR": chain.vault.url,
+            "VAULT_CACERT": chain.vault.ca,
+            "VAULT_TOKEN_FILE": str(token_file),
+            "K8S_AUTH_KUBECONFIG": chain.kubeconfig,
+            "ANSIBLE_HOME": str(token_file.parent / "ansible"),
+            **more,
+        }
+    )
