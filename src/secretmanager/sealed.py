@@ -1,11 +1,10 @@
-"""The format of a sealed Secret, by pure functions.
+"""The format of a sealed Secret, as pure functions.
 
 A sealed Secret is a Kubernetes Secret whose values are ciphertext of Vault's Transit engine, each the bare
-text ``vault:vN:...`` under its own data key. One more data key, ``MANIFEST_KEY``, holds a JSON manifest: what
-is sealed, with which Transit key and in which scope, a digest of each plaintext and a checksum of each ciphertext.
-The manifest is a data key and no annotation because annotations are limited to 256 KiB in total, which many keys
-would exceed.
-A Secret without a manifest may be one that an older tool sealed; its ciphertext counts as plain.
+text ``vault:vN:...`` under its own data key. Another data key, ``MANIFEST_KEY``, holds a JSON manifest: the Transit
+key, the scope, a digest of each plaintext and a checksum of each ciphertext. It is a data key, not an annotation,
+because annotations are limited to 256 KiB in total, which a Secret with many keys would exceed.
+A Secret without a manifest may have been sealed by an older tool; its ciphertext counts as plain.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit and
 https://kubernetes.io/docs/concepts/configuration/secret/
@@ -29,14 +28,14 @@ MANIFEST_KEY = ".kubevault"
 """Data key of the manifest. The leading dot hides it if the Secret is mounted as files."""
 
 SEALED_LABEL = "kubevault.io/sealed"
-"""Label, of the value ``true``, by which sealed Secrets are listed."""
+"""Label with the value ``true`` on each sealed Secret, to list them by."""
 
 DIGEST_SUFFIX = "-digest"
-"""End of the name of the Transit key that makes the digests of what another key seals, unless the user names one."""
+"""Suffix of the name of a Transit key's digest key, unless the user names another one."""
 
 FORMAT = 1
 
-# Base64 in its one canonical form: Vault would overlook the bits of the last character that stand for nothing.
+# Base64 in its canonical form only: Vault's decoder ignores the unused bits of the last character.
 _CIPHERTEXT = re.compile(
     r"vault:v([1-9][0-9]*):(?=.)(?:[A-Za-z0-9+/]{4})*"
     r"(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
@@ -44,7 +43,7 @@ _CIPHERTEXT = re.compile(
 
 
 class Scope(StrEnum):
-    """Where a ciphertext decrypts; the words are those of Sealed Secrets."""
+    """Where a ciphertext can be decrypted; the terms are those of Sealed Secrets."""
 
     STRICT = "strict"
     """Only under its own namespace, name and data key. Needs a Transit key with ``derived``."""
@@ -56,7 +55,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value belongs. None of the parts can hold a ``/``, so its text is unambiguous."""
+    """Where a value belongs. No part can contain a ``/``, so its text is unambiguous."""
 
     namespace: str
     name: str
@@ -72,14 +71,14 @@ class Place:
             case Scope.STRICT:
                 return self._path()
             case Scope.NAMESPACE_WIDE:
-                return self.namespace.encode("ascii")  # it holds no slash, so it is not a path
+                return self.namespace.encode("ascii")  # it contains no slash, so it differs from every path of `STRICT`
             case Scope.CLUSTER_WIDE:
                 return None
 
     def hmac_input(self, plaintext: bytes) -> bytes:
-        """Return what the digest key signs: format, place and the plaintext's SHA-256, set apart by NUL (in no place).
+        """Return the input of the HMAC: format, place and the plaintext's SHA-256, separated by NUL (in no place).
 
-        The hash in the plaintext's stead keeps requests short, and the plaintext local if nothing changed.
+        The hash instead of the plaintext keeps requests short, and the plaintext local if nothing changed.
         """
         return b"kubevault:%d\0%b\0%b" % (FORMAT, self._path(), hashlib.sha256(plaintext).digest())
 
@@ -89,14 +88,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is sealed in one Secret.
+    """The manifest of one Secret: how its values are sealed.
 
     Attributes:
         transit_key: name of the Transit key that all its values are sealed with.
         scope: scope of all its values.
         digest_key: name of the Transit key that made the digests.
         digests: Transit HMAC (``vault:vN:...``) of each sealed data key.
-        checksums: `checksum` of the ciphertext of each, so that a sealer, who may not decrypt, sees damage.
+        checksums: `checksum` of the ciphertext of each, by which a sealer without permission to decrypt detects damage.
     """
 
     transit_key: str
@@ -106,7 +105,7 @@ class Manifest:
     checksums: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        """Return the manifest as JSON: the same bytes for the same facts."""
+        """Return the manifest as JSON: the same bytes for the same content."""
         facts = {
             "format": FORMAT,
             "transit_key": self.transit_key,
@@ -126,7 +125,7 @@ class Manifest:
             place: the Secret, ``namespace/name``, for errors.
 
         Raises:
-            SealedDataError: it is not a manifest, or of a newer format.
+            SealedDataError: it is not a manifest, or has a newer format.
 
         """
         try:
@@ -134,14 +133,14 @@ class Manifest:
             found = facts["format"]
             if found != FORMAT:
                 raise SealedDataError(
-                    f"the manifest is of format {found!r}, this version reads {FORMAT}",
+                    f"the manifest has format {found!r}; this version reads {FORMAT}",
                     place=place,
                     remedy="upgrade the package kubevault",
                 )
             digests, checksums = facts["digests"], facts.get("checksums", {})
             texts = [facts["transit_key"], facts["digest_key"], *digests.values(), *checksums.values()]
             if not all(isinstance(text, str) for text in texts):
-                raise TypeError("not all is text")  # noqa: TRY301 - one translation for all that is malformed
+                raise TypeError("a field is not a string")  # noqa: TRY301 - handled below with all other malformed manifests
             return cls(facts["transit_key"], Scope(facts["scope"]), facts["digest_key"], digests, checksums)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SealedDataError(
@@ -153,7 +152,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class SealedValue:
-    """One sealed value as found; ``scope`` and ``transit_key`` are None if no manifest speaks of it."""
+    """One sealed value as found; ``scope`` and ``transit_key`` are None if it is in no manifest."""
 
     ciphertext: str
     version: int
@@ -173,7 +172,7 @@ def key_version(ciphertext: str) -> int | None:
 
 
 def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
-    """Return the manifest of a Secret as the Kubernetes API answers it; None if it has none.
+    """Return the manifest of a Secret as the Kubernetes API returns it; None if it has none.
 
     Raises:
         SealedDataError: the manifest is damaged.
@@ -191,7 +190,7 @@ def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
 
 
 def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
-    """Return the sealed values of a Secret as the Kubernetes API answers it, by data key. Others are left out.
+    """Return the sealed values of a Secret as the Kubernetes API returns it, by data key. Other values are left out.
 
     Raises:
         SealedDataError: the manifest is damaged.
@@ -203,7 +202,7 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
         try:
             ciphertext = base64.b64decode(encoded, validate=True).decode("ascii")
         except ValueError:
-            continue  # not ASCII, so no ciphertext
+            continue  # not ASCII, so not a ciphertext
         version = key_version(ciphertext)
         if version is None:
             continue
@@ -213,11 +212,11 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
 
 
 def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) -> dict[str, Any]:
-    """Return a Secret with other ciphertexts of the same plaintexts, as after a rewrap; the manifest goes with them.
+    """Return a Secret with new ciphertexts of the same plaintexts, for example after a rewrap; the manifest is updated.
 
     Args:
-        secret: as the Kubernetes API answers it.
-        ciphertexts: by data key; keys that are not there are added.
+        secret: as the Kubernetes API returns it.
+        ciphertexts: by data key; missing keys are added.
 
     Raises:
         SealedDataError: the manifest is damaged.
@@ -231,5 +230,5 @@ def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) 
 
 
 def encode(raw: bytes) -> str:
-    """Return bytes as the Kubernetes API takes them in ``data``: base64."""
+    """Return bytes as base64, which the Kubernetes API expects in ``data``."""
     return base64.b64encode(raw).decode("ascii")

@@ -115,6 +115,6 @@ def test_a_vault_that_is_down_is_named_at_once_in_check_mode(
 ) -> None:
     vault.kill()
     (checked,) = ansible.run({**init(secrets, timeout=3600), "check_mode": True})
-    assert f"{vault.url}: Vault does not listen: no answer from Vault" in failure(checked)
+    assert f"{vault.url}: Vault does not listen: no response from Vault" in failure(checked)
     (waited,) = ansible.run(init(secrets, timeout=0.5))
     assert "Vault does not listen" in failure(waited)

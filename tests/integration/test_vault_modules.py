@@ -206,7 +206,7 @@ def test_a_failure_says_what_was_done_before(ansible: Ansible, vault: PrivateVau
     assert failed["changed"]
     assert [entry["path"] for entry in failed["resources"]] == [f"sys/policies/acl/{name}"]
     assert read(vault, f"sys/policies/acl/{name}")
-    assert f"auth/token/roles/{name}: Vault did not take the field token_tll: it knows " in failure(ignored)
+    assert f"auth/token/roles/{name}: Vault did not accept the field token_tll: it knows " in failure(ignored)
 
 
 def test_absent_deletes_what_may_be_deleted(ansible: Ansible, vault: PrivateVault, name: str) -> None:

@@ -1,8 +1,8 @@
-"""Whether Vault holds a wanted value already: compared as Vault understands it, not as it was written down.
+"""Compare wanted values with Vault's, as Vault interprets them and not as they are written.
 
-Vault's API reads a value back in one form, whatever the form it was written in: a duration as a number of
-seconds, a comma-separated string as a list, a host address without ``/32``. So the form of what Vault answers
-decides how the wanted value is understood. Pure functions, no I/O.
+Vault's API returns a value in one form, whatever form it was written in: a duration as a number of seconds, a
+comma-separated string as a list, a host address without ``/32``. So the form of Vault's value determines how the
+wanted value is interpreted. Pure functions, no I/O.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-# Lists that mean a set to Vault. All others are compared in order.
-# Seen with Vault 1.21: `vault path-help` calls them "slice", and their order has no effect.
+# Lists that Vault treats as a set. All others are compared in order.
+# Observed with Vault 1.21: `vault path-help` calls them "slice", and their order has no effect.
 UNORDERED = frozenset(
     {
-        # of every auth method's roles
+        # roles of every auth method
         "token_policies",
         "token_bound_cidrs",
         "policies",
@@ -50,9 +50,9 @@ _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|m|h)")
 
 @dataclass(frozen=True)
 class Difference:
-    """One field that Vault does not hold as wanted; both values in the form in which Vault reads them back.
+    """A field whose value in Vault is not the wanted one; both values are in the form in which Vault returns them.
 
-    ``found`` is None if Vault's answer lacks the field.
+    ``found`` is None if Vault's response lacks the field.
     """
 
     found: object
@@ -66,8 +66,8 @@ class Difference:
 def seconds(text: str) -> int:
     """Return a duration in whole seconds, read as Vault reads it: ``10``, ``10s``, ``1h30m``, ``1.5h``, ``30d``.
 
-    Source: https://developer.hashicorp.com/vault/docs/concepts/duration-format; days stand alone, without
-    another unit, as in go-secure-stdlib's ParseDurationSecond.
+    Source: https://developer.hashicorp.com/vault/docs/concepts/duration-format; days cannot be combined
+    with another unit, as in go-secure-stdlib's ParseDurationSecond.
 
     Raises:
         ValueError: the text is not a duration.
@@ -78,21 +78,21 @@ def seconds(text: str) -> int:
         return int(match[1]) * (86400 if match[2] else 1)
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not a duration: it is written as in 90, 10s, 1h30m or 30d")
+        raise ValueError(f"{text!r} is not a duration; allowed is a form such as 90, 10s, 1h30m or 30d")
     return int(sum(Decimal(number) * _UNITS[unit] for number, unit in parts))
 
 
 def canonical(field: str, value: object, like: object) -> object:
-    """Return the value in the form of ``like``, which is what Vault answers for this field.
+    """Return the value in the form of ``like``, Vault's value of this field.
 
     Args:
-        field: the field's name, for the lists that mean a set.
+        field: the field's name, for the lists that are a set.
         value: a wanted value, or ``like`` itself.
         like: Vault's value (JSON).
 
     Returns:
-        What compares equal for values that mean the same to Vault. A value that cannot have the form of ``like``
-        comes back as it is: then Vault is the one to refuse it.
+        Equal results for values that are the same to Vault. A value that cannot have the form of ``like`` is
+        returned unchanged: Vault is left to refuse it.
     """
     match like:
         case bool():
@@ -112,7 +112,7 @@ def canonical(field: str, value: object, like: object) -> object:
         case str() if isinstance(value, int | float):
             return str(value)
         case str() if isinstance(value, str) and "\n" in value + like:
-            return value.strip()  # a policy or a PEM text: white space around it means nothing
+            return value.strip()  # a policy or a PEM text: surrounding white space has no meaning
     return value
 
 
@@ -124,7 +124,7 @@ def _canonical_list(field: str, items: list[object] | tuple[object, ...]) -> lis
 
 
 def _network(text: str) -> str:
-    """Return an address or a network in full, host bits kept, as Vault keeps them: 10.1.2.3/8, 127.0.0.1/32."""
+    """Return an address or a network with its prefix length; Vault keeps host bits: 10.1.2.3/8, 127.0.0.1/32."""
     try:
         return str(ipaddress.ip_interface(text))
     except ValueError:
@@ -132,16 +132,16 @@ def _network(text: str) -> str:
 
 
 def differences(wanted: Mapping[str, object], found: Mapping[str, object], prefix: str = "") -> dict[str, Difference]:
-    """Compare the wanted fields, and only those, with what Vault answers.
+    """Compare the wanted fields, and only those, with Vault's.
 
     Args:
         wanted: field to value; a dict within is compared field by field too.
-        found: the ``data`` of Vault's answer.
-        prefix: what goes before the field names, ``config.`` for those of ``config``.
+        found: the ``data`` of Vault's response.
+        prefix: prefix of the field names, ``config.`` for those of ``config``.
 
     Returns:
-        The fields that differ, by dotted name. An empty text, list or dict equals a field that the answer lacks,
-        because Vault leaves many a field out while it is empty.
+        The fields that differ, by dotted name. An empty string, list or dict equals a field that the response lacks,
+        because Vault omits many fields while they are empty.
     """
     result: dict[str, Difference] = {}
     for field, want in wanted.items():

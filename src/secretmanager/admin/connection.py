@@ -1,4 +1,4 @@
-"""Vault's API for its administration: any path read, written and deleted."""
+"""Requests to any path of Vault's API: read, write, delete."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import PermissionDenied, VaultError
 from ..servers.vault import VaultClient
 
-# How Vault says, with status 400, that nothing is mounted at a path of sys/mounts or sys/auth.
+# How Vault reports, with status 400, that nothing is mounted at a path of sys/mounts or sys/auth.
 _NO_MOUNT = ("No secret engine mount at", "No auth engine at")
 
 # https://developer.hashicorp.com/vault/docs/concepts/policies#capabilities
@@ -29,20 +29,20 @@ class Vault:
         self.url = client.url
 
     def read(self, path: str) -> dict[str, Any] | None:
-        """Return the ``data`` of a path, None if there is nothing.
+        """Return the ``data`` of a path; None if nothing exists there.
 
         Raises:
             VaultError: as `request`.
         """
         try:
-            answer = self.request("GET", path)
+            response = self.request("GET", path)
         except VaultError as error:
             if error.status == 404 or (
                 error.status == 400 and any(text.startswith(_NO_MOUNT) for text in error.errors)
             ):
                 return None
             raise
-        data = answer.get("data")
+        data = response.get("data")
         return data if isinstance(data, dict) else None
 
     def write(self, path: str, body: Mapping[str, object]) -> tuple[str, ...]:
@@ -54,19 +54,19 @@ class Vault:
         return _warnings(self.request("DELETE", path))
 
     def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Send one request and return the whole response; an empty one as {}.
+        """Send one request and return the JSON of the response; {} if it is empty.
 
         Raises:
             TLSError: verification of Vault's certificate failed.
             VaultUnavailable: there is no connection, or no response in time.
             VaultSealed: Vault is sealed or not initialised.
-            InvalidToken: the token is not valid (any more).
+            InvalidToken: the token is invalid or has expired.
             PermissionDenied: its policies lack a capability; names path and capability.
             VaultError: any other refusal, in Vault's own words.
         """
-        answer = self._client.request(method, path, body, idempotent=method == "GET")
+        response = self._client.request(method, path, body, idempotent=method == "GET")
         try:
-            return self._client.checked(method, path, answer)
+            return self._client.checked(method, path, response)
         except PermissionDenied as error:
             if not self._client.token:
                 raise
@@ -79,15 +79,15 @@ class Vault:
             ) from error
 
     def capabilities(self, path: str) -> frozenset[str]:
-        """Return the token's capabilities on a path, including ``root`` for a root token; none if it may not ask.
+        """Return the token's capabilities on a path, ``root`` for a root token; none if it may not query them.
 
         Source: https://developer.hashicorp.com/vault/api-docs/system/capabilities-self
         """
-        answer = self._client.request("POST", "sys/capabilities-self", {"paths": [path]})
-        return frozenset(answer.json().get(path, ()) if answer.ok else ())
+        response = self._client.request("POST", "sys/capabilities-self", {"paths": [path]})
+        return frozenset(response.json().get(path, ()) if response.ok else ())
 
     def _lacking(self, method: str, path: str) -> tuple[str, str]:
-        """Return the capability that a denied request lacked, and how to say so."""
+        """Return the capability that a denied request lacked, and the reason for the error text."""
         held = self.capabilities(path)
         if missing := " or ".join(name for name in _CAPABILITIES[method] if name not in held):
             return missing, f"lack the capability {missing} on this path"
@@ -97,6 +97,6 @@ class Vault:
         )
 
 
-def _warnings(answer: Mapping[str, object]) -> tuple[str, ...]:
-    warnings = answer.get("warnings")
+def _warnings(response: Mapping[str, object]) -> tuple[str, ...]:
+    warnings = response.get("warnings")
     return tuple(str(warning) for warning in warnings) if isinstance(warnings, list) else ()

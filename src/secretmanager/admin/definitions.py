@@ -1,7 +1,7 @@
-"""What Vault has to hold for KUBEVAULT: keys, policies and roles, as data of `resources.Resource`.
+"""The keys, policies and roles that KUBEVAULT needs in Vault, as data for `resources.Resource`.
 
 This is the one place that decides which policy grants what, and how policies and digest keys are named. The roles use
-it by the filter plugins ``kubevault_*_resources``.
+it through the filter plugins ``kubevault_*_resources``.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/kubernetes, /system/policies
 """
@@ -19,17 +19,17 @@ POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update"},
     "rotator": {"keys/{key}": "read", "keys/{key}/rotate": "update", "rewrap/{key}": "update"},
 }
-"""Paths below the Transit mount, and the capability on each, of the three policies of a key. None grants both encrypt
-and decrypt."""
+"""The three policies of a key: paths below the Transit mount, and the capability on each. No policy grants both
+encrypt and decrypt."""
 
 GRANTS: Mapping[str, str] = {"reads": "reader", "seals": "sealer", "rotates": "rotator"}
-"""The field of a workload that lists keys, and the policy that it grants for them."""
+"""Fields of a workload that list keys, and the policy that each grants."""
 
 SELF_PATHS = ("auth/token/renew-self", "auth/token/revoke-self")
-"""Paths on which every token may act for itself. Workloads do not get Vault's policy ``default``, which grants more."""
+"""Paths on which each token may act on itself. Workloads do not get Vault's policy ``default``, which grants more."""
 
 TOKEN_TTL = "10s"
-"""Lifetime of a workload's Vault token, unless the workload says otherwise."""
+"""Lifetime of a workload's Vault token, unless the workload sets another one."""
 
 KEY_DEFAULTS: Mapping[str, Any] = {
     "type": "aes256-gcm96",
@@ -39,7 +39,7 @@ KEY_DEFAULTS: Mapping[str, Any] = {
     "exportable": False,
     "allow_plaintext_backup": False,
 }
-"""Parameters of every key. They are set explicitly, so that a key that somebody made otherwise is an error."""
+"""Parameters of every key. They are set explicitly, so that an existing key with other parameters is an error."""
 
 Definition = dict[str, Any]
 """``path`` and ``data`` of a resource."""
@@ -53,10 +53,10 @@ def key_resources(
     Args:
         keys: ``name`` of each key, and those of its parameters that differ from `KEY_DEFAULTS`.
         mount: path at which the Transit engine is mounted.
-        digest_suffix: end of the name of a digest key. It is never rotated: a digest dies with its key's version.
+        digest_suffix: suffix of the name of a digest key. It is never rotated: digests of two versions do not compare.
 
     Raises:
-        ConfigError: a key has no name, or two have the same one.
+        ConfigError: a key has no name, or a name is defined twice.
     """
     names = [_required(key, "name", "transit key") for key in keys]
     names += [f"{name}{digest_suffix}" for name in names]
@@ -71,12 +71,12 @@ def key_resources(
 
 
 def policy_name(access: str, key: str) -> str:
-    """Return the name of a key's policy, as ``kubevault-reader-KEY``."""
+    """Return the name of a key's policy, such as ``kubevault-reader-KEY``."""
     return f"kubevault-{access}-{key}"
 
 
 def policy_names(key: str) -> list[str]:
-    """Return the names of all policies of a key; of ``*`` as patterns for the operator's policy."""
+    """Return the names of all policies of a key; for the key ``*``, patterns for the operator's policy."""
     return [policy_name(access, key) for access in POLICY_PATHS]
 
 
@@ -88,7 +88,7 @@ def policy_resources(
     Args:
         keys: names of the keys.
         mount: path at which the Transit engine is mounted.
-        digest_suffix: end of the name of a digest key.
+        digest_suffix: suffix of the name of a digest key.
     """
     return [
         {

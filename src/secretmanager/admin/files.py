@@ -11,16 +11,16 @@ from typing import Self
 from ..errors import ConfigError
 
 MODE = 0o600
-# More than keys or a token ever take; reserved before they exist.
+# Bytes, more than keys or a token ever take; reserved before they exist.
 _ROOM = 64 * 1024
 
 
 class PrivateFile:
     """A file to be written, whose folder, permissions and disk space are checked before its content exists.
 
-    What is written into it cannot be obtained again (Vault returns unseal keys once), so everything that
-    can be checked is checked before. Until `commit`, nothing exists under the file's own name. In a ``with`` statement,
-    it leaves nothing behind if `commit` was not reached.
+    Its content cannot be obtained again (Vault returns unseal keys once), so everything that can be checked is checked
+    before. Until `commit`, nothing exists under the file's own name. In a ``with`` statement, it leaves nothing behind
+    if `commit` was not reached.
 
     Args:
         path: where the file will be. Its folder must exist.
@@ -49,9 +49,9 @@ class PrivateFile:
             self._temporary.unlink()
 
     def commit(self, content: str) -> None:
-        """Write the content and give the file its name, which replaces an existing file.
+        """Write the content and rename the file to its own name, which replaces an existing file.
 
-        A failure leaves the temporary file, with as much of the content as there is.
+        A failure leaves the temporary file, with the part of the content that was written.
         """
         self._discard = False
         os.truncate(self._fd, os.pwrite(self._fd, content.encode(), 0))
@@ -84,7 +84,7 @@ def file_mode(path: str | Path) -> int:
 
 
 def check_folder(path: str | Path) -> None:
-    """Raise ConfigError if a file could not be made at this path; for check mode, which creates none."""
+    """Raise ConfigError if a file could not be created at this path; for check mode, which creates none."""
     folder = Path(path).parent
     if not os.access(folder, os.W_OK | os.X_OK):
         reason = "is not writable" if folder.exists() else "does not exist"

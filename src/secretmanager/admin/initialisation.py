@@ -1,7 +1,7 @@
 """Initialises Vault once and keeps it unsealed.
 
 Source: https://developer.hashicorp.com/vault/api-docs/system/init, /system/unseal, /system/seal-status,
-/system/health and /system/leader. None of them needs a token.
+/system/health and /system/leader. None of these needs a token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .files import PrivateFile, check_folder, read_private
 
 T = TypeVar("T")
 
-_POLL = 0.1  # seconds between two looks at a Vault that is starting
+_POLL = 0.1  # seconds between two requests to a Vault that is starting
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Initialisation:
     """How Vault is to be initialised.
 
     Attributes:
-        key_shares: into how many unseal keys the root key is split.
-        key_threshold: how many of them unseal Vault.
-        keys_file: gets the unseal keys, as the JSON that ``vault operator init -format=json`` names them.
-        root_token_file: gets the initial root token.
-        pgp_keys: public keys, base64, that encrypt one unseal key each. Then only their holders can unseal Vault.
+        key_shares: number of unseal keys that the root key is split into.
+        key_threshold: number of them that unseal Vault.
+        keys_file: file to write the unseal keys to, as JSON with the names of ``vault operator init -format=json``.
+        root_token_file: file to write the initial root token to.
+        pgp_keys: public keys, base64, that encrypt one unseal key each, so that only their owners can unseal Vault.
 
     Raises:
-        ConfigError: numbers that Vault would refuse.
+        ConfigError: a number that Vault would refuse.
     """
 
     key_shares: int
@@ -76,11 +76,11 @@ def ensure_unsealed(
         check: report what would change, and write nothing.
 
     Returns:
-        The state found and the state left behind (in check mode: that would be). Vault stays sealed if its
+        The state before and the state after (in check mode, the expected one). Vault stays sealed if its
         unseal keys are encrypted with PGP.
 
     Raises:
-        ConfigError: a file exists already, is missing or is not writable; Vault is not changed.
+        ConfigError: a file already exists, is missing or is not writable; Vault is not changed.
         VaultUnavailable: Vault did not listen, or had no active node, in time.
         VaultError: Vault refused to be initialised, or the keys in the file are not its keys.
     """
@@ -106,7 +106,7 @@ def _state(vault: Vault) -> SealState:
 
 
 def _is_active(vault: Vault) -> bool:
-    """Whether this node serves requests, or knows the one that does."""
+    """Whether this node is active, or knows the active node."""
     health = vault.request("GET", "sys/health?standbyok=true&perfstandbyok=true")
     if not health["standby"]:
         return True
@@ -164,7 +164,7 @@ def _keys(path: str) -> list[str]:
     try:
         keys = json.loads(text)["unseal_keys_b64"]
     except (ValueError, KeyError, TypeError):
-        # `from None`: a JSON error carries the text, and the text is the keys.
+        # `from None`: a JSON error holds the text, which is the keys.
         raise ConfigError(f"keys_file: {path} is not a JSON object with a list unseal_keys_b64") from None
     return [str(key) for key in keys]
 
@@ -182,4 +182,4 @@ def _unseal(vault: Vault, path: str) -> None:
             raise VaultError(f"{error}; the keys in {path} are not this Vault's") from error
         if not status["sealed"]:
             return
-    raise VaultError(f"{path}: Vault is still sealed after all keys in this file; it needs more of them")
+    raise VaultError(f"{path}: Vault is still sealed after all keys in this file; it needs more keys")

@@ -1,7 +1,7 @@
 """Declarative resources of Vault's API: read, compare, write.
 
-A resource is a path whose GET answers what its POST sets. Most of Vault's API is like that; what differs (a mount is
-changed by its ``tune``, a Transit key by its ``config``) is a `Kind` in the table KINDS.
+A resource is a path whose GET returns what its POST sets, as most of Vault's API does. The exceptions (a mount is
+changed by its ``tune``, a Transit key by its ``config``) are each a `Kind` in the table KINDS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .connection import Vault
 WRITE_ONLY = "(write-only)"
 NOT_SET = "(not set)"
 
-# What is allowed in a path: no query, no fragment, no dot segment, nothing that needs quoting.
+# Allowed paths: no query, no fragment, no dot segment, no character that needs quoting.
 _PATH = re.compile(r"(?!v1/)(?!.*(^|/)\.{1,2}(/|$))[\w.@:+=~-]+(/[\w.@:+=~-]+)+")
 
 Values = Mapping[str, object]
@@ -32,10 +32,10 @@ class Resource:
     """The declaration of one path.
 
     Attributes:
-        path: API path without ``/v1/``, as ``transit/keys/NAME``.
-        data: fields that are compared and written. Fields that are not given are left as they are.
-        secret_data: write-only fields: sent with each write, never compared, never shown.
-        refresh: write even though ``data`` matches, because ``secret_data`` holds something newer than Vault.
+        path: API path without ``/v1/``, such as ``transit/keys/NAME``.
+        data: fields that are compared and written. Other fields are left unchanged.
+        secret_data: write-only fields, which are sent with each write, never compared and never shown.
+        refresh: write even though ``data`` matches, because ``secret_data`` is newer than in Vault.
         state: "present" or "absent".
 
     Raises:
@@ -51,7 +51,7 @@ class Resource:
     def __post_init__(self) -> None:
         if not _PATH.fullmatch(self.path):
             raise ConfigError(
-                f"path: found {self.path!r}, allowed is a path of Vault's API without /v1/, as transit/keys/NAME"
+                f"path: found {self.path!r}, allowed is a path of Vault's API without /v1/, such as transit/keys/NAME"
             )
         if self.state == "absent":
             if self.data or self.secret_data or self.refresh:
@@ -70,13 +70,13 @@ class Resource:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `apply` did, or in check mode would do, with one resource.
+    """The changes that `apply` made to one resource, or would make in check mode.
 
     Attributes:
         path: the resource's path.
         changed: whether Vault was written to, or would be.
         before: the fields that differ, as found; ``{"state": "absent"}`` if there was nothing.
-        after: the same fields, as wanted; ``{"state": "absent"}`` if there is nothing left.
+        after: the same fields, as wanted; ``{"state": "absent"}`` if nothing is left.
         warnings: warnings in Vault's responses to the writes.
     """
 
@@ -102,10 +102,10 @@ class Outcome:
 
 
 class Kind:
-    """A path that is read, written and deleted at one place: policies, roles and most others."""
+    """A path that is read, written and deleted as it is: policies, roles and most others."""
 
     def complete(self, found: Values) -> Values:
-        """Return Vault's answer with the fields that it leaves out at their default."""
+        """Return Vault's data with the defaults of the fields that Vault omits."""
         return found
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
@@ -114,7 +114,7 @@ class Kind:
         Args:
             path: the resource's path.
             wanted: all fields given, the secret ones too.
-            found: Vault's answer, None if there is nothing.
+            found: Vault's data; None if nothing exists there.
             pending: the `Difference` of each field that differs, by dotted name.
 
         Raises:
@@ -127,13 +127,13 @@ class Kind:
 
 
 class Mount(Kind):
-    """A secrets engine or auth method: made by one request, changed by its ``tune``.
+    """A secrets engine or auth method: created at its path, changed by its ``tune``.
 
     Source: https://developer.hashicorp.com/vault/api-docs/system/mounts and /system/auth
     """
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
-        """Make the mount, or tune it."""
+        """Create the mount, or tune it."""
         if found is None:
             yield path, dict(wanted)
             return
@@ -149,7 +149,7 @@ class Mount(Kind):
 
 
 class TransitKey(Kind):
-    """A key of the Transit engine: made by one request, changed by its ``config``, which cannot change its nature.
+    """A key of the Transit engine: created at its path, changed by its ``config``; its type is fixed.
 
     Source: https://developer.hashicorp.com/vault/api-docs/secret/transit#create-key, #update-key-configuration
     """
@@ -159,11 +159,11 @@ class TransitKey(Kind):
     _config = _only_config | _only_on | {"auto_rotate_period"}
 
     def complete(self, found: Values) -> Values:
-        """Add what Vault leaves out."""
+        """Add what Vault omits."""
         return {"convergent_encryption": False, "key_size": 0, **found}
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
-        """Make the key, or change its configuration."""
+        """Create the key, or change its configuration."""
         if found is None:
             yield path, {name: value for name, value in wanted.items() if name not in self._only_config}
             if later := {name: value for name, value in wanted.items() if name in self._only_config}:
@@ -172,7 +172,7 @@ class TransitKey(Kind):
         _refuse(
             path,
             {name: d for name, d in pending.items() if name not in self._config},
-            "is fixed when a key is made; use a key of another name, or set the field to what is found",
+            "is fixed when a key is created; use a key of another name, or set the field to what is found",
         )
         _refuse(
             path,
@@ -182,7 +182,7 @@ class TransitKey(Kind):
         yield f"{path}/config", {name: wanted[name] for name in pending}
 
     def check_removal(self, path: str, found: Values) -> None:
-        """Refuse if the key may not be deleted."""
+        """Raise ConfigError if the key may not be deleted."""
         if found.get("deletion_allowed") is False:
             raise ConfigError(
                 f"{path}: found deletion_allowed false, so Vault refuses to delete the key; if what it encrypted"
@@ -191,14 +191,14 @@ class TransitKey(Kind):
 
 
 class AuthConfig(Kind):
-    """The config of an auth method; that of the Kubernetes method is written as a whole.
+    """The config of an auth method; Vault replaces that of the Kubernetes method as a whole.
 
-    A field that a write leaves out falls back to its default there (seen with Vault 1.21; pathConfigWrite of
-    vault-plugin-auth-kubernetes), so a write says again what was found.
+    A field that a write omits is reset to its default (observed with Vault 1.21; pathConfigWrite of
+    vault-plugin-auth-kubernetes), so a write repeats what was found.
     """
 
     def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
-        """Say again what was found, since Vault writes it as a whole."""
+        """Write the wanted fields, and repeat those that were found."""
         kept: dict[str, object] = {}
         if found is not None and "kubernetes_host" in found:
             for name, value in found.items():
@@ -227,22 +227,22 @@ def check_batch(resources: Iterable[Resource]) -> None:
     seen: set[str] = set()
     for resource in resources:
         if resource.path in seen:
-            raise ConfigError(f"{resource.path}: found twice in resources; one entry a path")
+            raise ConfigError(f"{resource.path}: found twice in resources; allowed is one entry for each path")
         seen.add(resource.path)
 
 
 def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
-    """Bring one resource about, with no write if Vault holds it already.
+    """Create, change or delete one resource; write nothing if Vault's state is the wanted one.
 
     Args:
         vault: connection with a token whose policies let it read and write the path.
-        resource: what is wanted.
+        resource: the wanted state.
         check: report what would change, and write nothing.
 
     Raises:
         ConfigError: a difference that Vault cannot remove (a fixed field), or a key that must not be deleted.
         PermissionDenied: the token's policies lack a capability; names path and capability.
-        VaultError: Vault refused a value, or reads back something else than was written.
+        VaultError: Vault refused a value, or returns another value than was written.
     """
     kind = next(kind for pattern, kind in KINDS if pattern.fullmatch(resource.path))
     path = resource.path
@@ -272,14 +272,14 @@ def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
 
 
 def _unset(resource: Resource, found: Values) -> list[str]:
-    """Name the secret fields of which Vault says (``FIELD_set: false``) that it has none."""
+    """Return the names of the secret fields that Vault reports as not set (``FIELD_set: false``)."""
     return [name for name in resource.secret_data if found.get(f"{name}_set") is False]
 
 
 def _shown(
     resource: Resource, found: Values | None, pending: Differences, unset: Iterable[str]
 ) -> tuple[Values, Values]:
-    """Return before and after for people: the fields that change, no secret among them."""
+    """Return before and after for a diff: the fields that change, without secrets."""
     secrets = dict.fromkeys(resource.secret_data, WRITE_ONLY)
     if found is None:
         return {"state": "absent"}, {"state": "present", **resource.data, **secrets}
@@ -290,23 +290,23 @@ def _shown(
 
 
 def _verify(kind: Kind, vault: Vault, resource: Resource) -> None:
-    """Read back what was written: Vault ignores a field that it does not know, often without a warning."""
+    """Read the resource again: Vault ignores an unknown field, often without a warning."""
     answer = vault.read(resource.path)
     if answer is None:
         raise VaultError(
-            f"{resource.path}: written, but nothing is read back; vault_resource is for paths whose read answers"
+            f"{resource.path}: written, but a read returns nothing; vault_resource is for paths whose read returns"
             " what a write sets"
         )
     found = kind.complete(answer)
     for name, difference in differences(resource.data, found).items():
         reason = f"{difference}" if difference.found is not None else f"it knows {', '.join(sorted(found))}"
-        raise VaultError(f"{resource.path}: Vault did not take the field {name}: {reason}")
+        raise VaultError(f"{resource.path}: Vault did not accept the field {name}: {reason}")
     for name in _unset(resource, found):
-        raise VaultError(f"{resource.path}: Vault did not take the field {name}: {name}_set is still false")
+        raise VaultError(f"{resource.path}: Vault did not accept the field {name}: {name}_set is still false")
 
 
 def _text(values: Values) -> str:
-    """Write fields one a line, and a text of several lines, such as a policy, as those lines."""
+    """Return fields as text, one on a line; a value of several lines, such as a policy, as those lines."""
     lines: list[str] = []
     for name, value in sorted(values.items()):
         if isinstance(value, str) and "\n" in value:

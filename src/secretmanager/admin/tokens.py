@@ -1,4 +1,4 @@
-"""A token in a file: created if it is missing or no longer matches, revoked when its time is over.
+"""A token in a file: created if it is missing or differs, revoked when it is no longer wanted.
 
 Source: https://developer.hashicorp.com/vault/api-docs/auth/token
 """
@@ -18,14 +18,14 @@ from .files import MODE, PrivateFile, check_folder, file_mode, read_private
 
 @dataclass(frozen=True)
 class TokenSpec:
-    """What a token shall be.
+    """The properties of a wanted token.
 
     Attributes:
         policies: its policies; Vault adds ``default``.
-        period: it lives this long without a renewal, and for ever with them, as ``768h``; None for a token that
-            ends at the system's maximum.
-        orphan: it outlives the token that made it.
-        display_name: its name in audit logs; never compared, since it grants nothing.
+        period: TTL of a periodic token, such as ``768h``, which it can be renewed for without limit; None for a
+            token that expires at the system's maximum TTL.
+        orphan: whether it outlives the token that created it.
+        display_name: its name in audit logs; not compared, because it grants nothing.
     """
 
     policies: Sequence[str]
@@ -49,18 +49,18 @@ class TokenSpec:
 
     @property
     def endpoint(self) -> str:
-        """The path that makes the token."""
+        """The path that creates the token."""
         return "auth/token/create-orphan" if self.orphan else "auth/token/create"
 
     def body(self) -> dict[str, object]:
-        """Return the body of the request that makes the token."""
+        """Return the body of the request that creates the token."""
         optional = {"period": self.period, "display_name": self.display_name}
         return {"policies": list(self.policies)} | {k: v for k, v in optional.items() if v is not None}
 
 
 @dataclass(frozen=True)
 class TokenOutcome:
-    """What was, or in check mode would be, done with a token and its file; before and after hold no secret."""
+    """The changes to a token and its file, or in check mode the expected ones; before and after hold no secret."""
 
     changed: bool
     before: dict[str, object]
@@ -68,7 +68,7 @@ class TokenOutcome:
 
 
 REMEDY = "give a token that may create it; without one, `vault operator generate-root` creates a root token"
-"""What to do if a token is needed, and the one that should make it may not, or has ended."""
+"""Remedy if the token that should create another one has expired or lacks permission."""
 
 ABSENT: dict[str, object] = {"state": "absent"}
 
@@ -81,21 +81,21 @@ def ensure_token(
     *,
     check: bool = False,
 ) -> TokenOutcome:
-    """See to it that a file holds a valid token as specified, and only its owner may read it.
+    """Ensure that a file holds a valid token as specified, and that only its owner can read it.
 
-    A token that fits is kept, and renewed once half of its life is over. One that does not fit is revoked after the
-    new one is in the file.
+    A token that matches is kept, and renewed once half of its lifetime has passed. One that does not match is revoked
+    after the new one is in the file.
 
     Args:
         connect: returns a connection that uses this token.
         path: the token's file.
-        spec: what the token shall be.
+        spec: the wanted properties.
         authenticate: returns the token that creates tokens; called only if one has to be created.
         check: report what would change, and write nothing.
 
     Raises:
         ConfigError: the file cannot be read or written.
-        InvalidToken, PermissionDenied: the authenticating token has ended, or must not make such tokens.
+        InvalidToken, PermissionDenied: the authenticating token has expired, or may not create such tokens.
     """
     check_folder(path)
     wanted = {"state": "present", **spec.fields(), "mode": f"{MODE:04o}"}
@@ -122,20 +122,20 @@ def ensure_token(
             error.remedy = REMEDY
             raise
         file.commit(answer["auth"]["client_token"] + "\n")
-    # A child would die with the token that made it.
+    # A child token would be revoked with its parent.
     if held and data and (spec.orphan or held != maker):
         connect(held).request("POST", "auth/token/revoke-self")
     return TokenOutcome(True, found, wanted)
 
 
 def _check_maker(vault: Vault, spec: TokenSpec) -> None:
-    """Raise InvalidToken or PermissionDenied if this token could not make such a token."""
+    """Raise InvalidToken or PermissionDenied if this token could not create such a token."""
     try:
         vault.request("GET", "auth/token/lookup-self")
     except (InvalidToken, PermissionDenied) as error:
         error.remedy = REMEDY
         raise
-    needed = "sudo" if spec.period else "update"  # Vault grants a period to sudo alone
+    needed = "sudo" if spec.period else "update"  # Vault allows a period only with sudo
     if vault.capabilities(spec.endpoint).isdisjoint({needed, "root"}):
         raise PermissionDenied(
             f"{spec.endpoint}: the token's policies lack the capability {needed} on this path",
@@ -147,10 +147,10 @@ def _check_maker(vault: Vault, spec: TokenSpec) -> None:
 
 
 def remove_token(connect: Callable[[str], Vault], path: str, *, check: bool = False) -> TokenOutcome:
-    """Revoke the token in a file, with all that it made but orphans, and delete the file.
+    """Revoke the token in a file, with its child tokens except orphans, and delete the file.
 
     Raises:
-        PermissionDenied: the token is valid, but must not revoke itself; the file is left.
+        PermissionDenied: the token is valid, but may not revoke itself; the file stays.
     """
     if not Path(path).exists():
         return TokenOutcome(False, ABSENT, ABSENT)
@@ -163,11 +163,11 @@ def remove_token(connect: Callable[[str], Vault], path: str, *, check: bool = Fa
 
 
 def _lookup(vault: Vault) -> dict[str, Any] | None:
-    """Return what Vault says of the connection's own token, None if it is not valid (any more)."""
+    """Return the properties of the connection's own token; None if it is invalid or has expired."""
     try:
         return vault.read("auth/token/lookup-self")
     except VaultError as error:
-        if error.status == 403:  # InvalidToken; or the policy "default", which every token made here has, is missing
+        if error.status == 403:  # InvalidToken; or the policy "default", which every token created here has, is missing
             return None
         raise
 
@@ -176,7 +176,7 @@ def _revoke(vault: Vault) -> None:
     try:
         vault.request("POST", "auth/token/revoke-self")
     except VaultError as error:
-        # Vault answers the same status to a token that is not valid any more, which is what is wanted.
+        # Vault returns the same status for a token that has expired or was revoked, which is the wanted state.
         if error.status != 403 or _lookup(vault):
             raise
 

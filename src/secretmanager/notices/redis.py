@@ -201,10 +201,10 @@ class Notices:
             )
         if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
             return NoticeError(
-                f"no answer from Redis: {error}",
+                f"no response from Redis: {error}",
                 reason="unreachable",
                 place=self.place,
-                remedy="check the address, and that it runs",
+                remedy="check the address, and that Redis is running",
             )
         return NoticeError(f"Redis: {error}", reason="other", place=self.place)
 

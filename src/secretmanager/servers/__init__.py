@@ -1,6 +1,6 @@
-"""The HTTP APIs of Vault and Kubernetes: what they answer, in what words they refuse, and where a kubeconfig points.
+"""Clients of the HTTP APIs of Vault and Kubernetes: requests, errors, and access by a kubeconfig.
 
-It knows nobody above it; every other wing may import it.
+It imports no other wing; every other wing may import it.
 """
 
 __all__ = ["http", "kubeconfig", "kubernetes", "vault"]

@@ -1,4 +1,4 @@
-"""Where the Kubernetes API is, and who is asking: from a kubeconfig file or from a pod's own service account.
+"""Address and credentials of the Kubernetes API, from a kubeconfig file or a pod's own service account.
 
 Sources: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
 https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api
@@ -27,7 +27,7 @@ _TOKEN_AGE = 60.0  # seconds that a mounted token is used before its file is rea
 
 @dataclass(frozen=True)
 class ClusterAccess:
-    """How a Kubernetes API is reached.
+    """Address and credentials of a Kubernetes API.
 
     Attributes:
         url: the API's address.
@@ -56,14 +56,14 @@ def find_access(
     Args:
         kubeconfig: path of a kubeconfig file.
         context: its context to use; without one, the file's current one.
-        token: who asks, as a bearer token, instead of the file's user.
+        token: bearer token to authenticate with, instead of the file's user.
         host: the API's address, instead of a file; see `from_host` for this and the options below.
         ca_cert: for ``host``.
         client_cert: for ``host``.
         client_key: for ``host``.
 
     Raises:
-        ConfigError: no file, or one that cannot be used; names the field.
+        ConfigError: there is no file, or it cannot be used; names the field.
     """
     if host:
         return from_host(host, token, ca_cert, client_cert, client_key)
@@ -112,16 +112,16 @@ def from_host(
 
     Args:
         host: the API's address, ``https://...``.
-        token: who asks, as a bearer token.
+        token: bearer token to authenticate with.
         ca_cert: path of the PEM file of the CA of its certificate; None for the system's own CAs.
-        client_cert: who asks, as the path of a client certificate's PEM file.
-        client_key: path of its key's PEM file.
+        client_cert: path of the PEM file of the client certificate to authenticate with.
+        client_key: path of the PEM file of its key.
 
     Raises:
-        ConfigError: a file cannot be used, or nothing says who asks.
+        ConfigError: a file cannot be used, or there are no credentials.
     """
     if not token and not (client_cert and client_key):
-        raise ConfigError("api_key, or client_cert and client_key, is missing: with host, one has to say who asks")
+        raise ConfigError("api_key, or client_cert and client_key, is missing: host needs credentials")
     context = tls_context(ca_cert or True)
     if client_cert and client_key:
         load_client_cert(context, client_cert, client_key)
@@ -129,11 +129,11 @@ def from_host(
 
 
 class MountedToken:
-    """A token in a file that somebody else renews, as the kubelet does.
+    """A token in a file that another process renews, such as the kubelet.
 
     Args:
         path: the token's file.
-        max_age: how long a token is used before the file is read again, in seconds.
+        max_age: time that a token is used before the file is read again, in seconds.
     """
 
     def __init__(self, path: str | Path, max_age: float = _TOKEN_AGE) -> None:
@@ -153,7 +153,7 @@ class MountedToken:
             try:
                 self._token = self.path.read_text(encoding="ascii").strip()
             except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "is not a token"
+                reason = getattr(error, "strerror", None) or "is not ASCII text"
                 raise ConfigError(f"{self.path}: {reason}; it should hold a token") from error
             if not self._token:
                 raise ConfigError(f"{self.path}: is empty; it should hold a token")
@@ -170,7 +170,7 @@ def from_file(path: Path, context: str | None = None, token: str | None = None) 
     Args:
         path: the file.
         context: its context to use; without one, its current one.
-        token: who asks, as a bearer token, instead of the file's user.
+        token: bearer token to authenticate with, instead of the file's user.
 
     Raises:
         ConfigError: the file cannot be used; names the field.
@@ -219,7 +219,7 @@ class _File:
             if entry.get("name") == name:
                 return entry.get(kind) or {}
         known = ", ".join(str(entry.get("name")) for entry in entries) or "none"
-        raise ConfigError(f"{self.path}: {kind} {name!r} is not there; it has {known}")
+        raise ConfigError(f"{self.path}: {kind} {name!r} is missing; found {known}")
 
     def tls(self, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
         if inline := cluster.get("certificate-authority-data"):
@@ -256,12 +256,12 @@ class _File:
             raise ConfigError(f"{self.path}: {name} is not base64") from None
 
     def _resolved(self, path: str) -> str:
-        """Return a path, relative ones against the file's folder, as kubectl does."""
+        """Return a path; a relative one is resolved against the file's folder, as kubectl does."""
         return str(self.path.parent / Path(path))
 
 
 def _plugin(path: Path, context: str) -> Callable[[], str]:
-    """Let the whole Kubernetes client run the user's exec plugin or auth provider; it also renews what that gave."""
+    """Have the package ``kubernetes`` run the user's exec plugin or auth provider, and renew its credentials."""
     try:
         from kubernetes import client, config
     except ImportError as error:
@@ -270,7 +270,7 @@ def _plugin(path: Path, context: str) -> Callable[[], str]:
         ) from error
     configuration = client.Configuration()
     try:
-        config.load_kube_config(  # type: ignore[no-untyped-call] # it has no types
+        config.load_kube_config(  # type: ignore[no-untyped-call] # the package has no types
             str(path), context, client_configuration=configuration
         )
     except config.ConfigException as error:

@@ -1,4 +1,4 @@
-"""The Kubernetes API, as much as sealing and reading need: Secrets, ConfigMaps, TokenRequest.
+"""The part of the Kubernetes API that sealing and reading need: Secrets, ConfigMaps, TokenRequest.
 
 Objects are JSON dicts, as the API returns and accepts them.
 Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
@@ -23,13 +23,13 @@ from .http import ConnectionFailed, JsonApi, Response, Stream
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
-"""Objects that one page of a list holds, as kubectl's ``--chunk-size``."""
+"""Objects in one page of a list, as with kubectl's ``--chunk-size``."""
 
 FIELD_MANAGER = "kubevault"
 """Who wrote a field, in a Secret's ``managedFields``."""
 
 STREAM_GRACE = 10
-"""Time after which a watch counts as lost that the server should have ended, in seconds."""
+"""Time that the server may take to end a watch after its timeout, in seconds; then the connection counts as lost."""
 
 Object = dict[str, Any]
 Resource = Literal["secrets", "configmaps", "serviceaccounts"]
@@ -39,7 +39,7 @@ class KubernetesClient:
     """A client of one Kubernetes API. Threads may share it.
 
     Args:
-        access: where the API is, and who asks.
+        access: address and credentials.
         timeout: time that one response may take, in seconds.
         connections: how many connections are kept alive.
         retries: how often a request is repeated that may succeed later.
@@ -83,7 +83,7 @@ class KubernetesClient:
             more: further arguments of the class.
 
         Raises:
-            ConfigError: there is not a kubeconfig file, or an option cannot be used.
+            ConfigError: there is no kubeconfig file, or an option cannot be used.
         """
         names = ("kubeconfig", "context", "host", "ca_cert", "client_cert", "client_key")
         return cls(find_access(token=options.get("api_key"), **{name: options.get(name) for name in names}), **more)
@@ -99,7 +99,7 @@ class KubernetesClient:
             namespace: the service account's namespace.
             service_account: its name.
             audience: audience of the token; None for the API server itself.
-            expiration_seconds: its life; the API allows no less than 600.
+            expiration_seconds: its lifetime; the API allows no less than 600.
 
         Raises:
             SecretNotFound: there is no such service account.
@@ -141,7 +141,7 @@ class KubernetesClient:
             resource: its kind.
             namespace: its namespace.
             name: its name.
-            resource_version: the version after which changes matter; without one, the object as it is comes first.
+            resource_version: report changes after this version; without one, the current object comes first.
             seconds: how long the server keeps the watch open.
 
         Raises:
@@ -161,7 +161,7 @@ class KubernetesClient:
         return Events(self, stream, f"{namespace}/{name}")
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
-        """Return all Secrets of a namespace, or of all, page by page.
+        """Yield the Secrets of a namespace, or of all namespaces; they are fetched page by page.
 
         Raises:
             Forbidden: RBAC lacks ``list``.
@@ -169,7 +169,7 @@ class KubernetesClient:
         yield from self._pages(namespace, {"labelSelector": label_selector} if label_selector else {})
 
     def list_names(self, namespace: str | None = None) -> Iterator[tuple[str, str]]:
-        """Return namespace and name of all Secrets of a namespace, or of all; no value is sent for it.
+        """Yield namespace and name of the Secrets of a namespace, or of all namespaces; the API sends no values.
 
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
 
@@ -180,18 +180,18 @@ class KubernetesClient:
         for item in self._pages(namespace, {}, accept=metadata_only):
             yield item["metadata"]["namespace"], item["metadata"]["name"]
 
-    # Writes may be sent again after a lost answer: one that took effect makes the second a ConflictError.
+    # A write may be repeated after a lost response: if the first one took effect, the second is a ConflictError.
 
     def create_secret(self, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
-        """Make a Secret.
+        """Create a Secret.
 
         Args:
             namespace: its namespace.
             body: the Secret.
-            dry_run: have the API check it and do nothing.
+            dry_run: have the API validate the request without persisting it.
 
         Raises:
-            ConflictError: there is one of this name already.
+            ConflictError: a Secret of this name exists.
             SecretNotFound: the namespace does not exist.
         """
         return self._write("POST", _path(namespace, "secrets"), namespace, body, dry_run=dry_run)
@@ -201,7 +201,7 @@ class KubernetesClient:
 
         Raises:
             ConflictError: another writer changed it in between.
-            SecretNotFound: it is gone.
+            SecretNotFound: it no longer exists.
         """
         return self._write(
             "PUT", _path(namespace, "secrets", body["metadata"]["name"]), namespace, body, dry_run=dry_run
@@ -212,7 +212,7 @@ class KubernetesClient:
 
         Raises:
             ConflictError: another writer changed it in between.
-            SecretNotFound: it is gone.
+            SecretNotFound: it no longer exists.
         """
         metadata = found["metadata"]
         # If there is a body, the API reads all options from it, and none from the query.
@@ -256,21 +256,21 @@ class KubernetesClient:
     ) -> Object:
         headers = {**self._headers(), "Accept": accept} if accept else self._headers()
         try:
-            answer = self._api.request(method, path, body, headers=headers)
+            response = self._api.request(method, path, body, headers=headers)
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
-        if answer.ok:
-            return answer.json()
-        raise _refusal(answer, place)
+        if response.ok:
+            return response.json()
+        raise _refusal(response, place)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": self._authorization()} if self._authorization else {}
 
     def _unavailable(self, error: ConnectionFailed) -> KubernetesUnavailable:
         return KubernetesUnavailable(
-            f"no answer from the Kubernetes API: {error}",
+            f"no response from the Kubernetes API: {error}",
             place=self.url,
-            remedy="check the address, and that it runs",
+            remedy="check the address, and that the API server is running",
         )
 
 
@@ -288,7 +288,7 @@ class Events:
         self._place = place
 
     def __iter__(self) -> Iterator[tuple[str, Object]]:
-        """Return event by event."""
+        """Yield the events."""
         try:
             for line in self._stream:
                 event = json.loads(line)
@@ -314,20 +314,20 @@ _REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
     403: (Forbidden, "grant it by RBAC"),
     404: (SecretNotFound, "check name and namespace"),
     409: (ConflictError, "try again"),
-    429: (KubernetesUnavailable, "send less, or wait"),
-    502: (KubernetesUnavailable, "check what is between here and the API"),
+    429: (KubernetesUnavailable, "send fewer requests, or wait"),
+    502: (KubernetesUnavailable, "check the proxies or load balancers in front of the API"),
     503: (KubernetesUnavailable, "wait until the API is ready"),
-    504: (KubernetesUnavailable, "check what is between here and the API"),
+    504: (KubernetesUnavailable, "check the proxies or load balancers in front of the API"),
 }
 
 
-def _refusal(answer: Response, place: str) -> KubernetesError:
+def _refusal(response: Response, place: str) -> KubernetesError:
     """Translate a ``Status`` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/)."""
-    status = answer.json()
-    kind, remedy = _REFUSALS.get(answer.status, (KubernetesError, None))
+    status = response.json()
+    kind, remedy = _REFUSALS.get(response.status, (KubernetesError, None))
     return kind(
-        str(status.get("message") or f"HTTP status {answer.status}"),
-        status=answer.status,
+        str(status.get("message") or f"HTTP status {response.status}"),
+        status=response.status,
         reason=str(status.get("reason") or ""),
         place=place,
         remedy=remedy,

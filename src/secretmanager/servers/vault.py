@@ -1,4 +1,4 @@
-"""Vault's API, as much as sealing and reading need: log-in, Transit, a token's life.
+"""The part of Vault's API that sealing and reading need: log-in, Transit, renewal and revocation of tokens.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/kubernetes, /auth/approle, /auth/token.
 """
@@ -35,11 +35,11 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class TransitItem:
-    """One value of a Transit batch; it stays out of repr().
+    """One value of a Transit batch; it is not part of repr().
 
     Attributes:
         value: plaintext to encrypt or sign, or ciphertext (``vault:vN:...``) to decrypt or rewrap.
-        context: what a key that is ``derived`` is derived with; None for other keys.
+        context: context of the key derivation, for a key with ``derived``; None for other keys.
         place: where the value belongs, for errors.
     """
 
@@ -71,14 +71,14 @@ def batched_by_key(
 
 @dataclass(frozen=True)
 class Login:
-    """A token as Vault issued or renewed it; the token stays out of repr().
+    """A token as Vault issued or renewed it; the token is not part of repr().
 
     Attributes:
         client_token: the token.
-        lease_duration: how long it lives, in seconds; 0 for ever.
+        lease_duration: its lifetime, in seconds; 0 if it does not expire.
         renewable: whether it may be renewed.
-        is_batch: whether it is a batch token, which Vault does not store: it cannot be revoked, it ends.
-        given: whether the user had the token before, so that it is not this program's to revoke.
+        is_batch: whether it is a batch token, which cannot be revoked: Vault does not store it.
+        given: whether the user supplied the token, so that this program must not revoke it.
     """
 
     client_token: str = field(repr=False)
@@ -89,7 +89,7 @@ class Login:
 
     @property
     def revocable(self) -> bool:
-        """Whether the token is to be revoked once it is not needed any more."""
+        """Whether the token should be revoked once it is no longer needed."""
         return not (self.is_batch or self.given)
 
 
@@ -165,8 +165,9 @@ class VaultClient:
 
         Raises:
             TransitKeyNotFound: there is no such key.
-            PermissionDenied: the token may not, or the key does not exist (Vault says so only to who may create keys).
-            VaultError: any other refusal, as of a context that the key does not fit.
+            PermissionDenied: the token lacks the capability, or the key does not exist (Vault reports a missing key
+                only to a token that may create keys).
+            VaultError: any other refusal, for example of a context for a key without ``derived``.
         """
         # Vault would create a missing key, if the token may; with a type that does not exist, it cannot.
         only_existing = {"type": "existing-only"}
@@ -176,9 +177,9 @@ class VaultClient:
         """Decrypt each item; return the plaintexts in order.
 
         Raises:
-            DecryptionFailed: the key does not open an item; names its place.
+            DecryptionFailed: the key does not decrypt an item; names its place.
             TransitKeyNotFound: there is no such key.
-            PermissionDenied: the token may not.
+            PermissionDenied: the token lacks the capability.
         """
         found = self._batch("decrypt", key, items, "ciphertext", "plaintext", token=token)
         return [base64.b64decode(text) for text in found]
@@ -189,22 +190,22 @@ class VaultClient:
         return self._batch("hmac", key, items, "input", "hmac", token=token)
 
     def rewrap(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
-        """Encrypt each ciphertext again with the newest version of the key; its plaintext stays within Vault."""
+        """Encrypt each ciphertext again with the newest version of the key; the plaintext does not leave Vault."""
         return self._batch("rewrap", key, items, "ciphertext", "ciphertext", token=token)
 
     def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
-        """Return what Vault says of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
+        """Return the attributes of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
 
         Raises:
             TransitKeyNotFound: there is no such key.
         """
         path = f"{self._transit}/keys/{key}"
-        answer = self.request("GET", path, token=token)
-        if answer.status == 404:
+        response = self.request("GET", path, token=token)
+        if response.status == 404:
             raise TransitKeyNotFound(
-                "there is no such Transit key", place=path, status=404, remedy="make it, or check its name"
+                "there is no such Transit key", place=path, status=404, remedy="create it, or check its name"
             )
-        data: dict[str, Any] = self.checked("GET", path, answer)["data"]
+        data: dict[str, Any] = self.checked("GET", path, response)["data"]
         return data
 
     def login_kubernetes(self, role: str, jwt: str, mount: str = "kubernetes") -> Login:
@@ -213,8 +214,8 @@ class VaultClient:
         Source: https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login
 
         Raises:
-            LoginDenied: the role does not exist, or service account, namespace or audience do not fit it, or
-                Kubernetes does not know the token.
+            LoginDenied: the role does not exist, or does not allow the service account, namespace or audience, or
+                Kubernetes does not accept the token.
         """
         return self._login(
             f"auth/{mount}/login",
@@ -229,22 +230,22 @@ class VaultClient:
         Source: https://developer.hashicorp.com/vault/api-docs/auth/approle#login-with-approle
 
         Raises:
-            LoginDenied: role ID or secret ID is not valid (any more).
+            LoginDenied: role ID or secret ID is invalid or has expired.
         """
         return self._login(
             f"auth/{mount}/login",
             {"role_id": role_id, **({"secret_id": secret_id} if secret_id else {})},
             "AppRole",
-            "check role_id, and have a new secret_id issued if it was used up or has ended",
+            "check role_id; if the secret_id has expired or has no uses left, have a new secret_id issued",
         )
 
     def login_gcp(self, role: str, jwt: str, mount: str = "gcp") -> Login:
-        """Log in with a token that a Google service account signed, or Google's metadata server.
+        """Log in with a token that a Google service account or Google's metadata server signed.
 
         Source: https://developer.hashicorp.com/vault/api-docs/auth/gcp#login
 
         Raises:
-            LoginDenied: the role does not exist, or the service account or the token does not fit it.
+            LoginDenied: the role does not exist, or does not allow the service account or the token.
         """
         return self._login(
             f"auth/{mount}/login",
@@ -254,29 +255,29 @@ class VaultClient:
         )
 
     def unwrap(self, wrapping_token: str) -> dict[str, Any]:
-        """Return what a response-wrapping token holds; it opens once.
+        """Return the data of a response-wrapping token, which can be unwrapped once.
 
         Source: https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap
 
         Raises:
-            LoginDenied: the token has ended, or somebody unwrapped it already.
+            LoginDenied: the token has expired, or was unwrapped before.
         """
         path = "sys/wrapping/unwrap"
-        answer = self.request("POST", path, {}, token=wrapping_token, idempotent=False)
-        if answer.status in (400, 403):
-            errors = _errors(answer)
+        response = self.request("POST", path, {}, token=wrapping_token, idempotent=False)
+        if response.status in (400, 403):
+            errors = _errors(response)
             raise LoginDenied(
-                f"the wrapping token does not open: {'; '.join(errors)}",
+                f"the wrapping token cannot be unwrapped: {'; '.join(errors)}",
                 place=f"{self.url}/v1/{path}",
-                status=answer.status,
+                status=response.status,
                 errors=errors,
-                remedy="have a new one issued; if it had not ended, find out who unwrapped it: its content is known",
+                remedy="have a new one issued; if it had not expired, find out who unwrapped it and knows its content",
             )
-        data: dict[str, Any] = self.checked("POST", path, answer)["data"]
+        data: dict[str, Any] = self.checked("POST", path, response)["data"]
         return data
 
     def renew_self(self, *, token: str | None = None) -> Login:
-        """Renew the token. It is asked once: that a token is at its maximum Vault says with status 500."""
+        """Renew the token. The request is not repeated: Vault reports a token at its maximum TTL with status 500."""
         path = "auth/token/renew-self"
         return _login(self.checked("POST", path, self.request("POST", path, {}, token=token, idempotent=False)))
 
@@ -294,14 +295,14 @@ class VaultClient:
         token: str | None = None,
         idempotent: bool = True,
     ) -> Response:
-        """Send one request; any answer is given back, whatever its status.
+        """Send one request; return the response, whatever its status.
 
         Args:
             method: HTTP method.
             path: path without ``/v1/``.
             body: JSON object to send.
-            token: instead of the client's own; an empty one for none.
-            idempotent: False if sending it twice is not the same as once; then it is sent once.
+            token: token to send instead of the client's own; an empty string to send none.
+            idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
 
         Raises:
             TLSError: verification of Vault's certificate failed.
@@ -313,9 +314,9 @@ class VaultClient:
             return self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
         except ConnectionFailed as error:
             raise VaultUnavailable(
-                f"no answer from Vault: {error}",
+                f"no response from Vault: {error}",
                 place=self.url,
-                remedy="check the address, and that Vault runs",
+                remedy="check the address, and that Vault is running",
             ) from error
 
     def close(self) -> None:
@@ -323,17 +324,17 @@ class VaultClient:
         self._api.close()
 
     def _login(self, path: str, body: Mapping[str, Any], who: str, remedy: str) -> Login:
-        answer = self.request("POST", path, body, token="")
-        if answer.status in (400, 401, 403, 404):
-            errors = _errors(answer)
+        response = self.request("POST", path, body, token="")
+        if response.status in (400, 401, 403, 404):
+            errors = _errors(response)
             raise LoginDenied(
-                f"log-in denied for {who}: {'; '.join(errors) or f'HTTP status {answer.status}'}",
+                f"log-in denied for {who}: {'; '.join(errors) or f'HTTP status {response.status}'}",
                 place=f"{self.url}/v1/{path}",
-                status=answer.status,
+                status=response.status,
                 errors=errors,
                 remedy=remedy,
             )
-        return _login(self.checked("POST", path, answer))
+        return _login(self.checked("POST", path, response))
 
     def _batch(
         self,
@@ -350,14 +351,14 @@ class VaultClient:
         path = f"{self._transit}/{operation}/{key}"
         found: list[str] = []
         for start, batch in _split([_entry(item, given) for item in items]):
-            answer = self.request("POST", path, {"batch_input": batch, **(parameters or {})}, token=token)
-            results = (answer.json().get("data") or {}).get("batch_results")
+            response = self.request("POST", path, {"batch_input": batch, **(parameters or {})}, token=token)
+            results = (response.json().get("data") or {}).get("batch_results")
             if not results:
-                self.checked("POST", path, answer)
-                raise VaultError("Vault's answer to a batch holds no results", place=path, status=answer.status)
+                self.checked("POST", path, response)
+                raise VaultError("Vault's response to a batch contains no results", place=path, status=response.status)
             for item, result in zip(items[start : start + len(batch)], results, strict=True):
                 if error := result.get("error"):
-                    raise self._refused_item(operation, path, item, error, answer.status)
+                    raise self._refused_item(operation, path, item, error, response.status)
                 found.append(result[wanted])
         return found
 
@@ -374,26 +375,25 @@ class VaultClient:
             )
         return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
 
-    def checked(self, method: str, path: str, answer: Response) -> dict[str, Any]:
-        """Return the JSON of an answer that succeeded; raise what the others mean.
+    def checked(self, method: str, path: str, response: Response) -> dict[str, Any]:
+        """Return the JSON of a successful response; raise an exception for any other.
 
         Args:
             method: HTTP method of the request.
             path: its path, without ``/v1/``.
-            answer: what `request` gave.
+            response: the response that `request` returned.
 
         Raises:
             VaultSealed: Vault is sealed or not initialised.
-            VaultUnavailable: it is overloaded, or a standby that does not forward requests, or something before it
-                cannot reach it.
-            InvalidToken: the token is not valid (any more).
+            VaultUnavailable: it is overloaded, a standby that does not forward requests, or unreachable from a proxy.
+            InvalidToken: the token is invalid or has expired.
             PermissionDenied: its policies lack a capability.
             TransitKeyNotFound: there is no such key.
             VaultError: any other refusal, in Vault's own words.
         """
-        if answer.ok:
-            return answer.json()
-        status, errors = answer.status, _errors(answer)
+        if response.ok:
+            return response.json()
+        status, errors = response.status, _errors(response)
         said = "; ".join(errors) or f"HTTP status {status}"
         if status == 503:
             raise VaultSealed(
@@ -407,7 +407,10 @@ class VaultClient:
             raise VaultUnavailable(said, place=self.url, status=status, errors=errors, remedy=remedy)
         if status == 403 and "invalid token" in said:
             raise InvalidToken(
-                f"{path}: {said}", status=status, errors=errors, remedy="log in again: the token has ended"
+                f"{path}: {said}",
+                status=status,
+                errors=errors,
+                remedy="log in again: the token has expired or was revoked",
             )
         if status == 403:
             capability = "read" if method == "GET" else "update"
@@ -424,7 +427,7 @@ class VaultClient:
                 place=path,
                 status=status,
                 errors=errors,
-                remedy="make the key, or check its name",
+                remedy="create the key, or check its name",
             )
         raise VaultError(said, place=path, status=status, errors=errors)
 
@@ -432,11 +435,11 @@ class VaultClient:
 _UNAVAILABLE = {
     307: "address the active node: this one is a standby that does not forward requests",
     412: "try again: this node has not yet seen the newest write",
-    429: "send less, or raise the rate limit quota",
-    502: "check what is between here and Vault",
-    504: "check what is between here and Vault",
+    429: "send fewer requests, or raise the rate limit quota",
+    502: "check the proxies or load balancers in front of Vault",
+    504: "check the proxies or load balancers in front of Vault",
 }
-_REMEDY_403 = "grant it, and check that the key exists: Vault says the same of one that does not"
+_REMEDY_403 = "grant it, and check that the key exists: Vault reports the same for one that does not"
 
 
 def _entry(item: TransitItem, field_name: str) -> dict[str, str]:
@@ -449,7 +452,7 @@ def _entry(item: TransitItem, field_name: str) -> dict[str, str]:
 
 
 def _split(entries: Sequence[dict[str, str]]) -> Iterator[tuple[int, Sequence[dict[str, str]]]]:
-    """Return batches within the limits, each with the index of its first entry."""
+    """Yield batches within the limits, each with the index of its first entry."""
     start = size = 0
     for index, entry in enumerate(entries):
         length = sum(map(len, entry.values()))
@@ -461,8 +464,8 @@ def _split(entries: Sequence[dict[str, str]]) -> Iterator[tuple[int, Sequence[di
         yield start, entries[start:]
 
 
-def _login(answer: Mapping[str, Any]) -> Login:
-    auth = answer["auth"]
+def _login(response: Mapping[str, Any]) -> Login:
+    auth = response["auth"]
     return Login(
         auth["client_token"],
         int(auth["lease_duration"]),
@@ -471,6 +474,6 @@ def _login(answer: Mapping[str, Any]) -> Login:
     )
 
 
-def _errors(answer: Response) -> tuple[str, ...]:
+def _errors(response: Response) -> tuple[str, ...]:
     """Return Vault's messages, each on one line."""
-    return tuple(" ".join(str(error).split()) for error in answer.json().get("errors") or ())
+    return tuple(" ".join(str(error).split()) for error in response.json().get("errors") or ())

@@ -144,7 +144,7 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
         ),
         ({"data": {"a": "1"}, "kubeconfig": "/nosuch"}, "kubeconfig: /nosuch: No such file or directory"),
         ({"data": {"a": "1"}, "context": "nosuch"}, "context 'nosuch' is not there"),
-        ({"data": {"a": "1"}, "host": "https://127.0.0.1:1"}, "with host, one has to say who asks"),
+        ({"data": {"a": "1"}, "host": "https://127.0.0.1:1"}, "is missing: host needs credentials"),
         (
             {"data": {"a": "1"}, "vault_auth_method": "approle"},
             "are missing: vault_role_id, vault_role_id_file",

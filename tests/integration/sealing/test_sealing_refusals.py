@@ -58,7 +58,7 @@ def test_vault_out_of_reach(chain: Chain, name: str) -> None:
     vault = VaultClient(f"https://127.0.0.1:{free_port()}", ca_cert=chain.vault.ca, token="x", retries=0)
     error = refused(chain, name, vault)
     assert isinstance(error, VaultUnavailable)
-    assert "Connection refused; check the address, and that Vault runs" in str(error)
+    assert "Connection refused; check the address, and that Vault is running" in str(error)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_token_that_has_ended(chain: Chain, name: str) -> None:
     chain.vault.write("auth/token/revoke", token=token)
     error = refused(chain, name, chain.client(token))
     assert isinstance(error, InvalidToken)
-    assert str(error).endswith("log in again: the token has ended")
+    assert str(error).endswith("log in again: the token has expired or was revoked")
 
 
 @pytest.mark.parametrize("path", ["transit/encrypt/derived", "transit/hmac/derived-digest"])
@@ -105,11 +105,11 @@ def test_a_transit_key_that_is_not_there_is_not_made(chain: Chain, name: str) ->
     for token in (chain.vault.root.token, chain.token_for({"transit/*": ["create", "update", "read"]})):
         error = refused(chain, name, chain.client(token), key="nosuch")
         assert isinstance(error, TransitKeyNotFound)
-        assert str(error) == "transit/encrypt/nosuch: there is no such Transit key; make the key, or check its name"
+        assert str(error) == "transit/encrypt/nosuch: there is no such Transit key; create the key, or check its name"
     assert chain.vault.root.request("GET", "transit/keys/nosuch").status == 404
     error = refused(chain, name, chain.client(), key="nosuch")
     assert isinstance(error, PermissionDenied)
-    assert "check that the key exists: Vault says the same of one that does not" in str(error)
+    assert "check that the key exists: Vault reports the same for one that does not" in str(error)
 
 
 def test_a_digest_key_that_is_not_there(chain: Chain, name: str) -> None:
