@@ -1,1 +1,1 @@
-"""The lab's ground: its ports and the programs of its servers. For this repository alone, not in the wheel."""
+"""The base of the lab: its ports and the programs of its servers. Used only in this repository, not in the wheel."""

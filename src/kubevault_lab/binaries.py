@@ -1,10 +1,10 @@
-"""The programs of the lab's servers: found, fetched or built.
+"""Find, download or build the programs of the lab's servers.
 
 Each comes from the first of these that has it:
 
 1. a path that the user gives (KUBEVAULT_ETCD, KUBEVAULT_KUBE_APISERVER, ...), or PATH if it has the pinned version;
 2. the cache: KUBEVAULT_CACHE, else kubevault in the user's cache folder (XDG_CACHE_HOME, ~/.cache);
-3. the official release with its published SHA-256, from upstream or KUBEVAULT_MIRROR;
+3. the official release, verified by its published SHA-256, from upstream or KUBEVAULT_MIRROR;
 4. a build of the Go module that tools/ pins.
 """
 
@@ -31,16 +31,16 @@ from .progress import Progress, duration
 from .projects import PROGRAMS, PROJECTS, TOOLS, Project
 
 VERSION_TIMEOUT = 10.0
-"""Seconds that a program on PATH may take to say its version."""
+"""Seconds that a program on PATH may take to print its version."""
 
 
 def variable(program: str) -> str:
-    """Return the name of the environment variable for a program's path."""
+    """Return the name of the environment variable that holds a program's path."""
     return "KUBEVAULT_" + program.upper().replace("-", "_")
 
 
-def said_version(output: str) -> str | None:
-    """Find the version, without its "v", in what a program such as `etcd --version` says."""
+def parse_version(output: str) -> str | None:
+    """Return the version, without its "v", from the output of a program such as `etcd --version`."""
     found = re.search(r"\bv?(\d+\.\d+\.\d+[^\s,]*)", output)
     return found[1] if found else None
 
@@ -50,12 +50,12 @@ class Provider:
     """Provides programs.
 
     Attributes:
-        cache: where they are kept.
-        given: paths that the user set, by program.
+        cache: the cache of programs.
+        given: paths that the user set, by program; they are used whatever their version.
         mirror: base URL of a mirror of the releases; None for upstream.
         tools: folder with a Go module for each project.
-        projects: whose programs there are.
-        progress: reports what is done.
+        projects: the upstream projects.
+        progress: reports progress.
     """
 
     cache: Cache
@@ -74,16 +74,16 @@ class Provider:
         mirror: str | None = None,
         progress: Progress | None = None,
     ) -> Provider:
-        """Take what is not given from the environment.
+        """Return a provider; take arguments that are None from the environment.
 
         Args:
             given: paths by program, instead of KUBEVAULT_ETCD and the like.
             cache: folder, instead of KUBEVAULT_CACHE.
             mirror: base URL, instead of KUBEVAULT_MIRROR.
-            progress: reports what is done.
+            progress: reports progress.
         """
         paths = {program: os.environ.get(variable(program)) for program in PROGRAMS} | dict(given or {})
-        # A relative XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification).
+        # A relative XDG_CACHE_HOME must be ignored (XDG Base Directory Specification).
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         default = (home if home.is_absolute() else Path.home() / ".cache") / "kubevault"
         folder = cache or os.environ.get("KUBEVAULT_CACHE")
@@ -96,36 +96,36 @@ class Provider:
 
     @property
     def programs(self) -> dict[str, Project]:
-        """The programs there are, and whose they are."""
+        """The project of each program."""
         return {program: project for project in self.projects for program in project.packages}
 
     def provide(self, names: Iterable[str] | None = None) -> dict[str, Path]:
-        """Provide programs, whatever it takes.
+        """Return the paths of programs; download or build those that are missing.
 
         Args:
-            names: which; all where None.
+            names: names of the programs; None for all.
 
         Returns:
-            The absolute path of each.
+            The absolute path of each program.
 
         Raises:
-            LabError: one cannot be provided; says what to do.
+            LabError: a program cannot be provided; says what to do.
         """
         found = self.locate(names)
         missing = [program for program, path in found.items() if path is None]
         return {program: path for program, path in found.items() if path} | self.obtain(missing)
 
     def locate(self, names: Iterable[str] | None = None) -> dict[str, Path | None]:
-        """Find programs that are there: given, on PATH or in the cache. Changes nothing.
+        """Find existing programs: given, on PATH or in the cache. Nothing is changed.
 
         Args:
-            names: which; all where None.
+            names: names of the programs; None for all.
 
         Returns:
-            The absolute path of each, None if it is missing.
+            The absolute path of each program; None if it is missing.
 
         Raises:
-            LabError: there is no such program, or a given path is no program.
+            LabError: a name is unknown, or a given path is not a program.
         """
         programs = self.programs
         chosen = list(programs) if names is None else list(names)
@@ -134,16 +134,16 @@ class Provider:
         return {program: self._find(program, programs[program]) for program in chosen}
 
     def obtain(self, names: Iterable[str]) -> dict[str, Path]:
-        """Put programs into the cache: from their releases, and where that fails from a build.
+        """Put programs into the cache: download their releases, or build them if that fails.
 
         Args:
-            names: which; a program that is in the cache stays as it is.
+            names: names of the programs; a program in the cache stays unchanged.
 
         Returns:
-            The absolute path of each.
+            The absolute path of each program.
 
         Raises:
-            LabError: one cannot be provided; says what to do.
+            LabError: a program cannot be provided; says what to do.
         """
         wanted = set(names)
         chosen = {
@@ -167,7 +167,7 @@ class Provider:
         }
 
     def plan(self, program: str) -> str:
-        """Say how a program that is missing would be provided."""
+        """Return a text that says how a missing program would be provided."""
         project = self.programs[program]
         version = self._version(project)
         release = project.release(program, version, *target_platform())
@@ -175,7 +175,7 @@ class Provider:
         return f"{program} {version}: the release {release.url}{source}, else a build of {self.tools / project.name}"
 
     def destination(self, program: str) -> Path:
-        """Return the place in the cache where a program belongs."""
+        """Return the path of a program in the cache, whether it exists or not."""
         return self.cache.path(program, self._key(self.programs[program]))
 
     def _version(self, project: Project) -> str:
@@ -201,8 +201,8 @@ class Provider:
         return self.cache.find(program, self._key(project))
 
     def _download(self, chosen: Mapping[Project, list[str]]) -> dict[str, DownloadError]:
-        """Fetch what is missing in the cache; return why a program could not be fetched."""
-        # Takes 50 ms to import, and is rarely needed.
+        """Download what is missing in the cache; return the error of each program that could not be downloaded."""
+        # Imported here because it takes 50 ms and is rarely needed.
         from .releases import Downloader
 
         downloader = Downloader(self.mirror, self.progress)
@@ -223,12 +223,12 @@ class Provider:
                         failures[program] = error
                     else:
                         self.cache.install(file, program, self._key(project))
-                        self.progress.say(f"{title}: downloaded, its checksum is right")
+                        self.progress.say(f"{title}: downloaded, checksum verified")
         return failures
 
     def _build(self, chosen: Mapping[Project, list[str]], failures: Mapping[str, DownloadError]) -> None:
         """Build what could not be downloaded."""
-        # Lazily: where all is downloaded, there is nothing to build.
+        # Imported here because a build is rarely needed.
         from . import gobuild
 
         left = {
@@ -236,7 +236,7 @@ class Provider:
             for project, all_programs in chosen.items()
             if (programs := [program for program in all_programs if program in failures])
         }
-        # First of all projects: a build may take a quarter of an hour.
+        # For all projects before the first build, which may take a quarter of an hour.
         for project, programs in left.items():
             try:
                 gobuild.check_go(self.tools / project.name)
@@ -245,7 +245,7 @@ class Provider:
         for project, programs in left.items():
             version = self._version(project)
             with self._exclusive(project) as work:
-                # Another run may have been faster.
+                # Another process may have been faster.
                 missing = [program for program in programs if not self.cache.find(program, self._key(project))]
                 if not missing:
                     continue
@@ -295,24 +295,24 @@ class Provider:
 
 
 def provide(names: Iterable[str] | None = None) -> dict[str, Path]:
-    """Provide programs of the lab's servers, with the environment's settings; progress goes to standard error.
+    """Provide programs of the lab's servers, with the settings of the environment; progress goes to standard error.
 
     Args:
-        names: which of etcd, kube-apiserver, kube-controller-manager and vault; all where None.
+        names: names among etcd, kube-apiserver, kube-controller-manager and vault; None for all.
 
     Returns:
-        The absolute path of each.
+        The absolute path of each program.
 
     Raises:
-        LabError: one cannot be provided; says what to do.
+        LabError: a program cannot be provided; says what to do.
     """
     return Provider.from_environment().provide(names)
 
 
 def _ask_version(path: str, argument: str) -> str | None:
-    """Have a program say its version; None if it does not."""
+    """Return the version that a program prints; None if it prints none."""
     try:
-        said = subprocess.run(  # noqa: S603 - a program on the user's PATH
+        result = subprocess.run(  # noqa: S603 - a program on the user's PATH
             [path, argument],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -323,16 +323,16 @@ def _ask_version(path: str, argument: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return said_version(said.stdout) if said.returncode == 0 else None
+    return parse_version(result.stdout) if result.returncode == 0 else None
 
 
 _EPILOG = """\
 environment:
   KUBEVAULT_ETCD, KUBEVAULT_KUBE_APISERVER, KUBEVAULT_KUBE_CONTROLLER_MANAGER, KUBEVAULT_VAULT
-                    path of a program to use as it is
+                    path of a program to use, whatever its version
   KUBEVAULT_CACHE   folder to keep programs in (default: kubevault in XDG_CACHE_HOME or ~/.cache)
   KUBEVAULT_MIRROR  URL of a mirror of the releases (https, or http on loopback). It has each file, its checksums too,
-                    under upstream's host and path, as wget --force-directories lays them out:
+                    under upstream's host and path, as wget --force-directories creates them:
                       MIRROR/dl.k8s.io/v1.36.3/bin/linux/amd64/kube-apiserver
                       MIRROR/dl.k8s.io/v1.36.3/bin/linux/amd64/kube-apiserver.sha256
                       MIRROR/github.com/etcd-io/etcd/releases/download/v3.6.8/SHA256SUMS
@@ -342,13 +342,13 @@ environment:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Provide the programs and write where they are.
+    """Provide the programs and print their paths.
 
     Args:
-        arguments: of the command line; sys.argv where None.
+        arguments: arguments of the command line; None for sys.argv.
 
     Returns:
-        Exit status: 0, 1 where a program cannot be provided, 130 where interrupted.
+        Exit status: 0, 1 if a program cannot be provided, 130 if interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="python -m kubevault_lab.binaries",
@@ -357,19 +357,19 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="programs to provide (default: all)")
-    parser.add_argument("--output", choices=["text", "json"], default="text", help="how to write the paths")
+    parser.add_argument("--output", choices=["text", "json"], default="text", help="format of the paths")
     options = parser.parse_args(arguments)
 
     return run(Provider.from_environment(), options.names or None, options.output)
 
 
 def run(provider: Provider, names: Iterable[str] | None, output: str) -> int:
-    """Provide programs as the command line does.
+    """Provide programs for the command line.
 
     Args:
-        provider: provides them.
-        names: which; all where None.
-        output: how to write the paths, "text" or "json".
+        provider: provides the programs.
+        names: names of the programs; None for all.
+        output: format of the paths, "text" or "json".
 
     Returns:
         Exit status, see main().
@@ -381,7 +381,7 @@ def run(provider: Provider, names: Iterable[str] | None, output: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the cache holds nothing unfinished", file=sys.stderr)
+        print("interrupted; the cache holds no unfinished program", file=sys.stderr)
         return 130
     if output == "json":
         print(json.dumps({program: str(path) for program, path in paths.items()}))
@@ -392,7 +392,7 @@ def run(provider: Provider, names: Iterable[str] | None, output: str) -> int:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """Leave by way of every finally, which a signal's default does not."""
+    """Exit through all finally clauses, which a signal's default action skips."""
     sys.exit(128 + number)
 
 

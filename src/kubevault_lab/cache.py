@@ -1,7 +1,7 @@
-"""The folder where the lab's programs are kept, shared by every lab of this user.
+"""The cache of the lab's programs, shared by all labs of a user.
 
-A program lies in it under its own name only when it is whole: it is made in a work folder and renamed into place. So a
-name that is there needs no further check. One run at a time works for a project; the others wait for it.
+A program has its own name in it only when it is complete: it is written in a work folder and renamed into place, so an
+existing name needs no further check. One process at a time works on a project; the others wait for it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def target_platform() -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Work:
-    """The right to work for a project.
+    """The exclusive right to provide a project's programs.
 
     Attributes:
-        folder: empty folder for unfinished files; gone at the end.
-        lock: file descriptor of the lock. A child that inherits it keeps others waiting should this process be killed.
+        folder: empty folder for unfinished files; deleted at the end.
+        lock: file descriptor of the lock. A child process that inherits it keeps the lock if this process is killed.
     """
 
     folder: Path
@@ -40,20 +40,20 @@ class Work:
 
 @dataclass(frozen=True)
 class Cache:
-    """Programs by name and key, as `projects.Project.cache_key`.
+    """Programs by name and key; see `projects.Project.cache_key`.
 
     Attributes:
-        folder: where they are kept; made when something is put into it.
+        folder: the folder; created when the first program is installed.
     """
 
     folder: Path
 
     def path(self, program: str, key: str) -> Path:
-        """Return the place of a program, whether it is there or not."""
+        """Return the path of a program, whether it exists or not."""
         return self.folder / "-".join((program, key, *target_platform()))
 
     def find(self, program: str, key: str) -> Path | None:
-        """Return the path of a program that is there."""
+        """Return the path of a program; None if it does not exist."""
         path = self.path(program, key)
         return path if os.access(path, os.X_OK) else None
 
@@ -61,11 +61,11 @@ class Cache:
     def exclusive(
         self, project: str, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     ) -> Iterator[Work]:
-        """Work for a project while no one else does.
+        """Hold the lock of a project, and have an empty work folder meanwhile.
 
         Args:
-            project: whose programs are to be made.
-            waiting: entered while another run has to be waited for.
+            project: name of the project.
+            waiting: context manager to enter while another process holds the lock.
 
         Raises:
             OSError: the cache cannot be written.
@@ -79,17 +79,17 @@ class Cache:
                 with waiting():
                     fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                # A run that was killed leaves it.
+                # A process that was killed leaves it.
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(mode=0o700)
                 yield Work(folder, lock.fileno())
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-                # Closing would not do: a child's child may still hold the descriptor (flock(2)).
+                # Closing the file is not enough: a descendant may still hold the descriptor (flock(2)).
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
     def install(self, file: Path, program: str, key: str) -> Path:
-        """Put a finished file of the work folder in its place, as a whole or not at all, even if the power fails.
+        """Move a finished file of the work folder to its path, atomically and durably.
 
         Raises:
             OSError: the cache cannot be written.

@@ -1,4 +1,4 @@
-"""What a client of the lab needs: the file ``env`` in the lab's folder."""
+"""Read the file ``env`` in the lab's folder: addresses and paths that a client of the lab needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read(lab: str | Path) -> dict[str, str]:
         lab: the lab's folder.
 
     Raises:
-        OSError: there is no such file, so no lab.
+        OSError: the file does not exist, so there is no lab.
     """
     lines = (Path(lab) / "env").read_text(encoding="utf-8").splitlines()
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))

@@ -1,18 +1,18 @@
-"""What can go wrong while the lab's programs are provided."""
+"""Exceptions of providing the lab's programs."""
 
 from __future__ import annotations
 
 
 class LabError(Exception):
-    """Base of this package's errors; its text is for a person and says what to do."""
+    """Base of this package's exceptions; the text says what to do."""
 
 
 class DownloadError(LabError):
-    """A release could not be fetched: no connection, no such file, a body cut short. A build may still do."""
+    """A release could not be downloaded: no connection, no file, or an incomplete body. A build may still succeed."""
 
 
 class ChecksumError(DownloadError):
-    """What came is not what upstream published; nothing was installed from it."""
+    """The checksum of a download is not the published one; nothing was installed from it."""
 
 
 class BuildError(LabError):

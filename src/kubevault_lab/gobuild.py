@@ -1,4 +1,4 @@
-"""Programs built from the Go modules that tools/ pins; go.sum says what their sources are."""
+"""Build programs from the Go modules in tools/; go.sum holds the checksums of the sources."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from .errors import BuildError
 from .progress import Progress
 from .projects import BUILD_FLAGS
 
-# What `go list` says of a program that only needs linking.
+# The reason that `go list` gives for a program that only needs linking.
 _LINK_ALONE = "not installed but available in build cache"
 
 _PACKAGE = re.compile(r"[^\s:]+")
 
 
 def required_go(module: Path) -> str:
-    """Read the oldest version of Go that a module builds with, such as "1.26.0".
+    """Return the oldest version of Go that a module builds with, such as "1.26.0".
 
     Args:
         module: folder of its go.mod.
 
     Raises:
-        BuildError: it names none.
+        BuildError: the go.mod states none.
     """
     go_mod = module / "go.mod"
     found = re.search(r"^go (\d\S*)", go_mod.read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
-        raise BuildError(f"{go_mod}: has no line that names its version of Go")
+        raise BuildError(f"{go_mod}: has no line with its version of Go")
     return found[1]
 
 
 def check_go(module: Path) -> None:
-    """Check that Go is there and can build a module, before any time is spent.
+    """Check that Go is installed and can build a module, before time is spent on it.
 
     Args:
         module: folder of its go.mod.
 
     Raises:
-        BuildError: Go is missing, or older than the module needs and may not or cannot fetch a newer one.
+        BuildError: Go is missing, or older than the module needs and not able or allowed to fetch a newer one.
     """
     needed = required_go(module)
     if not shutil.which("go"):
         raise BuildError(f"Go is not installed (no go on PATH); {module}/go.mod needs Go {needed} or newer")
-    # In the module's folder, so that it is the toolchain that would build it (https://go.dev/doc/toolchain).
-    said = subprocess.run(
+    # In the module's folder, to ask the toolchain that would build it (https://go.dev/doc/toolchain).
+    result = subprocess.run(
         ["go", "version"],  # noqa: S607 - the user's own Go
         cwd=module,
         env=_environment(),
@@ -62,30 +62,30 @@ def check_go(module: Path) -> None:
         text=True,
         check=False,
     )
-    found = re.match(r"go version (?:devel )?go(\d\S*)", said.stdout)
-    if said.returncode or not found or _numbers(found[1]) < _numbers(needed):
-        what = f"Go {found[1]}" if found else (said.stderr.strip() or said.stdout.strip())
+    found = re.match(r"go version (?:devel )?go(\d\S*)", result.stdout)
+    if result.returncode or not found or _numbers(found[1]) < _numbers(needed):
+        what = f"Go {found[1]}" if found else (result.stderr.strip() or result.stdout.strip())
         raise BuildError(f"{module}/go.mod needs Go {needed} or newer; found: {what}")
 
 
 def build(
     module: Path, packages: Sequence[str], ldflags: str, work: Work, progress: Progress, title: str
 ) -> dict[str, Path]:
-    """Build programs in one go, so that they share what they have in common.
+    """Build programs by one command, so that common packages are compiled once.
 
     Args:
         module: folder of the go.mod.
         packages: Go packages of the programs.
         ldflags: the linker's flags.
-        work: folder for the programs and for what Go needs on the way; its lock goes to Go.
-        progress: reports how far the build is.
-        title: what is built, for progress.
+        work: folder for the programs and Go's temporary files; Go inherits its lock.
+        progress: reports the progress of the build.
+        title: names of the programs, for progress.
 
     Returns:
         The file of each package.
 
     Raises:
-        BuildError: with the end of what Go said.
+        BuildError: the build failed; holds the end of Go's output.
     """
     out = work.folder / "bin"
     out.mkdir()
@@ -101,7 +101,7 @@ def build(
 
     def compiling(line: str) -> bool:
         nonlocal started
-        # `go build -v` names each package as it starts with it.
+        # `go build -v` names each package when it starts to compile it.
         if _PACKAGE.fullmatch(line):
             started += 1
             return True
@@ -137,18 +137,18 @@ def executable_name(package: str) -> str:
 
 
 def _stale(lines: Iterable[str]) -> int:
-    """Count the packages that are to be compiled: go build -v is silent about those in Go's own cache."""
+    """Return the number of packages to compile: go build -v does not name those in Go's own cache."""
     return sum(line.startswith("true") and not line.endswith(_LINK_ALONE) for line in lines)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return a Go version's numbers: 1.27rc1 counts as 1.27, which is near enough."""
+    """Return a Go version's numbers: 1.27rc1 counts as 1.27, which is close enough."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 def _environment(**more: str) -> dict[str, str]:
-    # A go.work in a folder above would take the module's place.
+    # A go.work in a parent folder would replace the module.
     return {**os.environ, "GOWORK": "off", **more}
 
 
@@ -159,21 +159,21 @@ def _go(
     understood: Callable[[str], bool],
     stdout: IO[str] | int = subprocess.DEVNULL,
 ) -> None:
-    """Run Go, and end it with all its children whatever ends this.
+    """Run Go; if this function is interrupted, kill it with all its children.
 
-    Where this process is killed, Go ends by itself when it writes its next line, and holds the lock until then.
+    If this process is killed, Go ends when it writes its next line, and holds the lock until then.
 
     Args:
         arguments: of go.
         module: folder to run it in.
-        work: Go's temporary files go to its folder.
-        understood: called with a line of standard error; False if it may say why Go failed.
-        stdout: where standard output goes.
+        work: folder for Go's temporary files.
+        understood: called with a line of standard error; returns False if the line may explain a failure.
+        stdout: file for standard output.
 
     Raises:
-        BuildError: it failed.
+        BuildError: Go failed.
     """
-    said: deque[str] = deque(maxlen=30)
+    output: deque[str] = deque(maxlen=30)
     with subprocess.Popen(  # noqa: S603 - arguments of our own
         ["go", *arguments],  # noqa: S607 - the user's own Go
         cwd=module,
@@ -189,12 +189,12 @@ def _go(
         try:
             for line in process.stderr or ():
                 if not understood(line.rstrip("\n")):
-                    said.append(line)
+                    output.append(line)
             process.wait()
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
-        reason = "".join(said).strip() or f"exit status {process.returncode}"
+        reason = "".join(output).strip() or f"exit status {process.returncode}"
         raise BuildError(f"go {arguments[0]} failed in {module}:\n{reason}")

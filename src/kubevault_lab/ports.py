@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-# Below Linux' range for outgoing connections (32768, ip-sysctl's ip_local_port_range): while a server of the
-# lab is down, no client's connection takes its port.
+# Below Linux' range for outgoing connections (32768, ip-sysctl's ip_local_port_range), so that no client's
+# connection takes the port of a server that is down.
 CANDIDATES = range(20000, 32000)
 
 
@@ -24,12 +24,12 @@ def is_free(port: int) -> bool:
 
 
 def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tuple[dict[str, int], bool]:
-    """Return each name a port: the one that the file has for it, else a free one.
+    """Return a port for each name: the one in the file, else a free one.
 
     Args:
-        path: JSON file, an object of name to port; created if it is missing.
-        names: who needs a port.
-        write: False to leave the file as it is.
+        path: JSON file, an object from name to port; created if it is missing.
+        names: the servers that need a port.
+        write: False to leave the file unchanged.
 
     Returns:
         The ports by name, and whether the file changed (or would change).

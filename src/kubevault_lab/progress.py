@@ -1,4 +1,4 @@
-"""What a long task is doing, for a person: one line redrawn on a terminal, else a line now and then."""
+"""Progress of long tasks: one line that is redrawn on a terminal; elsewhere, a line from time to time."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from contextlib import contextmanager
 from typing import TextIO
 
 REDRAW = 0.5
-"""Seconds between two states on a terminal."""
+"""Seconds between two updates on a terminal."""
 
 REPEAT = 30.0
-"""Seconds between two lines without a terminal, as in a log of CI."""
+"""Seconds between two lines without a terminal, such as in a CI log."""
 
 
 def duration(seconds: float) -> str:
-    """Write a duration, such as "8 s" or "2 min 5 s"."""
+    """Return a duration as text, such as "8 s" or "2 min 5 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def megabytes(count: int) -> str:
-    """Write a number of bytes, such as "26 MB"."""
+    """Return a number of bytes as text, such as "26 MB"."""
     return f"{count / 1e6:.0f} MB"
 
 
 class Progress:
-    """Writes to a stream what is done and what is under way."""
+    """Writes finished and running tasks to a stream."""
 
     def __init__(self, stream: TextIO | None = None, *, interval: float | None = None) -> None:
         """Write to a stream.
 
         Args:
-            stream: where to; standard error where None.
-            interval: seconds between two states of a task; REDRAW or REPEAT where None.
+            stream: the stream; standard error if None.
+            interval: seconds between two updates of a task; REDRAW or REPEAT if None.
         """
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
@@ -44,22 +44,22 @@ class Progress:
         self._lock = threading.Lock()
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a permanent line."""
         with self._lock:
             self._stream.write(f"{self._clear()}{text}\n")
             self._stream.flush()
 
     def warn(self, text: str) -> None:
-        """Write a line that stays and that nobody should miss."""
+        """Write a permanent line, marked as a warning."""
         self.say(f"WARNING: {text}")
 
     @contextmanager
     def task(self, title: str, state: Callable[[], str] = lambda: "") -> Iterator[None]:
-        """Show a task while it runs: its title, its state and how long it has taken.
+        """Show a task while it runs: its title, its state and its duration so far.
 
         Args:
-            title: what is being done.
-            state: returns how far it is; called by another thread.
+            title: name of the task.
+            state: returns its progress; called by another thread.
         """
         done = threading.Event()
         start = time.monotonic()
@@ -91,5 +91,5 @@ class Progress:
             self._stream.flush()
 
     def _clear(self) -> str:
-        """Return what takes the line that is redrawn away: to its start, erase to its end (ECMA-48 EL)."""
+        """Return the control sequence that erases the current line of a terminal (ECMA-48 EL)."""
         return "\r\x1b[K" if self._terminal else ""

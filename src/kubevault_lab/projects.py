@@ -1,6 +1,6 @@
-"""The upstream projects whose servers the lab runs: their releases, and what to build in tools/.
+"""The upstream projects whose servers the lab runs: their releases, and their modules in tools/ to build.
 
-The version of each is the one that its go.mod in tools/ requires; it is written nowhere else.
+The version of each is the one that its go.mod in tools/ requires; it is stated nowhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from .errors import LabError
 
 BUILD_FLAGS = ("-mod=readonly", "-trimpath")
-"""Flags of `go build` for every program, besides the linker's."""
+"""Flags of `go build` for every program, besides `-ldflags`."""
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 """Folder with a Go module for each project."""
@@ -26,7 +26,7 @@ class Release:
 
     Attributes:
         url: its address.
-        checksums_url: where its SHA-256 is published, alone or in a list as sha256sum(1) writes it.
+        checksums_url: address of its published SHA-256, alone or in a list as sha256sum(1) writes it.
         member: path of the program inside the archive; empty if the file is the program.
     """
 
@@ -43,9 +43,9 @@ class Project:
         name: its folder in tools/.
         module: the Go module whose version is the project's.
         packages: Go package of each program.
-        version_argument: what makes its programs say their version.
+        version_argument: argument with which its programs print their version.
         release: returns the release of a program, from program, version, operating system and architecture.
-        ldflags: returns the linker's flags, from the version; upstream's own build sets the version by them.
+        ldflags: returns the linker's flags, from the version; upstream's build sets the version with them.
     """
 
     name: str
@@ -77,9 +77,11 @@ class Project:
         return found[1]
 
     def cache_key(self, tools: Path) -> str:
-        """Return what tells the programs of one pin from those of another in the cache: version and fingerprint.
+        """Return the part of a name in the cache that identifies a pin: version and fingerprint.
 
-        The fingerprint covers what a build depends on: its flags, go.mod, and go.sum, which says what the sources are.
+        The fingerprint is a hash of what a build depends on: its flags, go.mod, and go.sum, which identifies the
+        sources. A downloaded release has the same name as a build of its pin, so that the path is known beforehand;
+        the price is another download if only the flags or go.sum change.
 
         Args:
             tools: folder with a Go module for each project.
@@ -108,7 +110,7 @@ def _kubernetes(program: str, version: str, system: str, architecture: str) -> R
 
 
 def _kubernetes_ldflags(version: str) -> str:
-    # As hack/lib/version.sh of Kubernetes does: a version of none is v0.0.0, which clients refuse.
+    # As hack/lib/version.sh of Kubernetes does: the default is v0.0.0, which clients refuse.
     major, minor, _ = version.split(".", 2)
     values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
     return " ".join(("-s -w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items())))
@@ -133,4 +135,4 @@ PROJECTS = (
 )
 
 PROGRAMS = tuple(program for project in PROJECTS for program in project.packages)
-"""Their programs."""
+"""Names of all programs."""

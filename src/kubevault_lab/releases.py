@@ -1,7 +1,7 @@
-"""Official releases, from upstream or a mirror, used only where their SHA-256 is the published one.
+"""Download official releases from upstream or a mirror, and verify them by their published SHA-256.
 
-A mirror has each file under its upstream host and path, as `wget --force-directories` lays them out:
-MIRROR/dl.k8s.io/v1.36.3/bin/linux/amd64/kube-apiserver, for instance.
+A mirror has each file under its upstream host and path, as `wget --force-directories` creates them, for example
+MIRROR/dl.k8s.io/v1.36.3/bin/linux/amd64/kube-apiserver.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .progress import Progress, megabytes
 from .projects import Release
 
 CONNECT_TIMEOUT = 4.0
-"""Seconds for a connection to one address of a host."""
+"""Seconds that a connection to one address of a host may take."""
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds until an answer begins, name resolution and redirects included."""
+"""Seconds until a response begins, including name resolution and redirects."""
 
 READ_TIMEOUT = 15.0
-"""Seconds without a byte after which a download has failed."""
+"""Seconds without data after which a download fails."""
 
 _CHUNK = 1 << 18
 
@@ -45,17 +45,17 @@ _T = TypeVar("_T")
 
 
 class Downloader:
-    """Fetches releases. A host that cannot be reached is not asked again."""
+    """Downloads releases. A host that is unreachable is not tried again."""
 
     def __init__(self, mirror: str | None, progress: Progress) -> None:
-        """Fetch from upstream or a mirror.
+        """Download from upstream or a mirror.
 
         Args:
             mirror: base URL of the mirror; None for upstream.
-            progress: reports how far a download is.
+            progress: reports the progress of a download.
 
         Raises:
-            LabError: the mirror is neither https nor on loopback. Its checksums would prove nothing.
+            LabError: the mirror is neither https nor on loopback, so its checksums would prove nothing.
         """
         self._mirror = mirror.rstrip("/") if mirror else None
         if self._mirror and not _trustworthy(urlsplit(self._mirror)):
@@ -67,22 +67,22 @@ class Downloader:
         self._unreachable: set[str] = set()
 
     def location(self, url: str) -> str:
-        """Return where a file of upstream is fetched from."""
+        """Return the URL that an upstream file is downloaded from."""
         return f"{self._mirror}/{url.removeprefix('https://')}" if self._mirror else url
 
     def fetch(self, release: Release, folder: Path, title: str) -> Path:
-        """Fetch a program.
+        """Download a program.
 
         Args:
-            release: which.
-            folder: where to put it, and the archive while it is unpacked.
+            release: the release to download.
+            folder: folder for it, and for the archive until it is unpacked.
             title: name of the program, for progress.
 
         Returns:
             The program's file.
 
         Raises:
-            DownloadError: it cannot be fetched.
+            DownloadError: it cannot be downloaded.
             ChecksumError: its SHA-256 is not the published one.
             OSError: the folder cannot be written.
         """
@@ -102,9 +102,9 @@ class Downloader:
 
     def _published(self, release: Release) -> str:
         url = self.location(release.checksums_url)
-        with self._open(url) as answer:
-            # A list of a release is a few kilobytes.
-            text = self._read(answer, url, 1 << 20).decode(errors="replace")
+        with self._open(url) as response:
+            # The list of a release has a few kilobytes.
+            text = self._read(response, url, 1 << 20).decode(errors="replace")
         checksum = published_checksum(text, release.url.rpartition("/")[2])
         if not checksum:
             raise DownloadError(f"{url} has no SHA-256 of this file")
@@ -113,9 +113,8 @@ class Downloader:
     def _save(self, url: str, file: Path, title: str) -> str:
         """Write a body to a file; return its SHA-256."""
         digest = hashlib.sha256()
-        with self._open(url) as answer, file.open("wb") as out:
-            total = answer.length_remaining
-
+        with self._open(url) as response, file.open("wb") as out:
+            total = response.length_remaining
             done = 0
 
             def state() -> str:
@@ -124,7 +123,7 @@ class Downloader:
                 )
 
             with self._progress.task(f"{title}: downloading from {urlsplit(url).netloc}", state):
-                while chunk := self._read(answer, url, _CHUNK):
+                while chunk := self._read(response, url, _CHUNK):
                     digest.update(chunk)
                     out.write(chunk)
                     done += len(chunk)
@@ -133,13 +132,13 @@ class Downloader:
     def _open(self, url: str) -> AbstractContextManager[urllib3.BaseHTTPResponse]:
         parts = urlsplit(url)
         if parts.netloc in self._unreachable:
-            raise DownloadError(f"{parts.netloc} could not be reached a moment ago: not asked again")
+            raise DownloadError(f"{parts.netloc} was unreachable a moment ago: not tried again")
         pool = self._pools.setdefault(parts.netloc, _pool_manager(parts))
         retries = Retry(None, connect=0, read=0, status=0, other=0, redirect=5)
         timeout = Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
 
         def request() -> urllib3.BaseHTTPResponse:
-            # identity: the bytes as they are published, and a length to show.
+            # identity: the bytes as published, and their number for the progress.
             return pool.request(
                 "GET",
                 url,
@@ -150,41 +149,41 @@ class Downloader:
             )
 
         try:
-            answer = _within(ANSWER_TIMEOUT, request)
+            response = _within(ANSWER_TIMEOUT, request)
         except TimeoutError as error:
             self._unreachable.add(parts.netloc)
-            raise DownloadError(f"{url}: no answer within {ANSWER_TIMEOUT:.0f} s") from error
+            raise DownloadError(f"{url}: no response within {ANSWER_TIMEOUT:.0f} s") from error
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
             if isinstance(cause, NewConnectionError | ConnectTimeoutError | ProxyError):
                 self._unreachable.add(parts.netloc)
             raise DownloadError(f"{url}: {_reason(cause)}") from error
-        steps = answer.retries.history if answer.retries else ()
+        steps = response.retries.history if response.retries else ()
         if parts.scheme == "https" and any((step.redirect_location or "").startswith("http:") for step in steps):
-            answer.close()
+            response.close()
             raise DownloadError(f"{url}: redirects to plain HTTP: refused")
-        if answer.status != 200:
-            answer.close()
-            raise DownloadError(f"{url}: HTTP {answer.status}")
-        return answer
+        if response.status != 200:
+            response.close()
+            raise DownloadError(f"{url}: HTTP {response.status}")
+        return response
 
     @staticmethod
-    def _read(answer: urllib3.BaseHTTPResponse, url: str, size: int) -> bytes:
+    def _read(response: urllib3.BaseHTTPResponse, url: str, size: int) -> bytes:
         try:
-            return answer.read(size)
+            return response.read(size)
         except HTTPError as error:
-            raise DownloadError(f"{url}: cut short: {_reason(error)}") from error
+            raise DownloadError(f"{url}: incomplete: {_reason(error)}") from error
 
 
 def published_checksum(text: str, filename: str) -> str | None:
-    """Find a file's SHA-256 in what upstream publishes.
+    """Return a file's SHA-256 from a list of checksums.
 
     Args:
-        text: the SHA-256 alone (dl.k8s.io), or lines of it and a file name (SHA256SUMS, sha256sum(1)).
-        filename: of the file, without folders.
+        text: only the SHA-256 (dl.k8s.io), or lines of a SHA-256 and a file name (SHA256SUMS, sha256sum(1)).
+        filename: name of the file, without folders.
 
     Returns:
-        64 hexadecimal digits in lower case, or None.
+        64 hexadecimal digits in lower case; None if the file is not in the list.
     """
     for line in text.splitlines():
         found = re.fullmatch(r"([0-9a-fA-F]{64})(?:[ \t]+\*?(?:\./)?(\S+))?\s*", line)
@@ -194,7 +193,7 @@ def published_checksum(text: str, filename: str) -> str | None:
 
 
 def _pool_manager(parts: SplitResult) -> urllib3.PoolManager:
-    """Return connections for a host, by the proxy that the environment names."""
+    """Return a pool of connections to a host, by the proxy of the environment if it applies."""
     context = ssl.create_default_context() if parts.scheme == "https" else None
     proxy = getproxies().get(parts.scheme)
     if not proxy or _loopback(parts.hostname) or proxy_bypass(parts.netloc):
@@ -216,11 +215,11 @@ def _loopback(host: str | None) -> bool:
 
 
 def _within(seconds: float, call: Callable[[], _T]) -> _T:
-    """Call, but wait for a limited time: getaddrinfo(3) and a host of many addresses know no limit of their own.
+    """Call a function with a time limit: getaddrinfo(3) and a host of many addresses have none.
 
     Raises:
-        TimeoutError: no result in time; the call is left to itself.
-        BaseException: what the call raises.
+        TimeoutError: there is no result in time; the call goes on in its thread.
+        BaseException: whatever the call raises.
     """
     results: list[_T] = []
     errors: list[BaseException] = []
@@ -228,7 +227,7 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             results.append(call())
-        except BaseException as error:  # noqa: BLE001 - handed on to the caller
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -242,17 +241,17 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
 
 
 def _reason(error: Exception) -> str:
-    """Return urllib3's reason without the object that it begins with."""
+    """Return the text of an error of urllib3 without the object that it begins with."""
     return re.sub(r"^<?\w+\([^)]*\)>?: ", "", str(error))
 
 
 def _unpack(archive: Path, member: str, target: Path, url: str) -> None:
-    """Take one file out of a .zip or .tar.gz whose checksum is right."""
+    """Extract one file from a .zip or .tar.gz whose checksum was verified."""
     take = _take_from_zip if url.endswith(".zip") else _take_from_tar
     try:
         take(archive, member, target)
     except (KeyError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DownloadError(f"{url}: {member} cannot be taken out of it: {error}") from error
+        raise DownloadError(f"{url}: {member} cannot be extracted: {error}") from error
 
 
 def _take_from_zip(archive: Path, member: str, target: Path) -> None:

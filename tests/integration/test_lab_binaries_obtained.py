@@ -233,7 +233,7 @@ def test_the_right_checksum_is_installed(
     assert path.read_bytes() == content
     assert path.stat().st_mode & 0o777 == 0o755
     assert programs(provider.cache.folder) == [name("one")]
-    assert "one 1.2.3: downloaded, its checksum is right" in said.getvalue()
+    assert "one 1.2.3: downloaded, checksum verified" in said.getvalue()
     mirror.requests.clear()
     assert provider.provide(["one"]) == {"one": path}
     assert not mirror.requests
@@ -269,7 +269,7 @@ def test_a_wrong_checksum_installs_nothing(
     assert programs(provider.cache.folder) == []
 
 
-@pytest.mark.parametrize(("broken", "reason"), [("cut", "cut short"), ("unknown", "checksum does not match: refused")])
+@pytest.mark.parametrize(("broken", "reason"), [("cut", "incomplete"), ("unknown", "checksum does not match: refused")])
 def test_a_truncated_file_falls_through_to_the_build(
     provider: Provider, mirror: Mirror, said: io.StringIO, broken: str, reason: str
 ) -> None:
@@ -287,7 +287,7 @@ def test_a_refused_connection_falls_through_to_the_build_and_is_not_tried_again(
     built = provider.provide()
     assert re.search(r"one 1\.2\.3: not downloaded: .*Connection refused", said.getvalue())
     host = mirror.url.removeprefix("http://")
-    assert f"two 1.2.3: not downloaded: {host} could not be reached a moment ago" in said.getvalue()
+    assert f"two 1.2.3: not downloaded: {host} was unreachable a moment ago" in said.getvalue()
     assert "one and two 1.2.3: building with Go" in said.getvalue()
     assert all(runs(path, program) for program, path in built.items())
 
@@ -301,7 +301,7 @@ def test_a_host_that_does_not_answer_is_given_up(
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         provider = Provider(provider.cache, {}, url, tools, (project(""),), Progress(said))
         built = provider.provide()
-    assert "no answer within" in said.getvalue()
+    assert "no response within" in said.getvalue()
     assert "two 1.2.3: not downloaded: 127.0.0.1:" in said.getvalue()
     assert all(runs(path, program) for program, path in built.items())
 
@@ -312,7 +312,7 @@ def test_a_download_that_stops_is_given_up(
     monkeypatch.setattr(releases, "READ_TIMEOUT", 0.1)
     mirror.hold.add(mirror.publish(release(), os.urandom(1_000_000)))
     assert runs(provider.provide(["one"])["one"], "one")
-    assert "cut short: Read timed out" in said.getvalue()
+    assert "incomplete: Read timed out" in said.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_an_archive_without_the_program_is_not_used(
     mirror.publish(release(kind=kind), body or archive(kind, "other", b"x"))
     provider = Provider(provider.cache, {}, mirror.url, tools, (project(kind),), Progress(said))
     assert runs(provider.provide(["one"])["one"], "one")
-    assert "folder/one cannot be taken out of it" in said.getvalue()
+    assert "folder/one cannot be extracted" in said.getvalue()
 
 
 def certificate(folder: Path) -> ssl.SSLContext:
@@ -414,7 +414,7 @@ def https(tmp_path: Path) -> Iterator[Mirror]:
 @pytest.mark.parametrize(
     ("trusted", "redirect", "reason"),
     [
-        (True, False, "downloaded, its checksum is right"),
+        (True, False, "downloaded, checksum verified"),
         (False, False, "certificate verify failed"),
         (True, True, "redirects to plain HTTP: refused"),
     ],

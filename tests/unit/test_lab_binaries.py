@@ -14,7 +14,7 @@ import urllib3
 import yaml
 
 from kubevault_lab import gobuild, releases
-from kubevault_lab.binaries import Provider, said_version, variable
+from kubevault_lab.binaries import Provider, parse_version, variable
 from kubevault_lab.cache import Cache, target_platform
 from kubevault_lab.errors import BuildError, LabError
 from kubevault_lab.progress import Progress, duration
@@ -107,7 +107,7 @@ def test_this_repository_pins_what_it_builds(project: Project) -> None:
     ],
 )
 def test_a_program_says_its_version(output: str, version: str | None) -> None:
-    assert said_version(output) == version
+    assert parse_version(output) == version
 
 
 # Order

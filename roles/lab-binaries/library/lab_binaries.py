@@ -60,13 +60,13 @@ paths:
   description: The path of each program; in check mode, where it would be.
   type: dict
   returned: always
-  sample: {vault: /home/me/.cache/kubevault/vault-1.21.0-linux-amd64}
+  sample: {vault: /home/me/.cache/kubevault/vault-1.21.0-9e6172be30fc-linux-amd64}
 messages:
   description: What was done, or would be in check mode.
   type: list
   elements: str
   returned: always
-  sample: ["vault 1.21.0: downloaded, its checksum is right"]
+  sample: ["vault 1.21.0: downloaded, checksum verified"]
 """
 
 import io
