@@ -172,8 +172,8 @@ def test_drift_is_put_right_and_nothing_else_is_written(ansible: Ansible, vault:
 @pytest.mark.parametrize(
     ("field", "wanted", "said"),
     [
-        ("type", "chacha20-poly1305", "is fixed when a key is made"),
-        ("derived", False, "is fixed when a key is made"),
+        ("type", "chacha20-poly1305", "is fixed when a key is created"),
+        ("derived", False, "is fixed when a key is created"),
         ("exportable", False, "can be turned on, never off"),
     ],
 )

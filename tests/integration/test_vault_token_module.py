@@ -140,7 +140,7 @@ def test_a_lost_token_says_how_to_bootstrap_again(
         )
     )
     messages = [failure(result) for result in results]
-    assert all("`vault operator generate-root` makes a root token" in message for message in messages)
+    assert all("`vault operator generate-root` creates a root token" in message for message in messages)
     assert f"{tmp_path / 'no-root-token'}: No such file or directory" in messages[0]
     assert all("auth/token/create-orphan" in message for message in messages[2:4])
     assert all("invalid token" in message for message in messages[4:])

@@ -143,7 +143,7 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
             "vault_ca_cert: /nosuch cannot be used: No such file",
         ),
         ({"data": {"a": "1"}, "kubeconfig": "/nosuch"}, "kubeconfig: /nosuch: No such file or directory"),
-        ({"data": {"a": "1"}, "context": "nosuch"}, "context 'nosuch' is not there"),
+        ({"data": {"a": "1"}, "context": "nosuch"}, "context 'nosuch' is missing"),
         ({"data": {"a": "1"}, "host": "https://127.0.0.1:1"}, "is missing: host needs credentials"),
         (
             {"data": {"a": "1"}, "vault_auth_method": "approle"},
