@@ -114,15 +114,15 @@ class Sealer:
             except SecretManagerError as error:
                 if check or not outcomes:
                     raise
-                raise SealingFailed([error], list(outcomes.values())) from error
+                raise SealingFailed([error], _in_order(specs, outcomes)) from error
             outcomes |= attempt.done
             writes |= attempt.writes
             if number == WRITE_ATTEMPTS or len(attempt.conflicts) < len(attempt.errors):
-                _raise_if_any(list(attempt.errors.values()), () if check else tuple(outcomes.values()))
+                _raise_if_any(list(attempt.errors.values()), [] if check else _in_order(specs, outcomes))
             pending = [spec for spec in pending if spec.place in attempt.conflicts]
             if not pending:
                 break
-        return [outcomes[spec.place] for spec in specs]
+        return _in_order(specs, outcomes)
 
     def _attempt(
         self,
@@ -335,6 +335,11 @@ def _for_each(items: Sequence[T], call: Callable[[T], R]) -> list[R]:
             errors.append(error)
     _raise_if_any(errors)
     return results
+
+
+def _in_order(specs: Sequence[SecretSpec], outcomes: Mapping[str, Outcome]) -> list[Outcome]:
+    """Return the outcomes there are, in the order of their specs; requests end in any order."""
+    return [outcomes[spec.place] for spec in specs if spec.place in outcomes]
 
 
 def _raise_if_any(errors: Sequence[SecretManagerError], outcomes: Sequence[Outcome] = ()) -> None:

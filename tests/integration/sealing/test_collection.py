@@ -246,7 +246,7 @@ def test_ansible_doc_shows_every_option(installed: Path, tmp_path: Path, kind: s
     assert ("_input" if kind == "filter" else "vault_url") in options
 
 
-def test_sanity(installed: Path) -> None:
+def test_sanity(installed: Path, tmp_path: Path) -> None:
     """All of ansible-test's sanity tests. What packages they need it installs by pip, in environments of its own."""
     home = ROOT / ".ansible" / "sanity"
     cache = home / ".ansible" / "test" / "cache"
@@ -258,7 +258,8 @@ def test_sanity(installed: Path) -> None:
     bootstrap = cache / f"get_pip_{version[1].replace('.', '_')}.py"
     bootstrap.write_text("import ensurepip\n\nensurepip.bootstrap()\n")
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    env |= {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    # ansible-test runs scripts from TMPDIR, so that a foreign http.py in /tmp would hide Python's own.
+    env |= {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     core = installed / "ansible_collections" / "kubevault" / "core"
     output = run(["ansible-test", "sanity", "--python", python, "--color", "no", "--redact"], env, core)
