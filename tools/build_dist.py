@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 
 SOURCES = ("src/secretmanager", "pyproject.toml", "README.md", "LICENSE")
 
-EXTRAS = ("cli", "gcp", "kubernetes", "pydantic", "redis")
+EXTRAS = ("cli", "gcp", "pydantic", "redis")
 """Extras that are in the bill of materials. The extra ``ansible`` is Ansible itself, on the host that runs it."""
 
 

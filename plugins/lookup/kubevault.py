@@ -80,7 +80,7 @@ class LookupModule(LookupBase):
         """
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            from secretmanager.errors import SecretManagerError
+            from secretmanager.errors import SecretManagerError, unexpected
             from secretmanager.login.methods import Credentials, logged_in, method_of
             from secretmanager.reading.opening import open_secrets
             from secretmanager.reading.requests import Request
@@ -104,6 +104,8 @@ class LookupModule(LookupBase):
                 found = open_secrets(kubernetes, vault, requests)
         except SecretManagerError as error:
             raise AnsibleError(str(error)) from error
+        except Exception as error:  # noqa: BLE001 - the boundary: the text could show a secret
+            raise AnsibleError(unexpected(error)) from None
         return [
             {key: self._text(value, term, key) for key, value in values.items()}
             if place[2] is None

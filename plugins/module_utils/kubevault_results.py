@@ -10,7 +10,8 @@ ansible-core of the lock file. Ansible masks nothing in warnings (ansible-core 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -19,6 +20,26 @@ SHORT = 8
 """A text with fewer characters could occur in a message by coincidence."""
 
 MASK = "********"
+
+
+def guarded(main: Callable[[], None]) -> Callable[[], None]:
+    """Decorate the main function of a module: an exception that nothing translates is replaced by one without its text.
+
+    Ansible returns the text, and with some settings the traceback; they may hold a secret.
+    """
+
+    @wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except Exception as error:  # noqa: BLE001 - the boundary
+            try:
+                from secretmanager.errors import unexpected
+            except ImportError:
+                raise error from None  # an error of Ansible itself: nothing of ours was imported
+            raise RuntimeError(unexpected(error)) from None
+
+    return run
 
 
 def conceal(module: AnsibleModule, holder: dict[str, Any], option: str) -> dict[str, Any]:

@@ -77,8 +77,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import require
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
+from ..module_utils.kubevault_results import guarded
 
 
+@guarded
 def main() -> None:
     module = AnsibleModule(
         argument_spec={

@@ -302,7 +302,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
-from ..module_utils.kubevault_results import conceal, finish, warn
+from ..module_utils.kubevault_results import conceal, finish, guarded, warn
 
 if TYPE_CHECKING:
     from secretmanager.sealing.plan import Outcome
@@ -334,6 +334,7 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
 DEFAULTS = {"state": "present", "behavior": "merge", "recreate": False, "force": False, "adopt": False}
 
 
+@guarded
 def main() -> None:
     """Run the module."""
     task_options = {

@@ -82,8 +82,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import administer_vault, require
 from ..module_utils.kubevault_options import VAULT_CONNECTION_OPTIONS
+from ..module_utils.kubevault_results import guarded
 
 
+@guarded
 def main() -> None:
     module = AnsibleModule(
         argument_spec={

@@ -80,9 +80,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import connect_to_kubernetes, require, vault_client
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
-from ..module_utils.kubevault_results import warn
+from ..module_utils.kubevault_results import guarded, warn
 
 
+@guarded
 def main() -> None:
     module = AnsibleModule(
         argument_spec={

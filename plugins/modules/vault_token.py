@@ -82,8 +82,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import administer_vault, log_in, require
 from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_results import guarded
 
 
+@guarded
 def main() -> None:
     module = AnsibleModule(
         argument_spec={

@@ -322,3 +322,12 @@ class NoticeError(SecretManagerError):
     def __init__(self, message: str, *, reason: str, place: str, remedy: str | None = None) -> None:
         super().__init__(message, place=place, remedy=remedy)
         self.reason = reason
+
+
+def unexpected(error: BaseException) -> str:
+    """Describe an exception that no one translated, by its type and place alone: its text may hold a secret."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
+    return f"unexpected {type(error).__name__}{where}; this is a bug of kubevault: please report it with this line"

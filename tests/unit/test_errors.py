@@ -8,6 +8,7 @@ import re
 
 import secretmanager
 from secretmanager import errors
+from secretmanager.errors import unexpected
 
 
 def classes() -> set[type[secretmanager.SecretManagerError]]:
@@ -64,3 +65,13 @@ def test_every_wing_says_what_is_in_it() -> None:
             assert modules <= names, wing.name
             assert all(hasattr(package, name) or name in modules for name in names), wing.name
             assert package.__doc__
+
+
+def test_an_unexpected_exception_is_told_by_type_and_place_alone() -> None:
+    try:
+        {}["follow-the-white-rabbit"]
+    except KeyError as error:
+        text = unexpected(error)
+    assert re.match(r"unexpected KeyError in test_errors\.py, line \d+; this is a bug of kubevault", text)
+    assert "rabbit" not in text
+    assert unexpected(ValueError("rabbit")).startswith("unexpected ValueError; this is a bug")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,3 +115,18 @@ def test_no_module_warns_in_another_way() -> None:
     plugins = Path(__file__).parents[2] / "plugins"
     callers = [path.name for path in plugins.rglob("*.py") if "module.warn(" in path.read_text()]
     assert callers == ["kubevault_results.py"]
+
+
+def test_an_unexpected_exception_fails_a_module_without_its_text() -> None:
+    @results.guarded
+    def main() -> None:
+        raise KeyError("-".join(["follow", "the", "white", "rabbit"]))
+
+    with pytest.raises(RuntimeError, match=r"^unexpected KeyError in test_module_results\.py, line \d+") as caught:
+        main()
+    assert "rabbit" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_guarded_module_ends_as_ansible_ends_it(module_of: Make, run: Run) -> None:
+    main = results.guarded(lambda: module_of(path="x").exit_json(changed=True))
+    assert run(main)["changed"] is True

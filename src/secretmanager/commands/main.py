@@ -12,7 +12,7 @@ except ImportError:
     sys.exit("kubevault: this command needs the package click; install kubevault[cli]")
 
 try:
-    from ..errors import SecretManagerError
+    from ..errors import SecretManagerError, unexpected
 except ImportError as error:
     sys.exit(f"kubevault: {error}")
 
@@ -55,5 +55,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except SecretManagerError as error:
         click.echo(f"kubevault: {error}", err=True)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the boundary: a traceback or the text could show a secret
+        click.echo(f"kubevault: {unexpected(error)}", err=True)
         sys.exit(1)
     sys.exit(0)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from ..errors import ConfigError, LoginDenied, SecretManagerError
+from ..servers.http import credential
 from ..servers.kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken
 from ..servers.kubernetes import KubernetesClient
 from ..servers.vault import Login, VaultClient
@@ -192,7 +193,8 @@ class Token:
 
     def log_in(self, vault: VaultClient) -> Login:
         """Return the token, as `Method.log_in`."""
-        return Login(self._token or self._read(), 0, renewable=False, given=True)
+        token = credential(self._token, "vault_token") if self._token else self._read()
+        return Login(token, 0, renewable=False, given=True)
 
     def _read(self) -> str:
         try:
@@ -285,7 +287,8 @@ def _token(credentials: Credentials, mount: str, kubernetes: Callable[[], Kubern
 
 def _service_account(credentials: Credentials, mount: str, kubernetes: Callable[[], KubernetesClient]) -> Method:
     role = credentials.role or ""
-    if jwt := credentials.jwt:
+    if credentials.jwt:
+        jwt = credential(credentials.jwt, "vault_jwt")
         return ServiceAccount(lambda: jwt, role, mount)
     path: str | Path | None = credentials.jwt_file
     if not credentials.service_account:
@@ -306,16 +309,19 @@ def _service_account(credentials: Credentials, mount: str, kubernetes: Callable[
 
 
 def _approle(credentials: Credentials, mount: str, kubernetes: Callable[[], KubernetesClient]) -> Method:
-    role_id = _given_or_read(credentials.role_id, credentials.role_id_file)
+    role_id = _given_or_read(credentials.role_id, credentials.role_id_file, "role_id")
     assert role_id is not None  # noqa: S101 - for the type checker: `Credentials.missing` says so before
-    secret_id = _given_or_read(credentials.secret_id, credentials.secret_id_file)
+    secret_id = _given_or_read(credentials.secret_id, credentials.secret_id_file, "secret_id")
     return AppRole(role_id, secret_id, wrapped=credentials.secret_id_wrapped, mount=mount)
 
 
-def _given_or_read(text: str | None, path: str | None) -> Callable[[], str] | None:
+def _given_or_read(text: str | None, path: str | None, option: str) -> Callable[[], str] | None:
     if path:
         return from_file(path)
-    return (lambda: text) if text else None
+    if not text:
+        return None
+    given = credential(text, option)
+    return lambda: given
 
 
 def _google_service_account(credentials: Credentials, mount: str, kubernetes: Callable[[], KubernetesClient]) -> Method:

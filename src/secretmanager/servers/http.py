@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,6 +79,26 @@ class Response:
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def credential(text: str, option: str) -> str:
+    """Return a token or another value of a header, without the white space around it.
+
+    Args:
+        text: the value; it is never shown.
+        option: name of the option, variable or file that it comes from, for errors.
+
+    Raises:
+        ConfigError: it is empty, or holds white space or a character that a token cannot have (RFC 6750 section 2.1).
+    """
+    stripped = text.strip()
+    if not stripped:
+        raise ConfigError(f"{option}: is empty; it should hold a token")
+    if not all("!" <= character <= "~" for character in stripped):
+        raise ConfigError(
+            f"{option}: holds white space or a character that no token has", remedy="copy it again, on one line"
+        )
+    return stripped
 
 
 def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option: str = "ca_cert") -> ssl.SSLContext:
@@ -261,9 +281,13 @@ class JsonApi:
             self._connect(connection, timeout)
             connection.request("GET", self._path + path, headers={"Accept": "application/json", **headers})
             return Stream(self, connection, connection.getresponse())
+        except InvalidURL:
+            raise self._not_sendable(connection) from None  # as in `_send_once`
         except (OSError, HTTPException) as error:
             connection.close()
             raise self._translated(error) from error
+        except ValueError:
+            raise self._not_sendable(connection) from None
 
     def close(self) -> None:
         """Close all connections, those in use after their request. A further request opens a new one."""
@@ -279,6 +303,7 @@ class JsonApi:
 
         Raises:
             TLSError: as `request`; repeating it would not help.
+            ConfigError: HTTP cannot carry a header or the path.
         """
         with self._slots:
             connection = None
@@ -287,6 +312,8 @@ class JsonApi:
                 connection.request(method, path, payload, headers)
                 received = connection.getresponse()
                 response = Response(received.status, received.read())
+            except InvalidURL:
+                raise self._not_sendable(connection) from None  # the original quotes the path
             except (OSError, HTTPException) as error:
                 if connection:
                     connection.close()
@@ -295,6 +322,8 @@ class JsonApi:
                     raise failure from error
                 failure.__cause__ = error
                 return failure, None
+            except ValueError:
+                raise self._not_sendable(connection) from None  # the original quotes the header
             if not received.will_close:
                 self._idle.append(connection)
                 if self._closed:  # by another thread, during this request
@@ -326,6 +355,14 @@ class JsonApi:
             connection.close()
             raise
         connection.sock.settimeout(timeout)
+
+    def _not_sendable(self, connection: HTTPSConnection | None) -> ConfigError:
+        if connection:
+            connection.close()
+        return ConfigError(
+            "a name, a token or a namespace holds a character that HTTP does not allow, such as a line break",
+            place=self.url,
+        )
 
     def _translated(self, error: OSError | HTTPException) -> TLSError | ConnectionFailed:
         lost = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)

@@ -11,18 +11,31 @@ import binascii
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .http import load_client_cert, tls_context
+from .http import credential, load_client_cert, tls_context
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token, CA and namespace."""
 
 _TOKEN_AGE = 60.0  # seconds that a mounted token is used before its file is read again; the kubelet renews it
+
+
+_UNSUPPORTED_IN_CLUSTER = {
+    "proxy-url": "name a server that is reached without a proxy",
+    "tls-server-name": "name a server by a name that its certificate holds",
+}
+_IMPERSONATION = "use a user who has these rights, and no more"
+_UNSUPPORTED_IN_USER = {
+    **dict.fromkeys(("as", "as-uid", "as-groups", "as-user-extra"), _IMPERSONATION),
+    **dict.fromkeys(("username", "password"), "use a token or a client certificate: Kubernetes 1.19 ended passwords"),
+    "auth-provider": "use an exec plugin, as kubectl does since 1.26",
+}
+"""Fields that are refused, with what to do instead: ignored, they would change who asks, or whom."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +45,13 @@ class ClusterAccess:
     Attributes:
         url: the API's address.
         context: TLS context with the cluster's CA, and the user's client certificate, if any.
-        authorization: returns the header ``Authorization``; None if the client certificate identifies the user.
+        authorization: returns the header ``Authorization``; it, or what it returns, is None if the client certificate
+            identifies the user. It is called before each request, and may bring a client certificate into ``context``.
     """
 
     url: str
     context: ssl.SSLContext
-    authorization: Callable[[], str] | None = field(default=None, repr=False)
+    authorization: Callable[[], str | None] | None = field(default=None, repr=False)
 
 
 def find_access(
@@ -65,21 +79,17 @@ def find_access(
     Raises:
         ConfigError: there is no file, or it cannot be used; names the field.
     """
+    token = credential(token, "api_key") if token else None
     if host:
         return from_host(host, token, ca_cert, client_cert, client_key)
     if kubeconfig:
-        return from_file(Path(kubeconfig), context, token)
-    if named := os.environ.get("KUBECONFIG"):
-        files = [Path(part) for part in named.split(os.pathsep) if part]
-        if len(files) > 1:
-            raise ConfigError(
-                f"KUBECONFIG: found {len(files)} files; allowed is one: merge them with"
-                " `kubectl config view --flatten`, or name one as kubeconfig"
-            )
-        return from_file(files[0], context, token)
+        return from_files([Path(kubeconfig)], context, token)
+    if paths := [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
+        # As kubectl does: of several, those that are missing do not count.
+        return from_files([path for path in paths if path.expanduser().exists()] or paths[:1], context, token)
     if "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT_DIR / "token").exists():
         return in_cluster(token)
-    return from_file(Path("~/.kube/config"), context, token)
+    return from_files([Path("~/.kube/config")], context, token)
 
 
 def in_cluster(token: str | None = None) -> ClusterAccess:
@@ -151,45 +161,75 @@ class MountedToken:
         now = time.monotonic()
         if now - self._read_at > self._max_age:
             try:
-                self._token = self.path.read_text(encoding="ascii").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "is not ASCII text"
-                raise ConfigError(f"{self.path}: {reason}; it should hold a token") from error
-            if not self._token:
-                raise ConfigError(f"{self.path}: is empty; it should hold a token")
+                text = self.path.read_text(encoding="ascii")
+            except UnicodeDecodeError:
+                # Not "from" the original, which holds the file's content.
+                raise ConfigError(f"{self.path}: is not a token; it should hold a token") from None
+            except OSError as error:
+                raise ConfigError(f"{self.path}: {error.strerror}; it should hold a token") from error
+            self._token = credential(text, str(self.path))
             self._read_at = now
         return self._token
 
 
-def from_file(path: Path, context: str | None = None, token: str | None = None) -> ClusterAccess:
-    """Return access by a kubeconfig file.
+def from_files(paths: Sequence[Path], context: str | None = None, token: str | None = None) -> ClusterAccess:
+    """Return access by kubeconfig files.
 
-    Users with a client certificate, a token or a token file are read here. Exec plugins and auth providers
-    are left to the package ``kubernetes`` (extra ``kubevault[kubernetes]``).
+    Of each context, cluster and user, the first file that has it counts, as for kubectl: see
+    https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
+
+    A user has a client certificate, a token, a token file or an exec plugin. A field that would change who asks, or
+    whom, and is not supported, is refused by its name.
 
     Args:
-        path: the file.
-        context: its context to use; without one, its current one.
-        token: bearer token to authenticate with, instead of the file's user.
+        paths: the files, at least one.
+        context: the context to use; without one, the current one.
+        token: bearer token to authenticate with, instead of the context's user.
 
     Raises:
-        ConfigError: the file cannot be used; names the field.
+        ConfigError: a file cannot be used; names the field.
     """
-    file = _File.load(path.expanduser())
-    name = context or file.content.get("current-context")
+    files = [_File.load(path.expanduser()) for path in paths]
+    name = context or next(filter(None, (file.content.get("current-context") for file in files)), None)
     if not name:
-        raise ConfigError(f"{file.path}: has no current-context; name a context")
-    chosen = file.entry("contexts", "context", str(name))
-    cluster = file.entry("clusters", "cluster", str(chosen.get("cluster")))
-    user = {"token": token} if token else file.entry("users", "user", str(chosen.get("user")))
+        raise ConfigError(f"{_named(files)}: has no current-context; name a context")
+    _, chosen = _entry(files, "contexts", "context", str(name))
+    cluster_file, cluster = _entry(files, "clusters", "cluster", str(chosen.get("cluster")))
+    user_file, user = _entry(files, "users", "user", str(chosen.get("user"))) if not token else (files[0], {})
     if "server" not in cluster:
-        raise ConfigError(f"{file.path}: cluster {chosen['cluster']!r} has no server")
+        raise ConfigError(f"{cluster_file.path}: cluster {chosen['cluster']!r} has no server")
     if cluster.get("insecure-skip-tls-verify"):
         raise ConfigError(
-            f"{file.path}: cluster {chosen['cluster']!r} has insecure-skip-tls-verify; certificates are always"
+            f"{cluster_file.path}: cluster {chosen['cluster']!r} has insecure-skip-tls-verify; certificates are always"
             " verified, so give certificate-authority instead"
         )
-    return ClusterAccess(str(cluster["server"]), file.tls(cluster, user), file.authorization(user, str(name)))
+    cluster_file.refuse(cluster, _UNSUPPORTED_IN_CLUSTER, f"cluster {chosen['cluster']!r}")
+    user_file.refuse(user, _UNSUPPORTED_IN_USER, f"user {chosen.get('user')!r}")
+    tls = cluster_file.tls(cluster)
+    user_file.present_client_cert(user, tls)
+    if token:
+        return ClusterAccess(str(cluster["server"]), tls, lambda: f"Bearer {token}")
+    if plugin := user.get("exec"):
+        from .execplugin import ExecPlugin
+
+        where = f"{user_file.path}: exec of the user"
+        told = cluster_file.told(cluster)
+        return ClusterAccess(str(cluster["server"]), tls, ExecPlugin(plugin, where, user_file.path.parent, tls, told))
+    return ClusterAccess(str(cluster["server"]), tls, user_file.authorization(user))
+
+
+def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[_File, Mapping[str, Any]]:
+    """Return a context, cluster or user, and the first file that has it."""
+    entries = [(file, entry) for file in files for entry in file.content.get(section) or ()]
+    for file, entry in entries:
+        if entry.get("name") == name:
+            return file, entry.get(kind) or {}
+    known = ", ".join(str(entry.get("name")) for _, entry in entries) or "none"
+    raise ConfigError(f"{_named(files)}: {kind} {name!r} is missing; found {known}")
+
+
+def _named(files: Sequence[_File]) -> str:
+    return os.pathsep.join(str(file.path) for file in files)
 
 
 @dataclass(frozen=True)
@@ -213,35 +253,43 @@ class _File:
             raise ConfigError(f"kubeconfig: {path} is not a kubeconfig file")
         return cls(path, content)
 
-    def entry(self, section: str, kind: str, name: str) -> Mapping[str, Any]:
-        entries = self.content.get(section) or []
-        for entry in entries:
-            if entry.get("name") == name:
-                return entry.get(kind) or {}
-        known = ", ".join(str(entry.get("name")) for entry in entries) or "none"
-        raise ConfigError(f"{self.path}: {kind} {name!r} is missing; found {known}")
-
-    def tls(self, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
+    def tls(self, cluster: Mapping[str, Any]) -> ssl.SSLContext:
         if inline := cluster.get("certificate-authority-data"):
-            context = tls_context(ca_pem=self._decoded(inline, "certificate-authority-data").decode())
-        elif ca := cluster.get("certificate-authority"):
-            context = tls_context(self._resolved(ca))
-        else:
-            context = tls_context()
+            return tls_context(ca_pem=self._decoded(inline, "certificate-authority-data").decode())
+        if ca := cluster.get("certificate-authority"):
+            return tls_context(self._resolved(ca))
+        return tls_context()
+
+    def present_client_cert(self, user: Mapping[str, Any], context: ssl.SSLContext) -> None:
         cert, key = self._pem(user, "client-certificate"), self._pem(user, "client-key")
         if cert and key:
             load_client_cert(context, cert, key)
-        return context
 
-    def authorization(self, user: Mapping[str, Any], context: str) -> Callable[[], str] | None:
+    def refuse(self, section: Mapping[str, Any], unsupported: Mapping[str, str], where: str) -> None:
+        for name, remedy in unsupported.items():
+            if section.get(name):
+                raise ConfigError(f"{self.path}: {where} has {name}, which is not supported", remedy=remedy)
+
+    def authorization(self, user: Mapping[str, Any]) -> Callable[[], str] | None:
         if path := user.get("tokenFile"):
             token = MountedToken(self._resolved(path))
             return lambda: f"Bearer {token()}"
-        if token_text := user.get("token"):
-            return lambda: f"Bearer {token_text}"
-        if "exec" in user or "auth-provider" in user:
-            return _plugin(self.path, context)
+        if text := user.get("token"):
+            bearer = credential(str(text), f"{self.path}: token of the user")
+            return lambda: f"Bearer {bearer}"
         return None
+
+    def told(self, cluster: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a plugin may be told of the cluster, as the API's type ``Cluster``."""
+        told = {"server": cluster["server"]}
+        if inline := cluster.get("certificate-authority-data"):
+            told["certificate-authority-data"] = inline
+        elif ca := cluster.get("certificate-authority"):
+            told["certificate-authority-data"] = base64.b64encode(Path(self._resolved(ca)).read_bytes()).decode()
+        for extension in cluster.get("extensions") or ():
+            if extension.get("name") == "client.authentication.k8s.io/exec":
+                told["config"] = extension.get("extension")
+        return told
 
     def _pem(self, user: Mapping[str, Any], name: str) -> str | bytes | None:
         if inline := user.get(f"{name}-data"):
@@ -258,21 +306,3 @@ class _File:
     def _resolved(self, path: str) -> str:
         """Return a path; a relative one is resolved against the file's folder, as kubectl does."""
         return str(self.path.parent / Path(path))
-
-
-def _plugin(path: Path, context: str) -> Callable[[], str]:
-    """Have the package ``kubernetes`` run the user's exec plugin or auth provider, and renew its credentials."""
-    try:
-        from kubernetes import client, config
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: the user of context {context!r} needs a plugin; install kubevault[kubernetes]"
-        ) from error
-    configuration = client.Configuration()
-    try:
-        config.load_kube_config(  # type: ignore[no-untyped-call] # the package has no types
-            str(path), context, client_configuration=configuration
-        )
-    except config.ConfigException as error:
-        raise ConfigError(f"{path}: context {context!r}: {error}") from error
-    return lambda: str(configuration.get_api_key_with_prefix("authorization"))

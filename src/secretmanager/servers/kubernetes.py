@@ -264,7 +264,8 @@ class KubernetesClient:
         raise _refusal(response, place)
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": self._authorization()} if self._authorization else {}
+        authorization = self._authorization() if self._authorization else None
+        return {"Authorization": authorization} if authorization else {}
 
     def _unavailable(self, error: ConnectionFailed) -> KubernetesUnavailable:
         return KubernetesUnavailable(

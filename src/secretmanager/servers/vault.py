@@ -20,7 +20,7 @@ from ..errors import (
     VaultSealed,
     VaultUnavailable,
 )
-from .http import ConnectionFailed, JsonApi, Response, tls_context
+from .http import ConnectionFailed, JsonApi, Response, credential, tls_context
 
 Label = TypeVar("Label")
 Payload = TypeVar("Payload")
@@ -134,7 +134,7 @@ class VaultClient:
         )
         self._headers = {"X-Vault-Request": "true"}
         if namespace:
-            self._headers["X-Vault-Namespace"] = namespace
+            self._headers["X-Vault-Namespace"] = credential(namespace, "vault_namespace")
         self._transit = transit_mount.strip("/")
         self.url = self._api.url
         self.token = token

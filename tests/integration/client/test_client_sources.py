@@ -206,7 +206,7 @@ def test_connecting_anew_takes_other_arguments(
     one.connect_to_vault(role="reader")
     assert vault.requests("auth/token/revoke-self") == revoked + 1
     assert one.read_secrets(name, cluster.namespace, transit_key="plain") == {"a": "PLAIN-1"}
-    one.connect_to_vault(k8s_token="no token")
+    one.connect_to_vault(k8s_token="no-token")
     with refused(LoginDenied):
         one.read_secrets(name, cluster.namespace, transit_key="plain")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from support.google_stand_in import GoogleStandIn
 from support.servers import PrivateVault, sealed
 
 from secretmanager import SecretManager
+from secretmanager.errors import SecretManagerError
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ Login = Mapping[str, str | bool]
 """How to log in, by the names of Ansible's options without ``vault_``."""
 
 
+class Refused(AssertionError):
+    """A log-in that was refused, with everything that was shown."""
+
+
 def by_client(reading: Reading, login: Login) -> dict[str, Any]:
     config = {
         "SOURCE": "KUBEVAULT",
@@ -50,22 +57,27 @@ def by_client(reading: Reading, login: Login) -> dict[str, Any]:
         "vault_url": reading.vault.url,
         "ca_cert": reading.vault.ca,
     }
-    given = {{"auth_method": "auth"}.get(name, name): value for name, value in login.items()}
+    names = {"auth_method": "auth", "token": "vault_token"}
+    given = {names.get(name, name): value for name, value in login.items()}
     with SecretManager({**config, **given}) as manager:
-        return manager.read_secrets(reading.secret, reading.cluster.namespace, transit_key="plain")
+        try:
+            return manager.read_secrets(reading.secret, reading.cluster.namespace, transit_key="plain")
+        except SecretManagerError as error:
+            raise Refused("".join(traceback.format_exception(error))) from None
 
 
 def by_command(reading: Reading, login: Login) -> dict[str, Any]:
     options, env = ["--transit-key", "plain"], reading.env
     for name, value in login.items():
-        if name == "secret_id":
-            env["VAULT_SECRET_ID"] = str(value)  # which is not an option: other users see arguments
+        if name in ("secret_id", "token"):
+            env[f"VAULT_{name.upper()}"] = str(value)  # which is not an option: other users see arguments
         else:
             options += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     place = f"{reading.cluster.namespace}/{reading.secret}"
     command = [ansible.BIN / "kubevault", "read", place, *options]
     run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    if run.returncode:
+        raise Refused(run.stdout + run.stderr)
     found: dict[str, Any] = json.loads(run.stdout)
     return found
 
@@ -75,18 +87,26 @@ def by_lookup(reading: Reading, login: Login) -> dict[str, Any]:
     options = "".join(f", vault_{name}=login.{name}" for name in login)
     lookup = f"{{{{ lookup('kubevault.core.kubevault', '{place}', transit_key='plain'{options}) }}}}"
     task = {"ansible.builtin.debug": {"msg": lookup}}
-    run = ansible.play([task], reading.folder, reading.env, variables={"login": dict(login)})
-    found: dict[str, Any] = run.last["msg"]
+    found: dict[str, Any] = played(task, reading, login)["msg"]
     return found
 
 
 def by_module(reading: Reading, login: Login) -> dict[str, Any]:
     """A module cannot decrypt; it asks Vault for the newest version of the key, which needs the log-in too."""
     options = {"namespace": reading.cluster.namespace, "name": reading.secret, "transit_key": "plain"}
-    task = {"kubevault_secret_info": {**options, **{f"vault_{name}": value for name, value in login.items()}}}
-    (secret,) = ansible.play([task], reading.folder, reading.env).last["secrets"]
+    task = {"kubevault_secret_info": {**options, **{f"vault_{name}": f"{{{{ login.{name} }}}}" for name in login}}}
+    (secret,) = played(task, reading, login)["secrets"]
     assert secret["newest_version"] == 1
     return VALUES
+
+
+def played(task: ansible.Task, reading: Reading, login: Login) -> ansible.Result:
+    """Run a task with the utmost verbosity; return its result."""
+    guarded = {**task, "ignore_errors": True}
+    run = ansible.play([guarded], reading.folder, reading.env, "-vvvv", variables={"login": dict(login)})
+    if run.last.get("failed"):
+        raise Refused(run.output)
+    return run.last
 
 
 CALLERS = [by_client, by_command, by_lookup, by_module]
@@ -137,3 +157,34 @@ def test_google(read: Any, google: GoogleStandIn, google_vault: PrivateVault, cl
     key_file = str(google.key_file(tmp_path / "key.json"))
     login = {"auth_method": "gcp", "role": "reader", "gcp_credentials_file": key_file}
     assert read(Reading(google_vault, cluster, "everywhere", tmp_path), login) == VALUES
+
+
+@pytest.fixture
+def token(reading: Reading) -> str:
+    created = reading.vault.write("auth/token/create", policies=["reads-everywhere"], no_parent=True)
+    text: str = created["auth"]["client_token"]
+    return text
+
+
+def test_white_space_around_a_token(read: Any, reading: Reading, token: str) -> None:
+    assert read(reading, {"auth_method": "token", "token": f" {token}\r\n"}) == VALUES
+
+
+def test_white_space_around_an_approle(read: Any, reading: Reading, approle: MakeAppRole) -> None:
+    role_id, secret_id = approle("everywhere", token_policies=["reads-everywhere"])
+    login = {"auth_method": "approle", "role_id": f"{role_id}\n", "secret_id": f"\t{secret_id}\n"}
+    assert read(reading, login) == VALUES
+
+
+@pytest.mark.parametrize("odd", ["\r\nX-Injected: 1", "\n", " ", "\N{NO-BREAK SPACE}", "\N{SNOWMAN}"])
+def test_an_odd_character_in_a_token(read: Any, reading: Reading, odd: str) -> None:
+    with pytest.raises(Refused, match="vault_token: holds white space or a character that no token has") as caught:
+        read(reading, {"auth_method": "token", "token": f"hvs.FOLLOW{odd}RABBIT"})
+    assert not re.search("FOLLOW.*RABBIT", str(caught.value), re.DOTALL)
+
+
+@pytest.mark.parametrize("option", ["role_id", "secret_id"])
+def test_an_odd_character_in_an_approle(read: Any, reading: Reading, option: str) -> None:
+    login = {"auth_method": "approle", "role_id": "a", "secret_id": "b", option: "FOLLOW\r\nRABBIT"}
+    with pytest.raises(Refused, match=f"{option}: holds white space or a character that no token has"):
+        read(reading, login)

@@ -1,0 +1,143 @@
+"""Credentials from the exec plugin of a kubeconfig's user, as clouds and single sign-on give them.
+
+Sources: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins and
+https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .http import credential, load_client_cert
+
+API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+"""Versions of the interface that are spoken."""
+
+INTERACTIVE_MODES = ("Never", "IfAvailable", "Always")
+"""Whether a plugin may, or must, ask its user."""
+
+_TIMEOUT = 60.0  # seconds for a plugin that cannot ask anybody
+
+
+class ExecPlugin:
+    """Runs the plugin when credentials are needed first, and again when they have ended."""
+
+    def __init__(
+        self, spec: Mapping[str, Any], where: str, folder: Path, context: ssl.SSLContext, cluster: Mapping[str, Any]
+    ) -> None:
+        """Check the plugin's description; nothing is run.
+
+        Args:
+            spec: the field ``exec`` of a kubeconfig's user.
+            where: the kubeconfig and the field, for errors.
+            folder: the kubeconfig's folder, to which a relative path of the program belongs.
+            context: gets the client certificate, if the plugin gives one.
+            cluster: what a plugin with ``provideClusterInfo`` is told.
+
+        Raises:
+            ConfigError: a field is missing, or not allowed; names it.
+        """
+        version = spec.get("apiVersion")
+        if version not in API_VERSIONS:
+            raise ConfigError(f"{where}: apiVersion {version!r} is not allowed; allowed are {', '.join(API_VERSIONS)}")
+        command = spec.get("command")
+        if not isinstance(command, str) or not command:
+            raise ConfigError(f"{where}: command is missing")
+        # The default is v1beta1's; v1 wants it said.
+        mode = spec.get("interactiveMode") or (INTERACTIVE_MODES[1] if version == API_VERSIONS[1] else None)
+        if mode not in INTERACTIVE_MODES:
+            raise ConfigError(
+                f"{where}: interactiveMode {mode!r} is not allowed; allowed are {', '.join(INTERACTIVE_MODES)}"
+            )
+        if "/" in command:
+            command = str(folder / command)
+        self._command = [command, *(str(item) for item in spec.get("args") or ())]
+        self._environment = {str(item["name"]): str(item["value"]) for item in spec.get("env") or ()}
+        self._hint = spec.get("installHint")
+        self._version, self._mode, self._where, self._context = version, mode, where, context
+        self._cluster = cluster if spec.get("provideClusterInfo") else None
+        self._authorization: str | None = None
+        self._ends = -math.inf  # seconds since the epoch
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str | None:
+        """Return the header ``Authorization``; None if the plugin gives a client certificate alone.
+
+        Raises:
+            ConfigError: the plugin is missing, failed, or gave nothing that can be used.
+        """
+        with self._lock:
+            if time.time() >= self._ends:
+                self._authorization, self._ends = self._take(self._run())
+            return self._authorization
+
+    def _run(self) -> bytes:
+        """Run the plugin; return its output, which is secret."""
+        interactive = self._mode != "Never" and sys.stdin is not None and sys.stdin.isatty()
+        if self._mode == "Always" and not interactive:
+            raise ConfigError(f"{self._where}: the plugin must ask its user, and there is no terminal")
+        spec: dict[str, Any] = {"interactive": interactive}
+        if self._cluster is not None:
+            spec["cluster"] = self._cluster
+        told = {"apiVersion": self._version, "kind": "ExecCredential", "spec": spec}
+        try:
+            done = subprocess.run(  # noqa: S603 - the user's own kubeconfig names the program, as for kubectl
+                self._command,
+                env={**os.environ, **self._environment, "KUBERNETES_EXEC_INFO": json.dumps(told)},
+                stdin=None if interactive else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                # To a user it may speak; elsewhere it would end in a log, with what it holds.
+                stderr=None if interactive else subprocess.DEVNULL,
+                timeout=None if interactive else _TIMEOUT,
+                check=False,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"{self._where}: {self._command[0]}: {error.strerror}", remedy=self._hint or "install the plugin"
+            ) from error
+        except subprocess.TimeoutExpired:
+            # Not "from" the original, which holds the output.
+            raise ConfigError(f"{self._where}: {self._command[0]}: did not end within {_TIMEOUT:.0f} s") from None
+        if done.returncode:
+            raise ConfigError(
+                f"{self._where}: {self._command[0]} ended with status {done.returncode}",
+                remedy="`kubectl version` with this kubeconfig shows what it says",
+            )
+        return done.stdout
+
+    def _take(self, output: bytes) -> tuple[str | None, float]:
+        """Take the credentials from a plugin's output; return the header and when they end."""
+        where = f"{self._where}: the output of {self._command[0]}"
+        try:
+            found = json.loads(output)
+            kind, version, status = found["kind"], found["apiVersion"], dict(found["status"])
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(f"{where}: is not an ExecCredential with a status") from None
+        if (kind, version) != ("ExecCredential", self._version):
+            raise ConfigError(f"{where}: is not an ExecCredential of {self._version}")
+        token, cert, key = (status.get(name) for name in ("token", "clientCertificateData", "clientKeyData"))
+        if not token and not cert:
+            raise ConfigError(f"{where}: holds neither token nor clientCertificateData")
+        if bool(cert) != bool(key):
+            raise ConfigError(f"{where}: clientCertificateData and clientKeyData belong together")
+        ends = math.inf
+        if text := status.get("expirationTimestamp"):
+            try:
+                ends = datetime.fromisoformat(text).timestamp()
+            except (TypeError, ValueError):
+                raise ConfigError(f"{where}: expirationTimestamp is not a time of RFC 3339") from None
+        if cert:
+            load_client_cert(self._context, str(cert).encode(), str(key).encode())
+        return (f"Bearer {credential(str(token), f'{where}: token')}" if token else None), ends
