@@ -112,6 +112,12 @@ secrets:
       description: Data keys that were sealed and are gone.
       type: list
       elements: str
+    exposing_annotations:
+      description:
+        - Annotations that hold plaintext of sealed data keys, as C(kubectl apply) of a plaintext manifest leaves it. A run of
+          M(kubevault.core.kubevault_secret) removes them.
+      type: list
+      elements: str
     error:
       description: Why the Secret's manifest cannot be read; null where it can.
       type: str
@@ -123,8 +129,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_results import guarded
 
 
+@guarded
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(

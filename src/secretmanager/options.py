@@ -31,6 +31,8 @@ class Option(NamedTuple):
         required: whether Ansible requires it.
         secret: whether its value is a secret: Ansible does not log it, and the command does not take it as an argument,
             which other users of the machine could read.
+        credential: whether it serves to log in, so that it is not passed on to other programs: a file of a secret, for
+            example; a secret is one in any case.
         fallback: False if Ansible's modules must not read the variables themselves, since they depend on other options.
         config: its name in `config.Config`; None if the client has no such option.
         flag: its name in the command; None if the command has no such option.
@@ -50,6 +52,7 @@ class Option(NamedTuple):
     command_variables: tuple[str, ...] = ()
     required: bool = False
     secret: bool = False
+    credential: bool = False
     fallback: bool = True
     config: str | None = None
     flag: str | None = None
@@ -88,7 +91,8 @@ VAULT_LOGIN = (
            variables=("VAULT_TOKEN",), hashi="TOKEN", config="vault_token"),
     Option("vault_token_file", "File that holds the token; without it and $VAULT_TOKEN, ~/.vault-token.", type="path",
            fallback=False, notes=("O(vault_token) is used before it.",),
-           variables=("VAULT_TOKEN_FILE",), hashi="TOKEN_FILE", config="vault_token_file", flag="--token-file"),
+           credential=True, variables=("VAULT_TOKEN_FILE",), hashi="TOKEN_FILE", config="vault_token_file",
+           flag="--token-file"),
     Option("vault_role", "Role of Vault, for auth methods kubernetes and gcp.",
            command_variables=("KUBEVAULT_ROLE",), config="role", flag="--role"),
     Option("vault_jwt", "Token of a service account, for auth method kubernetes.", secret=True, aliases=("jwt",),
@@ -98,7 +102,7 @@ VAULT_LOGIN = (
     Option("audience", "Audience of that token.", default="vault",
            config="audience", flag="--audience", places=("lookup",)),
     Option("vault_role_id", "Role ID, for auth method approle.", aliases=("role_id",),
-           variables=("VAULT_ROLE_ID",), hashi="ROLE_ID", config="role_id", flag="--role-id"),
+           credential=True, variables=("VAULT_ROLE_ID",), hashi="ROLE_ID", config="role_id", flag="--role-id"),
     Option("vault_role_id_file", "File that holds the role ID.", type="path",
            config="role_id_file", flag="--role-id-file"),
     Option("vault_secret_id", "Secret ID, for auth method approle.", secret=True, aliases=("secret_id",),
@@ -136,9 +140,9 @@ KUBERNETES = (
            notes=("By default the system's CAs. The certificate is always verified. Vault has O(vault_ca_cert).",),
            aliases=("ssl_ca_cert",), variables=("K8S_AUTH_SSL_CA_CERT",), flag="--ca-cert"),
     Option("client_cert", "PEM file of a client certificate, for a host.", type="path",
-           variables=("K8S_AUTH_CERT_FILE",), flag="--client-cert"),
+           credential=True, variables=("K8S_AUTH_CERT_FILE",), flag="--client-cert"),
     Option("client_key", "PEM file of the client certificate's key.", type="path",
-           variables=("K8S_AUTH_KEY_FILE",), flag="--client-key"),
+           credential=True, variables=("K8S_AUTH_KEY_FILE",), flag="--client-key"),
 )
 """How Kubernetes is reached, by the names of kubernetes.core."""
 
@@ -149,8 +153,8 @@ REDIS = (
                   "If Redis is unreachable, the module warns. The Secrets are written all the same."),
            variables=("KUBEVAULT_REDIS_URL",), config="redis_url", flag="--redis-url", places=("module",)),
     Option("redis_password_file", "File that holds the password of Redis.", type="path",
-           variables=("KUBEVAULT_REDIS_PASSWORD_FILE",), config="redis_password_file", flag="--redis-password-file",
-           places=("module",)),
+           credential=True, variables=("KUBEVAULT_REDIS_PASSWORD_FILE",), config="redis_password_file",
+           flag="--redis-password-file", places=("module",)),
     Option("redis_ca_cert", "PEM file of the CA of Redis' certificate, besides the system's CAs.", type="path",
            variables=("KUBEVAULT_REDIS_CACERT",), config="redis_ca_cert", flag="--redis-ca-cert", places=("module",)),
     Option("redis_channel", "First part of the names of Redis' channels, CHANNEL:NAMESPACE/NAME.", default="kubevault",
@@ -160,3 +164,11 @@ REDIS = (
 # fmt: on
 
 OPTIONS = (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES, *REDIS)
+
+CREDENTIAL_VARIABLES = frozenset(
+    variable
+    for option in OPTIONS
+    if option.secret or option.credential
+    for variable in (*option.ansible_variables, *option.command_variables)
+)
+"""Environment variables that serve to log in, which a program that `kubevault exec` runs does not get."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigError, ProgramError, SecretManagerError
+from ..options import CREDENTIAL_VARIABLES
 from . import options, running
 from .connections import open_places, warn
 
@@ -26,6 +28,12 @@ from .connections import open_places, warn
 @click.option("--env-prefix", default="", metavar="PREFIX", help="First part of the variables' names.")
 @click.option("--files", is_flag=True, help="Pass files on a tmpfs instead; $KUBEVAULT_FILES holds their folder.")
 @click.option("--tmpfs", type=click.Path(file_okay=False), help="The tmpfs, if not $XDG_RUNTIME_DIR or /dev/shm.")
+@click.option(
+    "--keep-env",
+    multiple=True,
+    metavar="NAME",
+    help="Keep a variable that serves to log in, such as VAULT_TOKEN. May be given several times.",
+)
 @options.transit_key
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @options.vault
@@ -35,11 +43,14 @@ def command(
     env_prefix: str,
     files: bool,
     tmpfs: str | None,
+    keep_env: Sequence[str],
     transit_key: str | None,
     program: Sequence[str],
     **given: Any,
 ) -> None:
     """Run COMMAND with secrets in its environment, or as files that are gone when it ends.
+
+    COMMAND does not get the variables by which kubevault logs in, such as VAULT_TOKEN, unless --keep-env names them.
 
     Signals go to the program; its exit status is this command's. Where there is none, it is 125 if a secret could not
     be had, 126 if COMMAND cannot be run, and 127 if it is not there.
@@ -54,9 +65,13 @@ def command(
             if twice := sorted(values_by_name.keys() & found.keys()):
                 raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
             values_by_name |= found
+        withheld = CREDENTIAL_VARIABLES - set(keep_env)
+        inherited = {name: value for name, value in os.environ.items() if name not in withheld}
         if files:
-            running.end_as(running.run_with_files(program, values_by_name, Path(tmpfs) if tmpfs else None))
-        running.run_with_environment(program, running.variables(values_by_name, env_prefix, ", ".join(secrets)))
+            folder = Path(tmpfs) if tmpfs else None
+            running.end_as(running.run_with_files(program, values_by_name, folder, environment=inherited))
+        variables = running.variables(values_by_name, env_prefix, ", ".join(secrets))
+        running.run_with_environment(program, {**inherited, **variables})
     except SecretManagerError as error:
         warn(str(error))
         sys.exit(error.exit_status if isinstance(error, ProgramError) else running.FAILED)

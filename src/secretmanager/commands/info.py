@@ -45,7 +45,7 @@ def command(secret: str | None, selector: str, transit_key: str | None, output: 
         )
         for key, value in item["keys"].items():
             click.echo(f"  {key}: v{value['version']}" + (" DAMAGED" if value["damaged"] else ""))
-        for kind in ("plain_keys", "missing_keys"):
+        for kind in ("plain_keys", "missing_keys", "exposing_annotations"):
             if item[kind]:
                 click.echo(f"  {kind.replace('_', ' ')}: {', '.join(item[kind])}")
         if item["error"]:

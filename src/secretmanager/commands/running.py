@@ -80,26 +80,34 @@ def members(value: bytes, place: str) -> dict[str, bytes]:
 
 
 def run_with_environment(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Become the program, with more variables in its environment. So signals and exit status are its own.
+    """Become the program, with the given environment. So signals and exit status are its own.
 
     Raises:
         ProgramError: there is no such program, or it may not be run.
     """
     try:
-        os.execvpe(command[0], list(command), {**os.environ, **environment})  # noqa: S606 - that is what it is for
+        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
     except OSError as error:
         raise _program_error(command[0], error.errno or 0) from error
 
 
-def run_with_files(command: Sequence[str], files: Mapping[str, bytes], folder: Path | None = None) -> int:
+def run_with_files(
+    command: Sequence[str],
+    files: Mapping[str, bytes],
+    folder: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Run the program with files on a tmpfs, which only its user may read; they are gone when it ends, however it ends.
 
     Signals that this process gets go on to the program. Where this process is killed, the program ends too.
 
     Args:
-        command: program and arguments. `FILES_VARIABLE` in its environment holds the folder.
+        command: program and arguments.
         files: content by name.
         folder: where the folder is made; it must be on a tmpfs. None for ``$XDG_RUNTIME_DIR`` or ``/dev/shm``.
+        environment: environment of the program, to which `FILES_VARIABLE` is added: the folder of the files; None for
+            this process's own.
 
     Returns:
         Exit status; minus a signal's number if that ended the program.
@@ -112,7 +120,7 @@ def run_with_files(command: Sequence[str], files: Mapping[str, bytes], folder: P
         if not re.fullmatch(r"[-._A-Za-z0-9]+", name) or name in (".", ".."):
             raise ConfigError(f"{name!r} is not allowed as a file's name; allowed are letters, digits, '-', '_', '.'")
     with _folder(files, folder or _tmpfs()) as path:
-        return _supervised(command, {**os.environ, FILES_VARIABLE: str(path)})
+        return _supervised(command, {**(os.environ if environment is None else environment), FILES_VARIABLE: str(path)})
 
 
 def end_as(status: int) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound, VaultError
 from ..sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, sealed_values
 from ..servers.vault import TransitItem, VaultClient
+from .exposure import exposing_annotations
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class SecretInfo:
         values: its sealed values.
         plain_keys: data keys whose values are not sealed.
         missing_keys: data keys that were sealed here and are gone.
+        exposing_annotations: annotations that hold plaintext of its sealed data keys.
         error: why the manifest cannot be read; None if it can, or there is none.
     """
 
@@ -56,6 +58,7 @@ class SecretInfo:
     values: tuple[ValueInfo, ...]
     plain_keys: tuple[str, ...]
     missing_keys: tuple[str, ...]
+    exposing_annotations: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -149,6 +152,7 @@ def _inspected(secret: Mapping[str, Any], newest: NewestVersions, fallback: str 
         tuple(values),
         tuple(sorted(data.keys() - sealed - digests - {MANIFEST_KEY})),
         tuple(sorted(digests - data.keys())),
+        tuple(exposing_annotations(secret, sealed | digests)),
         error,
     )
 
@@ -174,5 +178,6 @@ def facts(info: SecretInfo) -> dict[str, Any]:
         "keys": keys,
         "plain_keys": list(info.plain_keys),
         "missing_keys": list(info.missing_keys),
+        "exposing_annotations": list(info.exposing_annotations),
         "error": info.error,
     }

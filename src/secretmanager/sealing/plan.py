@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -20,6 +20,7 @@ from ..sealed import (
     key_version,
     manifest_of,
 )
+from .exposure import exposing_annotations
 from .spec import (
     SECRET_BYTES,
     SERVICE_ACCOUNT_TOKEN_TYPE,
@@ -28,9 +29,6 @@ from .spec import (
     State,
     size_problem,
 )
-
-APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
-"""Annotation in which ``kubectl apply`` keeps everything that it applied, including values."""
 
 Object = dict[str, Any]
 
@@ -149,6 +147,12 @@ class Draft:
         replaced = self.ours - self.values.keys() if self.spec.behavior is Behavior.REPLACE else set()
         return (replaced | self.spec.absent_keys) & self.data.keys()
 
+    @property
+    def exposing_annotations(self) -> list[str]:
+        """Annotations that hold plaintext of data keys that are sealed, or will be; they are removed."""
+        sealed_keys = self.ours | self.values.keys()
+        return exposing_annotations(self.found or {}, sealed_keys, self.values.values())
+
 
 def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
     """Compare the Secret as wanted with the Secret as found, as far as possible without Vault.
@@ -244,7 +248,7 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> 
     base = _base(draft, scope)
     data, removed_keys = draft.data, draft.removed
     sealing = [key for key in draft.values if not _is_sealed(base, data.get(key), key, digests[key])]
-    metadata = _metadata_changes(spec, found)
+    metadata = _metadata_changes(spec, found, draft.exposing_annotations)
     changed = bool(sealing or removed_keys or metadata or base is not draft.manifest)
     if found is None:
         action = Action.CREATED if draft.values else Action.UNCHANGED
@@ -294,12 +298,12 @@ def _is_sealed(base: Manifest | None, encoded: str | None, key: str, digest: str
     return base.checksums.get(key) == checksum(base64.b64decode(encoded).decode("latin-1"))
 
 
-def _metadata_changes(spec: SecretSpec, found: Object | None) -> tuple[str, ...]:
+def _metadata_changes(spec: SecretSpec, found: Object | None, exposing: Collection[str]) -> tuple[str, ...]:
     metadata = (found or {}).get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     changes = {
         "labels": found is not None and bool({SEALED_LABEL: "true", **spec.labels}.items() - labels.items()),
-        "annotations": bool(spec.annotations.items() - annotations.items()),
+        "annotations": bool(exposing or spec.annotations.items() - annotations.items()),
         "type": found is not None and spec.type is not None and spec.type != found.get("type", "Opaque"),
         "immutable": spec.immutable is not None and spec.immutable != bool((found or {}).get("immutable")),
     }
@@ -342,10 +346,9 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
     metadata = dict(found.get("metadata") or {"namespace": spec.namespace, "name": spec.name})
     metadata.pop("managedFields", None)  # Kubernetes keeps the existing ones
     metadata["labels"] = {**(metadata.get("labels") or {}), **spec.labels, SEALED_LABEL: "true"}
-    annotations = {**(metadata.get("annotations") or {}), **spec.annotations}
-    if plan.draft.manifest is None or outcome.adopted:
-        # It holds the plaintext that was sealed just now.
-        annotations.pop(APPLIED_ANNOTATION, None)
+    kept = (metadata.get("annotations") or {}).items()
+    exposing = plan.draft.exposing_annotations
+    annotations = {**{name: text for name, text in kept if name not in exposing}, **spec.annotations}
     if annotations or "annotations" in metadata:
         metadata["annotations"] = annotations
     if outcome.action is Action.RECREATED:

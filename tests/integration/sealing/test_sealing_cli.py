@@ -16,6 +16,8 @@ import yaml
 from support.ansible import BIN
 from support.sealing import SEALER, Chain, environment
 
+from secretmanager.options import CREDENTIAL_VARIABLES
+
 PLAIN = "follow-the-white-rabbit"
 
 Kubevault = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -191,14 +193,36 @@ def test_run_a_program_with_secrets(chain: Chain, name: str, kubevault: Kubevaul
     assert shown.stdout.startswith(b'x {"user": "neo", "port": 1}\n')
     script = 'cd "$KUBEVAULT_FILES" && cat a-b other && pwd'
     shown = kubevault(*run, spot, "--secret", f"{spot}-2", "--files", "--", "sh", "-c", script)
-    values, _, folder = shown.stdout.rpartition(b"y")
-    assert values == b"x\x00binar"
+    values, binary, folder = shown.stdout.partition(b"\x00binary")
+    assert (values, binary) == (b"x", b"\x00binary")
     assert not Path(folder.decode().strip()).exists()
     twice = kubevault(*run, spot, "--secret", spot, "--", "true", status=125)
     assert b"is in several of the Secrets" in twice.stderr
     assert b"is not text that fits a variable" in kubevault(*run, f"{spot}-2", "--", "true", status=125).stderr
     assert b"No such file" in kubevault(*run, spot, "--", "nosuch-program", status=127).stderr
     kubevault("exec", "--secret", spot, "--", "true", status=125)
+
+
+@pytest.mark.parametrize("files", [(), ("--files",)], ids=["variables", "files"])
+def test_a_program_does_not_get_what_kubevault_logs_in_with(
+    chain: Chain, name: str, kubevault: Kubevault, files: tuple[str, ...]
+) -> None:
+    chain.seal(chain.wanted(name, {"a": b"x"}))
+    credentials = dict.fromkeys(
+        CREDENTIAL_VARIABLES - {"VAULT_TOKEN_FILE", "VAULT_TOKEN", "K8S_AUTH_API_KEY"}, "PLAIN-1"
+    )
+    credentials["VAULT_TOKEN"] = chain.token_for({"transit/decrypt/derived": ["update"]})
+    # Which the options of a host need; here the kubeconfig says who asks.
+    credentials |= {"K8S_AUTH_CERT_FILE": "/nosuch", "K8S_AUTH_KEY_FILE": "/nosuch", "VAULT_TOKEN_FILE": ""}
+    run = ["exec", *files, "--secret", f"{chain.namespace}/{name}"]
+    shown = kubevault(*run, "--", "env", **credentials, KEPT="yes").stdout.decode()
+    names = {line.partition("=")[0] for line in shown.splitlines()}
+    assert not names & CREDENTIAL_VARIABLES
+    assert "PLAIN-1" not in shown
+    assert {"KEPT", "PATH", "VAULT_ADDR", "KUBEVAULT_FILES" if files else "a"} <= names
+    kept = kubevault(*run, "--keep-env", "VAULT_SECRET_ID", "--", "env", **credentials).stdout.decode()
+    assert "VAULT_SECRET_ID=PLAIN-1\n" in kept
+    assert "VAULT_TOKEN=" not in kept
 
 
 def test_a_token_that_it_got_is_revoked(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:

@@ -319,6 +319,7 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
         },
         "plain_keys": ["plain"],
         "missing_keys": [],
+        "exposing_annotations": [],
         "error": None,
     }
     chain.api.patch_namespaced_secret(

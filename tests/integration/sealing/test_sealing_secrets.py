@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from support.sealing import Chain
 
 from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError, SealingFailed
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
+from secretmanager.sealing.exposure import APPLIED_ANNOTATION
+from secretmanager.sealing.inspection import NewestVersions, inspect
 from secretmanager.sealing.manifestfile import ManifestFile
-from secretmanager.sealing.plan import APPLIED_ANNOTATION, Action
+from secretmanager.sealing.plan import Action
 from secretmanager.sealing.sealer import seal_into
 from secretmanager.sealing.spec import Behavior, State
 from secretmanager.sealing.stores import KubernetesStore
@@ -302,3 +305,34 @@ def test_a_manifest_file_and_kubernetes_agree_on_the_scope(chain: Chain, name: s
     assert (outcomes[0].updated, file_changed) == (("a",), True)
     place = Place(chain.namespace, name, "a")
     assert file.sealed_values()[place].ciphertext.encode() == chain.data(name)["a"]
+
+
+def test_plaintext_in_annotations_goes_with_each_run(chain: Chain, name: str) -> None:
+    """As `kubectl apply` of an older plaintext manifest leaves it; other annotations stay."""
+    wanted = chain.wanted(name, {"a": b"follow-the-white-rabbit"}, annotations={"kept": "yes"})
+    chain.seal(wanted)
+    sealed = chain.secret(name)["data"]
+    plain = base64.b64encode(b"follow-the-white-rabbit").decode()
+    applied = json.dumps({"apiVersion": "v1", "kind": "Secret", "data": {"a": plain}})
+    mine = {APPLIED_ANNOTATION: applied, "example.org/backup": f"a={plain}", "example.org/note": "of another"}
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"metadata": {"annotations": mine}})
+    (info,) = inspect([chain.secret(name)], NewestVersions(None))
+    assert info.exposing_annotations == (APPLIED_ANNOTATION,)
+    (checked,) = chain.seal(wanted, check=True)
+    (done,) = chain.seal(wanted)
+    assert checked == done
+    assert (done.action, done.metadata, done.updated) == (Action.UPDATED, ("annotations",), ())
+    assert chain.secret(name)["metadata"]["annotations"] == {"kept": "yes", "example.org/note": "of another"}
+    assert chain.secret(name)["data"] == sealed
+    (info,) = inspect([chain.secret(name)], NewestVersions(None))
+    assert not info.exposing_annotations
+    assert chain.seal(wanted)[0].action is Action.UNCHANGED
+
+
+def test_a_ciphertext_that_kubectl_applied_stays_in_its_annotation(chain: Chain, name: str) -> None:
+    wanted = chain.wanted(name, {"a": b"follow-the-white-rabbit"})
+    chain.seal(wanted)
+    applied = json.dumps({"apiVersion": "v1", "kind": "Secret", "data": chain.secret(name)["data"]})
+    annotations = {"metadata": {"annotations": {APPLIED_ANNOTATION: applied}}}
+    chain.api.patch_namespaced_secret(name, chain.namespace, annotations)
+    assert chain.seal(wanted)[0].action is Action.UNCHANGED
