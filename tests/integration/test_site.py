@@ -99,7 +99,7 @@ def test_what_cannot_change_in_a_key_is_an_error(lab: Path, vault: VaultClient, 
     run = play_in_lab("playbooks/trust.yml", lab, "-e", json.dumps(keys), fails=True)
     message = " ".join(run.output.split())
     assert f"transit/keys/aes256-key: {field}: found" in message
-    assert "is fixed when a key is made" in message
+    assert "is fixed when a key is created" in message
     assert vault.request("GET", "transit/keys/aes256-key").json()["data"] == before
 
 
