@@ -281,13 +281,10 @@ class JsonApi:
             self._connect(connection, timeout)
             connection.request("GET", self._path + path, headers={"Accept": "application/json", **headers})
             return Stream(self, connection, connection.getresponse())
-        except InvalidURL:
-            raise self._not_sendable(connection) from None  # as in `_send_once`
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            raise self._translated(error) from error
-        except ValueError:
-            raise self._not_sendable(connection) from None
+            failure = self._translated(error)
+            raise failure from failure.__cause__
 
     def close(self) -> None:
         """Close all connections, those in use after their request. A further request opens a new one."""
@@ -312,18 +309,13 @@ class JsonApi:
                 connection.request(method, path, payload, headers)
                 received = connection.getresponse()
                 response = Response(received.status, received.read())
-            except InvalidURL:
-                raise self._not_sendable(connection) from None  # the original quotes the path
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, ValueError) as error:
                 if connection:
                     connection.close()
                 failure = self._translated(error)
-                if isinstance(failure, TLSError):
-                    raise failure from error
-                failure.__cause__ = error
-                return failure, None
-            except ValueError:
-                raise self._not_sendable(connection) from None  # the original quotes the header
+                if isinstance(failure, ConnectionFailed):
+                    return failure, None
+                raise failure from failure.__cause__
             if not received.will_close:
                 self._idle.append(connection)
                 if self._closed:  # by another thread, during this request
@@ -356,15 +348,18 @@ class JsonApi:
             raise
         connection.sock.settimeout(timeout)
 
-    def _not_sendable(self, connection: HTTPSConnection | None) -> ConfigError:
-        if connection:
-            connection.close()
-        return ConfigError(
-            "a name, a token or a namespace holds a character that HTTP does not allow, such as a line break",
-            place=self.url,
-        )
+    def _translated(self, error: OSError | HTTPException | ValueError) -> TLSError | ConnectionFailed | ConfigError:
+        """Return what to raise instead; its cause is the original, unless that quotes the path or a header."""
+        if isinstance(error, InvalidURL) or not isinstance(error, OSError | HTTPException):
+            return ConfigError(
+                "a name, a token or a namespace holds a character that HTTP does not allow, such as a line break",
+                place=self.url,
+            )
+        failure = self._lost_or_untrusted(error)
+        failure.__cause__ = error
+        return failure
 
-    def _translated(self, error: OSError | HTTPException) -> TLSError | ConnectionFailed:
+    def _lost_or_untrusted(self, error: OSError | HTTPException) -> TLSError | ConnectionFailed:
         lost = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
         if isinstance(error, ssl.SSLError) and not isinstance(error, lost):
             return tls_error(error, self.url)
@@ -406,7 +401,7 @@ class Stream:
                 return  # a thread that was waiting for the next line fails in one of these ways
             if not isinstance(error, OSError | HTTPException):
                 raise
-            raise self._api._translated(error) from error
+            raise self._api._lost_or_untrusted(error) from error
 
     def close(self) -> None:
         """End the stream; a thread that waits for a line stops waiting."""
