@@ -35,7 +35,12 @@ class ExecPlugin:
     """Runs the plugin when credentials are needed first, and again when they have ended."""
 
     def __init__(
-        self, spec: Mapping[str, Any], where: str, folder: Path, context: ssl.SSLContext, cluster: Mapping[str, Any]
+        self,
+        spec: Mapping[str, Any],
+        where: str,
+        folder: Path,
+        context: ssl.SSLContext,
+        cluster: Mapping[str, Any] | None,
     ) -> None:
         """Check the plugin's description; nothing is run.
 
@@ -44,7 +49,7 @@ class ExecPlugin:
             where: the kubeconfig and the field, for errors.
             folder: the kubeconfig's folder, to which a relative path of the program belongs.
             context: gets the client certificate, if the plugin gives one.
-            cluster: what a plugin with ``provideClusterInfo`` is told.
+            cluster: what the plugin is told of the cluster; None for one without ``provideClusterInfo``.
 
         Raises:
             ConfigError: a field is missing, or not allowed; names it.
@@ -67,7 +72,7 @@ class ExecPlugin:
         self._environment = {str(item["name"]): str(item["value"]) for item in spec.get("env") or ()}
         self._hint = spec.get("installHint")
         self._version, self._mode, self._where, self._context = version, mode, where, context
-        self._cluster = cluster if spec.get("provideClusterInfo") else None
+        self._cluster = cluster
         self._authorization: str | None = None
         self._ends = -math.inf  # seconds since the epoch
         self._lock = threading.Lock()

@@ -24,8 +24,8 @@ SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _TOKEN_AGE = 60.0  # seconds that a mounted token is used before its file is read again; the kubelet renews it
 
-
 _UNSUPPORTED_IN_CLUSTER = {
+    "insecure-skip-tls-verify": "give certificate-authority instead: certificates are always verified",
     "proxy-url": "name a server that is reached without a proxy",
     "tls-server-name": "name a server by a name that its certificate holds",
 }
@@ -161,10 +161,8 @@ class MountedToken:
         now = time.monotonic()
         if now - self._read_at > self._max_age:
             try:
-                text = self.path.read_text(encoding="ascii")
-            except UnicodeDecodeError:
-                # Not "from" the original, which holds the file's content.
-                raise ConfigError(f"{self.path}: is not a token; it should hold a token") from None
+                # What is not ASCII becomes a character that `credential` refuses.
+                text = self.path.read_text(encoding="ascii", errors="replace")
             except OSError as error:
                 raise ConfigError(f"{self.path}: {error.strerror}; it should hold a token") from error
             self._token = credential(text, str(self.path))
@@ -195,27 +193,26 @@ def from_files(paths: Sequence[Path], context: str | None = None, token: str | N
         raise ConfigError(f"{_named(files)}: has no current-context; name a context")
     _, chosen = _entry(files, "contexts", "context", str(name))
     cluster_file, cluster = _entry(files, "clusters", "cluster", str(chosen.get("cluster")))
-    user_file, user = _entry(files, "users", "user", str(chosen.get("user"))) if not token else (files[0], {})
+    user: Mapping[str, Any] = {"token": token}
+    user_file = files[0]
+    if not token:
+        user_file, user = _entry(files, "users", "user", str(chosen.get("user")))
     if "server" not in cluster:
         raise ConfigError(f"{cluster_file.path}: cluster {chosen['cluster']!r} has no server")
-    if cluster.get("insecure-skip-tls-verify"):
-        raise ConfigError(
-            f"{cluster_file.path}: cluster {chosen['cluster']!r} has insecure-skip-tls-verify; certificates are always"
-            " verified, so give certificate-authority instead"
-        )
     cluster_file.refuse(cluster, _UNSUPPORTED_IN_CLUSTER, f"cluster {chosen['cluster']!r}")
     user_file.refuse(user, _UNSUPPORTED_IN_USER, f"user {chosen.get('user')!r}")
     tls = cluster_file.tls(cluster)
     user_file.present_client_cert(user, tls)
-    if token:
-        return ClusterAccess(str(cluster["server"]), tls, lambda: f"Bearer {token}")
+    authorization: Callable[[], str | None] | None
     if plugin := user.get("exec"):
         from .execplugin import ExecPlugin
 
+        told = cluster_file.told(cluster) if plugin.get("provideClusterInfo") else None
         where = f"{user_file.path}: exec of the user"
-        told = cluster_file.told(cluster)
-        return ClusterAccess(str(cluster["server"]), tls, ExecPlugin(plugin, where, user_file.path.parent, tls, told))
-    return ClusterAccess(str(cluster["server"]), tls, user_file.authorization(user))
+        authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, told)
+    else:
+        authorization = user_file.authorization(user)
+    return ClusterAccess(str(cluster["server"]), tls, authorization)
 
 
 def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[_File, Mapping[str, Any]]:
