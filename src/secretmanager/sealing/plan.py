@@ -6,6 +6,7 @@ import base64
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigError, SealedDataError
@@ -147,7 +148,7 @@ class Draft:
         replaced = self.ours - self.values.keys() if self.spec.behavior is Behavior.REPLACE else set()
         return (replaced | self.spec.absent_keys) & self.data.keys()
 
-    @property
+    @cached_property
     def exposing_annotations(self) -> list[str]:
         """Annotations that hold plaintext of data keys that are sealed, or will be; they are removed."""
         sealed_keys = self.ours | self.values.keys()
