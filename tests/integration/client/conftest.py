@@ -13,7 +13,7 @@ from support.client import SELF, VALUES, MakeAppRole, Manager, Put, Read, Refuse
 from support.client import refused as expect_refusal
 from support.cluster import Cluster, own_namespace
 from support.google_stand_in import ACCOUNT, GoogleStandIn
-from support.servers import PrivateVault, Program, RedisServer, running, sealed
+from support.servers import PrivateVault, RedisServer, running, sealed
 
 from secretmanager import SecretManager
 from secretmanager.sealed import Scope
@@ -140,15 +140,6 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path)
     with running(server, server.start):
         yield server
-
-
-@pytest.fixture
-def programs() -> Iterator[list[Program]]:
-    """Programs to be ended after the test."""
-    made: list[Program] = []
-    yield made
-    for program in made:
-        program.end()
 
 
 @pytest.fixture(autouse=True)
