@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -44,10 +45,10 @@ def main() -> None:
             target = folder / path.name
             target.write_bytes(tar_gz(read_tar_gz(content)) if path.name.endswith(".tar.gz") else content)
             print(target)
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         requirements = Path(temporary, "requirements.txt")
-        requirements.write_text("".join(locked(closure())), encoding="utf-8")
-        version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-        target = folder / f"kubevault-{version}.cdx.json"
+        requirements.write_text("".join(locked(closure(project))), encoding="utf-8")
+        target = folder / f"kubevault-{project['version']}.cdx.json"
         options = ["--pyproject", ROOT / "pyproject.toml", "--output-reproducible", "--output-file", target]
         run([BIN / "cyclonedx-py", "requirements", *options, requirements], temporary)
         print(target)
@@ -77,17 +78,18 @@ def run(command: list[str | Path], folder: str) -> None:
         sys.exit(done.stdout)
 
 
-def closure() -> set[str]:
-    """Return the names of all packages that the wheel and its extras need."""
+def closure(project: dict[str, Any]) -> set[str]:
+    """Return the names of all packages that the project and its extras need."""
+    extras = (project["optional-dependencies"][extra] for extra in EXTRAS)
+    # Not from the metadata of the installed project, which is as old as the virtual environment.
+    pending = [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
     found: set[str] = set()
-    pending = [("kubevault", frozenset(EXTRAS))]
     while pending:
-        name, extras = pending.pop()
-        for requirement in needs(name, extras):
-            needed = canonicalize_name(requirement.name)
-            if needed not in found:
-                found.add(needed)
-                pending.append((needed, frozenset(requirement.extras)))
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found:
+            found.add(name)
+            pending += needs(name, frozenset(requirement.extras))
     return found
 
 
