@@ -112,7 +112,7 @@ def test_a_workload_that_would_read_and_seal_with_a_key_is_refused(lab: Path) ->
         "seals": ["aes256-key"],
     }
     run = play_in_lab("playbooks/trust.yml", lab, "-e", json.dumps({"kubevault_workloads": [workload]}), fails=True)
-    assert "Workload both both reads and seals with aes256-key" in " ".join(run.output.split())
+    assert "workload both both reads and seals with aes256-key" in " ".join(run.output.split())
 
 
 def test_no_secret_is_printed_at_the_highest_verbosity(lab: Path) -> None:

@@ -51,6 +51,26 @@ def test_keys_that_mean_nothing(keys: list[dict[str, object]], said: str) -> Non
         key_resources(keys)
 
 
+@pytest.mark.parametrize("name", ["*", "+", "a/b", 'a"', "a\n", "-a", "a" * 256, 3])
+def test_a_name_that_would_change_what_a_policy_grants(name: object) -> None:
+    for make, argument in ((policy_resources, [name]), (key_resources, [{"name": name}])):
+        with pytest.raises(ConfigError, match="is not allowed; allowed is letters, digits"):
+            make(argument)
+    for named in ({"mount": 'transit" {}'}, {"mount": "transit/*"}, {"digest_suffix": "*"}):
+        with pytest.raises(ConfigError, match="is not allowed"):
+            policy_resources(["k"], **named)
+
+
+def test_a_text_in_place_of_a_list_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(ConfigError, match="transit keys: found a value of type str; allowed is a list"):
+        policy_resources("aes256-key")
+    with pytest.raises(ConfigError, match="workload shop: reads: found a value of type str; allowed is a list"):
+        role_resources([{**WORKLOAD, "reads": "aes256-key"}])
+    for make, said in ((key_resources, "transit keys"), (role_resources, "workloads")):
+        with pytest.raises(ConfigError, match=f"{said}: found an item of type str; allowed is a dict"):
+            make(["aes256-key"])
+
+
 def granted(policy: str) -> dict[str, str]:
     """Return the capability on each path of a policy in HCL."""
     found = dict(re.findall(r'^path "([^"]+)" \{\n  capabilities = \["([a-z]+)"\]\n\}$', policy, re.MULTILINE))
@@ -121,8 +141,19 @@ def test_a_workload_that_could_both_encrypt_and_decrypt() -> None:
 
 @pytest.mark.parametrize("field", ["role", "service_account", "namespace"])
 def test_a_workload_that_lacks_a_field(field: str) -> None:
-    with pytest.raises(ConfigError, match=f"workload: {field} is missing"):
+    with pytest.raises(ConfigError, match=rf"workload( shop)?: {field} is missing"):
         role_resources([{**WORKLOAD, field: ""}])
+
+
+@pytest.mark.parametrize("field", ["role", "service_account", "namespace"])
+def test_a_workload_that_any_service_account_could_be(field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{field} '\*' is not allowed"):
+        role_resources([{**WORKLOAD, field: "*"}])
+
+
+def test_a_workload_without_an_audience() -> None:
+    with pytest.raises(ConfigError, match="workload shop: audience is missing"):
+        role_resources([WORKLOAD], audience="")
 
 
 def defaults(role: str) -> dict[str, object]:
@@ -148,3 +179,9 @@ def test_the_roles_defaults_are_the_package_s() -> None:
                 found += 1
     assert found == 10
     assert defaults("transit-keys")["transit_keys_mount"] == facts["transit_mount"]
+
+
+def test_both_sides_of_the_trust_name_the_same_token_reviewer() -> None:
+    kubernetes, vault = defaults("microk8s-vault-auth"), defaults("vault-configure-for-kubevault")
+    for end in ("service_account", "namespace"):
+        assert kubernetes[f"microk8s_vault_auth_{end}"] == vault[f"vault_configure_for_kubevault_reviewer_{end}"]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigError
+from ..names import NAMESPACE, SUBDOMAIN, VAULT_NAME, VAULT_PATH, NameRule
 from ..sealed import DIGEST_SUFFIX
 
 POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
@@ -56,10 +57,11 @@ def key_resources(
         digest_suffix: suffix of the name of a digest key. It is never rotated: digests of two versions do not compare.
 
     Raises:
-        ConfigError: a key has no name, or a name is defined twice.
+        ConfigError: a key has no name, a name is not allowed, or one is defined twice.
     """
-    names = [_required(key, "name", "transit key") for key in keys]
-    names += [f"{name}{digest_suffix}" for name in names]
+    _checked("mount", mount, VAULT_PATH)
+    names = [_checked("transit key: name", key.get("name"), VAULT_NAME) for key in _dicts("transit keys", keys)]
+    names += [_checked("digest key: name", f"{name}{digest_suffix}", VAULT_NAME) for name in names]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"transit keys: {', '.join(twice)} is defined twice")
     resources = []
@@ -89,7 +91,13 @@ def policy_resources(
         keys: names of the keys.
         mount: path at which the Transit engine is mounted.
         digest_suffix: suffix of the name of a digest key.
+
+    Raises:
+        ConfigError: a name is not allowed. In a policy, some other characters would grant more (``*``, ``+``, ``"``).
     """
+    _checked("mount", mount, VAULT_PATH)
+    for key in _key_names("transit keys", keys):
+        _checked("digest key: name", f"{key}{digest_suffix}", VAULT_NAME)
     return [
         {
             "path": f"sys/policies/acl/{policy_name(access, key)}",
@@ -107,40 +115,45 @@ def role_resources(
 
     Args:
         workloads: ``role``, ``service_account`` and ``namespace`` of each; its keys in ``reads``, ``seals`` and
-            ``rotates``; and, if they differ, ``audience``, ``token_ttl`` and ``token_max_ttl``.
+            ``rotates``; and, if they differ, ``audience``, ``token_type``, ``token_ttl`` and ``token_max_ttl``.
         mount: path at which the auth method is mounted.
         audience: audience of a workload's token, unless the workload names its own.
 
     Raises:
-        ConfigError: a field is missing, or a workload could both encrypt and decrypt with a key.
+        ConfigError: a field is missing or not allowed, such as ``*``, which Vault takes for any service account; or a
+            workload could both encrypt and decrypt with a key.
     """
-    return [
-        {"path": f"auth/{mount}/role/{_required(each, 'role', 'workload')}", "data": _role(each, audience)}
-        for each in workloads
-    ]
+    _checked("mount", mount, VAULT_PATH)
+    return [_role(each, mount, audience) for each in _dicts("workloads", workloads)]
 
 
-def _role(workload: Mapping[str, Any], audience: str) -> dict[str, Any]:
+def _role(workload: Mapping[str, Any], mount: str, audience: str) -> Definition:
+    role = _checked("workload: role", workload.get("role"), VAULT_NAME)
+    named = f"workload {role}"
     ttl = workload.get("token_ttl", TOKEN_TTL)
-    return {
-        "bound_service_account_names": [_required(workload, "service_account", "workload")],
-        "bound_service_account_namespaces": [_required(workload, "namespace", "workload")],
-        "audience": workload.get("audience", audience),
-        "token_type": "service",
+    bound = workload.get("audience", audience)
+    if not isinstance(bound, str) or not bound:
+        raise ConfigError(f"{named}: audience is missing; without one, tokens for any audience could log in")
+    data = {
+        "bound_service_account_names": [
+            _checked(f"{named}: service_account", workload.get("service_account"), SUBDOMAIN)
+        ],
+        "bound_service_account_namespaces": [_checked(f"{named}: namespace", workload.get("namespace"), NAMESPACE)],
+        "audience": bound,
+        "token_type": workload.get("token_type", "service"),
         "token_no_default_policy": True,
-        "token_policies": _token_policies(workload),
+        "token_policies": _token_policies(named, workload),
         "token_ttl": ttl,
         "token_max_ttl": workload.get("token_max_ttl", ttl),
     }
+    return {"path": f"auth/{mount}/role/{role}", "data": data}
 
 
-def _token_policies(workload: Mapping[str, Any]) -> list[str]:
-    if both := sorted({*workload.get("reads", ())} & {*workload.get("seals", ())}):
-        raise ConfigError(
-            f"workload {workload['role']} both reads and seals with {', '.join(both)}",
-            remedy="make two workloads of it",
-        )
-    return [policy_name(access, key) for field, access in GRANTS.items() for key in workload.get(field, ())]
+def _token_policies(named: str, workload: Mapping[str, Any]) -> list[str]:
+    keys = {field: _key_names(f"{named}: {field}", workload.get(field, ())) for field in GRANTS}
+    if both := sorted({*keys["reads"]} & {*keys["seals"]}):
+        raise ConfigError(f"{named} both reads and seals with {', '.join(both)}", remedy="make two workloads of it")
+    return [policy_name(access, key) for field, access in GRANTS.items() for key in keys[field]]
 
 
 def _paths(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[tuple[str, str]]:
@@ -155,8 +168,28 @@ def _policy(paths: Iterable[tuple[str, str]]) -> str:
     return "".join(f'path "{path}" {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in paths)
 
 
-def _required(item: Mapping[str, Any], field: str, kind: str) -> str:
-    value = item.get(field)
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{kind}: {field} is missing")
+def _items(kind: str, value: Any) -> Sequence[Any]:
+    """Return a list after a check: a text would be taken for a list of its letters."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ConfigError(f"{kind}: found a value of type {type(value).__name__}; allowed is a list")
     return value
+
+
+def _dicts(kind: str, value: Any) -> Sequence[Mapping[str, Any]]:
+    items = _items(kind, value)
+    for item in items:
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"{kind}: found an item of type {type(item).__name__}; allowed is a dict")
+    return items
+
+
+def _key_names(kind: str, value: Any) -> list[str]:
+    return [_checked(kind, name, VAULT_NAME) for name in _items(kind, value)]
+
+
+def _checked(kind: str, name: Any, rule: NameRule) -> str:
+    if name is None or name == "":
+        raise ConfigError(f"{kind} is missing")
+    if not rule.allows(name):
+        raise ConfigError(rule.refusal(kind, name))
+    return str(name)

@@ -1,7 +1,6 @@
 """What is to be sealed, and its checks. Nothing is sent here, and no error shows a value.
 
-The rules are those of Kubernetes:
-https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and
+The rules are those of Kubernetes, see `names` and
 https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 """
 
@@ -10,15 +9,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..names import DATA_KEY, NAMESPACE, QUALIFIED, SUBDOMAIN
 from ..sealed import DIGEST_SUFFIX, MANIFEST_KEY, SEALED_LABEL, Scope
 
 SECRET_BYTES = 1024 * 1024
@@ -29,12 +28,6 @@ ANNOTATION_BYTES = 256 * 1024
 
 SERVICE_ACCOUNT_TOKEN_TYPE = "kubernetes.io/service-account-token"
 """Type of Secrets that Kubernetes itself fills; nothing in them can be sealed."""
-
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_NAMESPACE = re.compile(_LABEL)
-_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_DATA_KEY = re.compile(r"(?!\.\.)[-._a-zA-Z0-9]+")
-_QUALIFIED = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
 class State(StrEnum):
@@ -112,12 +105,9 @@ class SecretSpec:
         return self.digest_key or (f"{self.transit_key}{DIGEST_SUFFIX}" if self.transit_key else "")
 
     def _problems(self) -> Iterator[str]:
-        yield from _name_problems("namespace", self.namespace, _NAMESPACE, 63, "an RFC 1123 label")
-        yield from _name_problems("name", self.name, _SUBDOMAIN, 253, "an RFC 1123 subdomain")
-        for key in sorted({*self.values, *self.absent_keys}):
-            yield from _name_problems(
-                "data key", key, _DATA_KEY, 253, "letters, digits, '-', '_' and '.', no '..' first"
-            )
+        names = [("namespace", self.namespace, NAMESPACE), ("name", self.name, SUBDOMAIN)]
+        names += [("data key", key, DATA_KEY) for key in sorted({*self.values, *self.absent_keys})]
+        yield from (rule.refusal(kind, name) for kind, name, rule in names if not rule.allows(name))
         if MANIFEST_KEY in {*self.values, *self.absent_keys}:
             yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
         if both := sorted(self.absent_keys & self.values.keys()):
@@ -135,9 +125,9 @@ class SecretSpec:
         for option, entries in (("labels", self.labels), ("annotations", self.annotations)):
             for key, value in entries.items():
                 prefix, slash, name = key.rpartition("/")
-                if not (_fits(name, _QUALIFIED, 63) and (not slash or _fits(prefix, _SUBDOMAIN, 253))):
+                if not (QUALIFIED.allows(name) and (not slash or SUBDOMAIN.allows(prefix))):
                     yield f"{option}: key {key!r} is not allowed; allowed is [DOMAIN/]NAME of at most 63 characters"
-                if option == "labels" and value and not _fits(value, _QUALIFIED, 63):
+                if option == "labels" and value and not QUALIFIED.allows(value):
                     yield f"labels: value {value!r} of {key} is not allowed; allowed are letters, digits, '-', '_', '.'"
         if self.labels.get(SEALED_LABEL, "true") != "true":
             yield f"labels: {SEALED_LABEL} is the sealer's own; leave it out"
@@ -308,12 +298,3 @@ def _content(value: object, where: str) -> bytes:
         return Path(str(value)).expanduser().read_bytes()
     except OSError as error:
         raise ConfigError(f"{where}: {value}: {error.strerror}") from error
-
-
-def _fits(text: str, pattern: re.Pattern[str], length: int) -> bool:
-    return len(text) <= length and bool(pattern.fullmatch(text))
-
-
-def _name_problems(label: str, text: str, pattern: re.Pattern[str], length: int, allowed: str) -> Iterable[str]:
-    if not _fits(text, pattern, length) or text == ".":
-        yield f"{label} {text!r} is not allowed; allowed is {allowed}, at most {length} characters"

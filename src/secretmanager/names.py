@@ -1,0 +1,40 @@
+"""What names Kubernetes and Vault allow.
+
+Sources: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and Vault's GenericNameRegex,
+which limits the names of keys and roles (https://pkg.go.dev/github.com/hashicorp/vault/sdk/framework#GenericNameRegex).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+
+class NameRule(NamedTuple):
+    """Which names are allowed: ``pattern`` and greatest ``length``; ``text`` says it in errors."""
+
+    pattern: re.Pattern[str]
+    length: int
+    text: str
+
+    def allows(self, name: object) -> bool:
+        """Whether it is such a name."""
+        return isinstance(name, str) and len(name) <= self.length and bool(self.pattern.fullmatch(name))
+
+    def refusal(self, kind: str, name: object) -> str:
+        """Say that a name is not allowed, and what is."""
+        return f"{kind} {name!r} is not allowed; allowed is {self.text}, at most {self.length} characters"
+
+
+NAMESPACE = NameRule(re.compile(_LABEL), 63, "an RFC 1123 label")
+SUBDOMAIN = NameRule(re.compile(rf"{_LABEL}(\.{_LABEL})*"), 253, "an RFC 1123 subdomain")
+DATA_KEY = NameRule(re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]+"), 253, "letters, digits, '-', '_' and '.', no '..' first")
+QUALIFIED = NameRule(re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?"), 63, "letters, digits, '-', '_' and '.'")
+"""A label's value, or the part of its key after the slash."""
+VAULT_NAME = NameRule(
+    re.compile(r"[0-9A-Za-z_]([-.0-9A-Za-z_]*[0-9A-Za-z_])?"), 255, "letters, digits, '-', '_' and '.'"
+)
+VAULT_PATH = NameRule(re.compile(r"[-.0-9A-Za-z_]+(/[-.0-9A-Za-z_]+)*"), 255, "names that are separated by '/'")
+"""A mount's path."""
