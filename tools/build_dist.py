@@ -67,12 +67,20 @@ def stage(folder: Path) -> None:
 
 def run(command: list[str | Path], folder: str) -> None:
     """Run a build tool; if it fails, exit with all that it printed."""
-    # The time of the commit stands in the wheel's entries (https://reproducible-builds.org/specs/source-date-epoch/).
+    # The time of the commit and the modes stand in the wheel's entries, so both are given
+    # (https://reproducible-builds.org/specs/source-date-epoch/).
     log = ["git", "-C", ROOT, "log", "-1", "--format=%ct"]
     epoch = os.environ.get("SOURCE_DATE_EPOCH") or subprocess.check_output(log, text=True).strip()  # noqa: S603
     env = {**os.environ, "SOURCE_DATE_EPOCH": epoch}
     done = subprocess.run(  # noqa: S603 - build tools of the lock file
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        cwd=folder,
+        env=env,
+        umask=0o022,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(done.stdout)
