@@ -1,4 +1,4 @@
-"""The floor: the four requests of a read by bare kept-alive http.client, with nothing checked, renewed or retried."""
+"""The floor: the four requests of a read by http.client, without any check, renewal or retry."""
 
 import base64
 import http.client
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 
 def connect(setup):
-    """Return what reads once: TokenRequest, log-in, GET Secret, decrypt."""
+    """Return a function that reads once: TokenRequest, log-in, GET Secret, decrypt."""
     kubernetes, vault = (urlsplit(setup[name]) for name in ("kubernetes_url", "vault_url"))
     context = ssl.create_default_context(cafile=setup["kubernetes_ca"])
     context.load_cert_chain(setup["client_cert"], setup["client_key"])

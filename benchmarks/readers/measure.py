@@ -1,4 +1,4 @@
-"""Measures a reader within its process; prints one JSON object."""
+"""Measure a reader in its process; print one JSON object."""
 
 import json
 import logging
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 class Count(logging.Handler):
-    """Counts log-ins by the client's own DEBUG lines."""
+    """Counts log-ins and renewals by the client's DEBUG messages."""
 
     def __init__(self):
         super().__init__()
         self.logins = self.renewals = 0
 
     def emit(self, record):
-        """Count one."""
+        """Count one message."""
         text = record.getMessage()
         self.logins += text.startswith("logged in to Vault")
         self.renewals += text.startswith("the token is renewed")
@@ -40,7 +40,7 @@ def one_by_one(setup, read):
 
 
 def in_threads(setup, read):
-    """Return how many reads, errors and log-ins there were."""
+    """Return the numbers of reads, errors, log-ins and renewals."""
     count = Count()
     logger = logging.getLogger("secretmanager.login.session")
     logger.setLevel(logging.DEBUG)
@@ -73,6 +73,6 @@ def in_threads(setup, read):
 
 
 def memory():
-    """Return the most memory that this process had, in bytes (VmHWM of proc_pid_status(5))."""
+    """Return the peak memory of this process, in bytes (VmHWM of proc_pid_status(5))."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,4 +1,4 @@
-"""SecretManager."""
+"""SecretManager of this repository."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from secretmanager import SecretManager
 
 
 def connect(setup):
-    """Return what reads once, and the manager."""
+    """Return a function that reads once, and the manager."""
     manager = SecretManager(
         {
             "SOURCE": "KUBEVAULT",

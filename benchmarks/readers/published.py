@@ -8,7 +8,7 @@ from secretmanager import SecretManager
 
 
 def connect(setup):
-    """Return what reads once; it raises where the client answers a failure."""
+    """Return a function that reads once, and raises an exception if the client reports a failure."""
     manager = SecretManager(
         {
             "SOURCE": "KUBEVAULT",
@@ -31,7 +31,7 @@ def connect(setup):
 
 
 if __name__ == "__main__":
-    # It logs each failure to standard error; here they are counted.
+    # It logs each failure to standard error; here failures are counted.
     logging.disable(logging.CRITICAL)
     setup = json.loads(sys.argv[1])
     read = connect(setup)

@@ -1,4 +1,4 @@
-"""A Vault of their own for the tests of the modules that administer Vault."""
+"""A Vault server for the tests of the modules that administer Vault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vault_init on Vault servers that nobody has initialised."""
+"""vault_init on Vault servers that are not initialised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INITIALISED = {"initialized": True, "sealed": False}
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Iterator[PrivateVault]:
-    """A server that runs, and is not initialised."""
+    """A running server that is not initialised."""
     folder = tmp_path / "vault"
     folder.mkdir()
     server = PrivateVault(folder)

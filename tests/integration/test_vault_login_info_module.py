@@ -1,4 +1,4 @@
-"""vault_kubernetes_login_info on a Vault of its own and the lab's Kubernetes: `source .lab/env` first."""
+"""vault_kubernetes_login_info on a private Vault and the lab's Kubernetes: `source .lab/env` first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from secretmanager.servers.kubernetes import KubernetesClient
 
 @dataclass(frozen=True)
 class Trust:
-    """A Vault that trusts the lab's Kubernetes, and a namespace of the tests' own."""
+    """A Vault server that trusts the lab's Kubernetes, and a new namespace."""
 
     vault: PrivateVault
     namespace: str
@@ -100,7 +100,7 @@ def failure(result: Result) -> str:
 
 
 def tokens(trust: Trust) -> int:
-    """Count the tokens that Vault holds."""
+    """Return the number of tokens in Vault."""
     return len(trust.vault.root.request("LIST", "auth/token/accessors").json()["data"]["keys"])
 
 

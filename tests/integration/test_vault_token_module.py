@@ -1,4 +1,4 @@
-"""vault_token, and the operator's role that ends the root token's life, on a Vault of its own."""
+"""vault_token, and the role vault-operator, which revokes the root token, on a private Vault."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from secretmanager.admin.definitions import policy_names
 
 @pytest.fixture
 def ansible(vault: PrivateVault, tmp_path: Path) -> Ansible:
-    # HOME, so that no token of the user is found.
+    # HOME is set so that no token of the user is found.
     return Ansible(tmp_path, {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca, "HOME": str(tmp_path)})
 
 
 @pytest.fixture
 def root(vault: PrivateVault, tmp_path: Path) -> str:
-    """Path of a file with a root token of the test's own."""
+    """Path of a file with a new root token."""
     path = tmp_path / "root"
     path.write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"] + "\n")
     path.chmod(0o600)
@@ -110,7 +110,7 @@ def test_a_token_is_renewed_when_half_of_its_life_is_over(
     renewals = vault.requests("auth/token/renew-self")
     assert changes(ansible.run(token(file))) == [False]
     assert vault.requests("auth/token/renew-self") == renewals
-    # A token whose rest of life was cut short stands in for one that has grown old.
+    # A token whose remaining lifetime was shortened stands for an old one.
     old = vault.write("auth/token/create-orphan", policies=["one"], ttl="2h")["auth"]["client_token"]
     vault.write("auth/token/renew", token=old, increment="60s")
     file.write_text(old)
@@ -144,7 +144,7 @@ def test_a_lost_token_says_how_to_bootstrap_again(
     assert f"{tmp_path / 'no-root-token'}: No such file or directory" in messages[0]
     assert all("auth/token/create-orphan" in message for message in messages[2:4])
     assert all("invalid token" in message for message in messages[4:])
-    assert lookup(vault, file.read_text()) is None  # the file is as it was, and no half file lies beside it
+    assert lookup(vault, file.read_text()) is None  # the file is unchanged, and no temporary file remains
     assert not list(tmp_path.glob(".token.*"))
 
 
@@ -160,12 +160,12 @@ def test_absent_revokes_and_deletes(ansible: Ansible, vault: PrivateVault, root:
 
 @pytest.fixture
 def chain() -> dict[str, Any]:
-    """Variables of the roles, with mounts of the test's own."""
+    """Variables of the roles, with new mounts."""
     return operator_variables(uuid.uuid4().hex[:8])
 
 
 def operator_variables(suffix: str) -> dict[str, Any]:
-    """Return variables of the roles, with mounts of that suffix."""
+    """Return variables of the roles, with a suffix in the names of the mounts."""
     name = f"t{suffix}"
     return {
         "vault_operator_policy": f"{name}-operator",
@@ -182,13 +182,13 @@ def role(name: str, variables: dict[str, Any]) -> Task:
 
 @pytest.fixture
 def operator_file(tmp_path: Path) -> Path:
-    """Where the operator's token is written."""
+    """Path of the file for the operator's token."""
     return tmp_path / "operator"
 
 
 @pytest.fixture
 def steps(chain: dict[str, Any], root: str, operator_file: Path) -> list[Task]:
-    """The roles of the operator and of the keys, and what the roles of trust write, with mounts of the test's own."""
+    """The roles vault-operator and transit-keys, and the resources that the roles of trust write, on new mounts."""
     chain |= {"vault_operator_token_file": str(operator_file), "vault_operator_root_token_file": root}
     transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
     policy = 'path "a" {\n  capabilities = ["read"]\n}\n'
@@ -247,20 +247,20 @@ def test_the_operator_puts_right_what_was_changed_by_hand(
 
 @dataclass(frozen=True)
 class Operator:
-    """The operator's token on a Vault that the roles have set up, and the names of its mounts and policy."""
+    """The operator's token on a Vault that the roles have set up, and the names of mounts and policy."""
 
     vault: PrivateVault
     token: str
     names: dict[str, str]
 
     def status(self, method: str, path: str, /, **body: Any) -> int:
-        """Send a request; return the status of the answer."""
+        """Send a request; return the status of the response."""
         return self.vault.root.request(method, path.format_map(self.names), body or None, token=self.token).status
 
 
 @pytest.fixture(scope="module")
 def operator(vault: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """One for all the requests below, which change nothing that another of them needs."""
+    """One operator for all requests below, since none changes what another one needs."""
     folder = tmp_path_factory.mktemp("operator")
     root, file, suffix = folder / "root", folder / "operator", uuid.uuid4().hex[:8]
     root.write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])

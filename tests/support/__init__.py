@@ -1,1 +1,1 @@
-"""What the tests share: servers of their own, Ansible's runs, the lab's Kubernetes, the chain."""
+"""Shared by the tests: processes and servers, runs of Ansible, the lab and its Kubernetes, clients and sealers."""

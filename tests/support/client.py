@@ -1,4 +1,4 @@
-"""What the client's tests share: their types, a Vault configured for them, and what no text may hold."""
+"""Shared by the tests of the client: types of fixtures, a configured Vault, and checks that no secret is shown."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ from support.cluster import Cluster
 from support.servers import PrivateVault
 
 VALUES = {"a": "PLAIN-a"}
-"""What the Secret of the fixture `read` holds."""
+"""Values of the Secret that the fixture `read` reads."""
 
 Manager = Callable[..., SecretManager]
-"""Makes a manager of a configuration that reads, with changes; ``...`` leaves an option out."""
+"""Creates a manager with a configuration that works, and with changes; ``...`` removes an option."""
 
 Put = Callable[..., str]
-"""Puts a sealed Secret, and returns its name."""
+"""Stores a sealed Secret and returns its name."""
 
 Read = Callable[[SecretManager], dict[str, Any]]
-"""Reads with a manager."""
+"""Reads a Secret with a manager."""
 
 MakeAppRole = Callable[..., tuple[str, str]]
-"""Makes an AppRole; returns its role ID and a secret ID."""
+"""Creates an AppRole; returns its role ID and a secret ID."""
 
 Refused = Callable[..., AbstractContextManager[Any]]
-"""Expects an error."""
+"""Context manager that expects an error."""
 
 MARK = "PLAIN-"
-"""What every plaintext of these tests begins with, so that it is found where it should not be."""
+"""Prefix of every plaintext in these tests, by which it is found where it must not be."""
 
 _SECRET = re.compile(rf"{MARK}|hvs\.|hvb\.|eyJhbGciOi|BEGIN [A-Z ]*PRIVATE KEY")
 
 
 def assert_no_secret(text: str) -> None:
-    """Plaintexts, Vault's tokens, JWTs and keys are not in a text."""
+    """Check that a text contains no plaintext, Vault token, JWT or private key."""
     found = _SECRET.search(text)
     assert not found, text[max(0, found.start() - 300) : found.end()]
 
 
 SELF = {"auth/token/renew-self": ["update"], "auth/token/revoke-self": ["update"]}
-"""What the policies of these tests grant a token for itself."""
+"""Capabilities that a token needs to renew and revoke itself."""
 
 
 def configure(vault: PrivateVault, cluster: Cluster) -> None:
+    """Create keys, policies and roles in a new Vault server, which trusts the cluster's service accounts."""
     vault.write("sys/mounts/transit", type="transit")
     vault.write("transit/keys/plain")
     vault.write("transit/keys/derived", derived=True)
@@ -87,7 +88,7 @@ def configure(vault: PrivateVault, cluster: Cluster) -> None:
 
 @contextmanager
 def refused(kind: type[SecretManagerError], match: str | None = None, **attributes: object) -> Iterator[Any]:
-    """Expect an error of exactly this class, with these attributes, and no secret in it or in what led to it."""
+    """Expect an error of exactly this class with these attributes, and no secret in it or in its causes."""
     with pytest.raises(kind, match=match) as caught:
         yield caught
     error = caught.value
@@ -95,5 +96,5 @@ def refused(kind: type[SecretManagerError], match: str | None = None, **attribut
     assert {name: getattr(error, name) for name in attributes} == attributes
     while error is not None:
         assert_no_secret(f"{error!r} {error} {vars(error)} {''.join(traceback.format_exception_only(error))}")
-        assert_no_secret(getattr(error, "doc", ""))  # a JSONDecodeError holds the whole text
+        assert_no_secret(getattr(error, "doc", ""))  # a JSONDecodeError contains the whole text
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""The lab's Kubernetes API: a namespace of a test run's own, users and their kubeconfig files."""
+"""The lab's Kubernetes API: a new namespace for a test run, users and their kubeconfig files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from secretmanager.servers.kubernetes import KubernetesClient
 
 @dataclass(frozen=True)
 class Cluster:
-    """The lab's Kubernetes API, a namespace of this test run in it, and an independent client of it."""
+    """The lab's Kubernetes API, the namespace of this test run, and clients of the official Kubernetes package."""
 
     kubeconfig: str
     namespace: str
@@ -26,11 +26,11 @@ class Cluster:
     rbac: client.RbacAuthorizationV1Api
 
     def kubernetes(self) -> KubernetesClient:
-        """Return our own client, as the cluster's administrator."""
+        """Return a client of this package, as the cluster's administrator."""
         return KubernetesClient.from_kubeconfig(self.kubeconfig)
 
     def put(self, name: str, secret: Mapping[str, Any]) -> str:
-        """Create or replace a Secret; return its version."""
+        """Create or replace a Secret; return its resourceVersion."""
         try:
             made = self.api.create_namespaced_secret(self.namespace, dict(secret))
         except client.ApiException as error:

@@ -1,7 +1,7 @@
-"""A stand-in for Google, as much as Vault's gcp auth method and google-auth ask of it, on loopback.
+"""A stand-in for Google on loopback: the endpoints that Vault's gcp auth method and google-auth use.
 
-Google itself cannot be used here: a test would need an account of Google's cloud. What matters is real: Vault's plugin,
-its log-in, and the signatures, which the plugin checks with the public keys that it gets from here.
+Google itself cannot be used here: a test would need an account of Google Cloud. The tested parts are real: Vault's
+plugin, its log-in, and the signatures, which the plugin verifies with the public keys that it fetches from here.
 
 - keys of service accounts and of Google's own OAuth 2.0: https://www.googleapis.com/service_accounts/v1/metadata/x509/ACCOUNT
   and /oauth2/v1/certs
@@ -32,7 +32,7 @@ UNIQUE_ID = "100000000000000000001"
 
 
 class SigningKey:
-    """A key of Google's, and the certificate by which it is known."""
+    """A private key of Google, and the certificate that publishes it."""
 
     def __init__(self, name: str) -> None:
         self.id = name
@@ -52,7 +52,7 @@ class SigningKey:
 
 
 class GoogleStandIn(ThreadingHTTPServer):
-    """The stand-in.
+    """The stand-in's HTTP server.
 
     Attributes:
         url: its address.
@@ -73,7 +73,7 @@ class GoogleStandIn(ThreadingHTTPServer):
         self.server_close()
 
     def key_file(self, path: Path, key: SigningKey | None = None) -> Path:
-        """Write the key file of the service account, as Google gives it out; with another key, a forged one."""
+        """Write the service account's key file in Google's format; with another key, a forged one."""
         key = key or self.account_key
         content = {
             "type": "service_account",
@@ -88,7 +88,7 @@ class GoogleStandIn(ThreadingHTTPServer):
         return path
 
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
-        """Return what a path answers; None where there is nothing."""
+        """Return the response body for a path, or None if there is no such resource."""
         account = {"name": ACCOUNT, "email": ACCOUNT, "uniqueId": UNIQUE_ID, "projectId": "project"}
         answers: dict[str, Any] = {
             "/token": {"access_token": "stand-in", "token_type": "Bearer", "expires_in": 3600},
@@ -128,4 +128,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing."""
+        """Log nothing."""

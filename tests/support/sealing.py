@@ -1,4 +1,4 @@
-"""What the tests of sealing share: both servers as a chain, and the rights of a sealer."""
+"""Shared by the tests of sealing: both servers, and the policy of a sealer."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SEALER = {
     for key in ("derived", "plain", "other")
     for path in (f"encrypt/{key}", f"hmac/{key}-digest")
 }
-"""All that a sealer may do with these keys."""
+"""The whole policy of a sealer with these keys."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Both servers, and witnesses that are not the sealer: Vault's root and the whole Kubernetes client."""
+    """Both servers, a sealer's token, and clients that check its work: Vault's root, the official Kubernetes client."""
 
     vault: PrivateVault
     cluster: Cluster
@@ -69,7 +69,7 @@ class Chain:
         return {key: base64.b64decode(text) for key, text in self.secret(name)["data"].items()}
 
     def opened(self, name: str) -> dict[str, bytes]:
-        """Decrypt what is sealed in a Secret."""
+        """Return the decrypted values of a Secret."""
         found: dict[str, bytes] = {}
         for key, value in sealed_values(self.secret(name)).items():
             context = f"{self.namespace}/{name}/{key}".encode() if value.scope == "strict" else None
@@ -78,12 +78,12 @@ class Chain:
         return found
 
     def put(self, name: str, values: dict[str, bytes], **fields: Any) -> None:
-        """Make a Secret that nobody sealed."""
+        """Create a Secret that is not sealed."""
         data = {key: base64.b64encode(value).decode() for key, value in values.items()}
         self.api.create_namespaced_secret(self.namespace, {"metadata": {"name": name}, "data": data, **fields})
 
     def token_for(self, policy: dict[str, list[str]], **options: Any) -> str:
-        """Return a token of a policy of its own."""
+        """Return a token with a new policy."""
         name = f"policy-{uuid.uuid4().hex[:8]}"
         self.vault.policy(name, policy)
         answer = self.vault.write("auth/token/create", policies=[name], no_default_policy=True, **options)
@@ -91,7 +91,7 @@ class Chain:
 
 
 def environment(chain: Chain, token_file: Path, **more: str) -> dict[str, str]:
-    """Return the variables by which modules and the command find the chain, and no other such variable."""
+    """Return the environment in which modules and the command use these servers."""
     return ansible.environment(
         **{
             "VAULT_ADDR": chain.vault.url,

@@ -1,4 +1,4 @@
-"""Values compared as Vault understands them."""
+"""Comparison of values as Vault interprets them."""
 
 from __future__ import annotations
 

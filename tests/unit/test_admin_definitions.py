@@ -1,4 +1,4 @@
-"""Keys, policies and roles: who may do what is decided by these functions."""
+"""The functions that define keys, policies and roles, and so decide who has which capability."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def defaults(role: str) -> dict[str, object]:
 
 
 def test_the_roles_defaults_are_the_package_s() -> None:
-    """A role documents its defaults itself, since each may be used alone; what they are is said in the package."""
+    """Roles document their defaults, since each can be used alone; the values come from the package."""
     audience = next(option.default for option in OPTIONS if option.name == "audience")
     facts = {
         "digest_suffix": DIGEST_SUFFIX,

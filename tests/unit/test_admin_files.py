@@ -1,4 +1,4 @@
-"""Secret files: private, whole or not there."""
+"""Secret files: private, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_a_failure_before_the_content_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_failure_after_the_content_keeps_it(tmp_path: Path) -> None:
-    """What Vault tells once must not be lost because its place was taken meanwhile."""
+    """A secret that Vault returns only once must not be lost if its path was taken meanwhile."""
     path = tmp_path / "keys"
-    with pytest.raises(IsADirectoryError), PrivateFile(path) as file:  # noqa: PT012 - the folder comes in between
+    with pytest.raises(IsADirectoryError), PrivateFile(path) as file:  # noqa: PT012 - the folder is created in between
         path.mkdir()
         file.commit("the only copy")
     (left,) = (file for file in tmp_path.iterdir() if file != path)

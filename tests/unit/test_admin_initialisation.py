@@ -1,4 +1,4 @@
-"""Numbers that Vault would refuse are refused before it is asked."""
+"""Numbers that Vault would refuse are refused before the request."""
 
 from __future__ import annotations
 

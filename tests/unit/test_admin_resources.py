@@ -1,4 +1,4 @@
-"""Resources that mean nothing are refused before Vault is asked."""
+"""Invalid resources are refused before any request to Vault."""
 
 from __future__ import annotations
 

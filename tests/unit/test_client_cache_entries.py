@@ -1,4 +1,4 @@
-"""What a cache keeps, and that plaintext which goes is overwritten."""
+"""Entries of a cache, and that removed plaintext is overwritten."""
 
 from __future__ import annotations
 

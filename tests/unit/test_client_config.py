@@ -1,4 +1,4 @@
-"""The client's configuration: each wrong option is named, and no value is shown."""
+"""The client's configuration: errors name each wrong option and show no value."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_a_file_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = private(tmp_path / "a", "{}")
     if os.geteuid() == 0:
         os.chown(path, 12345, -1)
-    else:  # who cannot give a file away is somebody else instead
+    else:  # a user who cannot change the owner of a file pretends to be another user
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(SecretFileError, match="its owner"):
         read_file(path)

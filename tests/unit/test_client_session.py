@@ -1,4 +1,4 @@
-"""A token's life, by a clock that the test moves; the Vault is scripted, since a real one keeps its own time."""
+"""A token's life cycle by a clock that the test moves, with a scripted Vault, because a real one has its own clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from secretmanager.servers.vault import Login
 
 
 class Vault:
-    """Issues tokens "t1", "t2", ... and logs what is asked; `renewals` are its answers, "down" none."""
+    """Issues tokens "t1", "t2", ... and logs the requests; `renewals` are its responses, "down" means none."""
 
     def __init__(self, clock: list[float], lease: int = 10, *, renewable: bool = True) -> None:
         self.clock, self.lease, self.renewable = clock, lease, renewable

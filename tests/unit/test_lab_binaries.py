@@ -1,4 +1,4 @@
-"""Where the lab's programs come from: versions, order, names, checksums."""
+"""Sources of the lab's programs: versions, order, names, checksums."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_what_is_nowhere_is_missing_and_nothing_is_written(provider: Provider) -
 
 @pytest.mark.parametrize("file", ["go.mod", "go.sum"])
 def test_another_pin_is_another_program(provider: Provider, tmp_path: Path, file: str) -> None:
-    """Not only another version: the sources of one version are what go.sum says, built with what go.mod requires."""
+    """Not only the version counts: go.sum determines the sources, and go.mod the dependencies."""
     cached = script(provider.destination("etcd"), "")
     assert provider.locate() == {"etcd": cached}
     path = tmp_path / "etcd" / file
@@ -376,7 +376,7 @@ def test_go_is_new_enough(provider: Provider, tmp_path: Path, answer: str) -> No
     ],
 )
 def test_go_is_too_old(provider: Provider, tmp_path: Path, text: str, found: str) -> None:
-    # A fake Go: there is one Go on a machine, and it is new enough.
+    # A fake Go, because the installed one is new enough.
     script(tmp_path / "path/go", text)
     with pytest.raises(BuildError, match=rf"needs Go 1\.24\.0 or newer; found: {found}"):
         gobuild.check_go(tmp_path / "etcd")
@@ -391,7 +391,7 @@ def test_go_is_missing(provider: Provider, tmp_path: Path) -> None:
 
 
 class Watched(io.StringIO):
-    """A stream that tells when a text has been written to it."""
+    """A stream that sets an event when a text has been written to it."""
 
     def __init__(self, wanted: str, terminal: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Manifests for Git: what did not change stays byte for byte as it was."""
+"""Manifests for Git: unchanged parts stay identical, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, and how values are read."""
+"""Specifications that are refused before any request, and how values are read."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_an_entrys_own_options_win() -> None:
 
 @given(st.integers(0, 5000))
 def test_the_size_told_is_that_of_the_ciphertext(length: int) -> None:
-    """AES-GCM's nonce of 12 bytes and tag of 16 go with the plaintext."""
+    """AES-GCM adds a nonce of 12 bytes and a tag of 16 to the plaintext."""
     assert sealed_size(b"x" * length) == len("vault:v1:" + base64.b64encode(b"x" * (12 + length + 16)).decode())
 
 

@@ -19,7 +19,7 @@ from secretmanager.sealed import Scope
 from secretmanager.sealing.spec import Behavior, SecretSpec, State
 
 VALUES = {"data", "binary_data", "files"}
-"""How users give values; the package has the bytes of all of them in ``values``."""
+"""Options by which users pass values; the package has the bytes of all of them in ``values``."""
 
 WORDS: dict[str, type[StrEnum]] = {"scope": Scope, "state": State, "behavior": Behavior}
 

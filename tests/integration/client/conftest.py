@@ -1,4 +1,4 @@
-"""A Vault of their own and a namespace of the lab's Kubernetes for the client's tests: `source .lab/env` first."""
+"""A Vault server and a namespace of the lab's Kubernetes for the client's tests: `source .lab/env` first."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterato
 
 @pytest.fixture
 def options(vault: PrivateVault, cluster: Cluster) -> dict[str, Any]:
-    """A configuration that reads."""
+    """A configuration with which reading works."""
     return {
         "SOURCE": "KUBEVAULT",
         "kube_config": cluster.kubeconfig,
@@ -51,7 +51,7 @@ def options(vault: PrivateVault, cluster: Cluster) -> dict[str, Any]:
 
 @pytest.fixture
 def manager(options: dict[str, Any]) -> Iterator[Manager]:
-    """Makes managers, of that configuration with changes, and closes them."""
+    """Creates managers with that configuration and changes; closes them after the test."""
     made = []
 
     def make(**changes: Any) -> SecretManager:
@@ -66,7 +66,7 @@ def manager(options: dict[str, Any]) -> Iterator[Manager]:
 
 @pytest.fixture
 def put(vault: PrivateVault, cluster: Cluster) -> Iterator[Put]:
-    """Puts a sealed Secret of a new name, or a name's Secret anew; gives the name."""
+    """Stores a sealed Secret under a new name, or replaces the one of a name; returns the name."""
     names = set()
 
     def seal(
@@ -84,14 +84,14 @@ def put(vault: PrivateVault, cluster: Cluster) -> Iterator[Put]:
 
 @pytest.fixture
 def read(put: Put, cluster: Cluster) -> Read:
-    """Reads a sealed Secret of its own, which holds `VALUES`."""
+    """Reads a new sealed Secret with `VALUES`."""
     name = put(VALUES)
     return lambda manager: manager.read_secrets(name, cluster.namespace, transit_key="plain")
 
 
 @pytest.fixture
 def approle(vault: PrivateVault) -> MakeAppRole:
-    """Makes an AppRole; returns its role ID and a secret ID, or a response-wrapping token of one."""
+    """Creates an AppRole; returns its role ID and a secret ID, or a response-wrapping token for one."""
     if not vault.root.request("GET", "sys/auth/approle/tune").ok:
         vault.write("sys/auth/approle", type="approle")
 
@@ -117,7 +117,7 @@ def google() -> Iterator[GoogleStandIn]:
 
 @pytest.fixture(scope="module")
 def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
-    """A Vault whose gcp auth method asks the stand-in; roles "reader", "other" and "machine"."""
+    """A Vault server whose gcp auth method uses the stand-in; roles "reader", "other" and "machine"."""
     folder = tmp_path_factory.mktemp("google-vault")
     own = google.key_file(folder / "vault.json.key")
     vault = PrivateVault(folder, {"GOOGLE_APPLICATION_CREDENTIALS": str(own)})
@@ -130,7 +130,7 @@ def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory
         bound = {"type": "iam", "token_policies": ["reader"], "token_ttl": 10}
         vault.write("auth/gcp/role/reader", bound_service_accounts=[ACCOUNT], **bound)
         vault.write("auth/gcp/role/other", bound_service_accounts=["other@project.iam.gserviceaccount.com"], **bound)
-        # The metadata server's tokens live for an hour.
+        # Tokens of the metadata server expire after an hour.
         vault.write("auth/gcp/role/machine", bound_service_accounts=[ACCOUNT], max_jwt_exp="60m", **bound)
         yield vault
 
@@ -144,7 +144,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a test does, at level DEBUG no logger shows a secret."""
+    """Check after each test that no logger showed a secret at level DEBUG."""
     caplog.set_level(logging.DEBUG)
     yield
     for phase in ("setup", "call"):
@@ -154,5 +154,5 @@ def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture
 def refused() -> Refused:
-    """Expects an error, as `support.client.refused`."""
+    """Expects an error; see `support.client.refused`."""
     return expect_refusal

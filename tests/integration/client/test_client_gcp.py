@@ -1,4 +1,4 @@
-"""A Google service account logs in through Vault's own gcp auth method; Google is a stand-in."""
+"""A Google service account logs in through Vault's real gcp auth method, with a stand-in for Google."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_is_no_key_file(
 def test_the_metadata_server(
     cluster: Cluster, google: GoogleStandIn, options: dict[str, Any], given: dict[str, Any]
 ) -> None:
-    """In a process of its own, because google-auth reads where the server is when it is imported."""
+    """In a new process, because google-auth reads the server's address when it is imported."""
     config = {name: value for name, value in {**options, **given, "role": "machine"}.items() if value is not ...}
     code = (
         "from secretmanager import SecretManager\n"

@@ -1,4 +1,4 @@
-"""Who logs in: a service account, by TokenRequest, projected token or in a pod, or an AppRole."""
+"""Log-in methods: a service account, by TokenRequest, projected token or in a pod; an AppRole; a token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def jwt(cluster: Cluster) -> Callable[..., str]:
 
 @pytest.fixture
 def no_token_request(cluster: Cluster, tmp_path: Path) -> str:
-    """A kubeconfig whose user may get Secrets, and have no token issued."""
+    """A kubeconfig whose user may get Secrets, but may not request tokens."""
     name = f"getter-{tmp_path.name.replace('_', '-')}"[:60].strip("-").lower()
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
     return cluster.kubeconfig_of(cluster.account(name, rules), tmp_path)
@@ -69,7 +69,7 @@ def test_the_usual_place_of_a_projected_token(
 ) -> None:
     path = tmp_path / "vault-token"
     monkeypatch.setattr(methods, "TOKEN_FILE", path)
-    path.write_text(jwt("stranger"))  # another service account's: it is not taken for the configured one
+    path.write_text(jwt("stranger"))  # of another service account, so it must not be used for the configured one
     with refused(Forbidden, "serviceaccounts/token"):
         read(manager(kube_config=no_token_request))
     path.write_text(jwt())
@@ -84,7 +84,7 @@ def test_in_a_pod(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A pod's environment and mounted service account, as the kubelet makes them, say where the API is."""
+    """The API server is found by a pod's environment and mounted service account, as the kubelet provides them."""
     rules = [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
@@ -124,7 +124,7 @@ def test_an_approle_without_a_secret_id(manager: Manager, read: Read, approle: M
 def test_a_token_that_the_service_has(
     manager: Manager, read: Read, vault: PrivateVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    """As a Vault Agent keeps it in a file; it is read again when it was refused, and it is not revoked."""
+    """A token as a Vault Agent writes it: the file is read again after a refusal, and the token is not revoked."""
 
     def token() -> str:
         return vault.write("auth/token/create", policies=["reader"], no_default_policy=True)["auth"]["client_token"]

@@ -1,4 +1,4 @@
-"""Reading sealed Secrets, and each way in which what was read cannot be used."""
+"""Reading sealed Secrets, and the error for each Secret that cannot be used."""
 
 from __future__ import annotations
 

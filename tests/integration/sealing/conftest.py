@@ -1,4 +1,4 @@
-"""A Vault of its own and a namespace of the lab's Kubernetes for the tests of sealing: `source .lab/env` first."""
+"""A Vault server and a namespace of the lab's Kubernetes for the tests of sealing: `source .lab/env` first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.servers import PrivateVault, running
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """Keys "derived", "plain", "other" (derived) and their digests' keys; a token that may seal with them."""
+    """Keys "derived", "plain", "other" (derived) and their digest keys, and a token that may seal with them."""
     vault = PrivateVault(tmp_path_factory.mktemp("vault"))
     with running(vault, vault.set_up), own_namespace("sealing") as cluster:
         vault.write("sys/mounts/transit", type="transit")

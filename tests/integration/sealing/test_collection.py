@@ -1,4 +1,4 @@
-"""The collection as it is built and installed, and the modules by path, in playbooks of a foreign folder."""
+"""The built and installed collection, and the modules by path, used by playbooks outside the repository."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collections path with the built collection and no other."""
+    """A collections path with nothing but the built collection."""
     folder = tmp_path_factory.mktemp("collections")
     env = bare({"ANSIBLE_COLLECTIONS_PATH": str(folder)}, folder)
     run(["ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", folder, artifact], env, folder)
@@ -45,7 +45,7 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bare(env: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the environment of somebody who has no configuration of Ansible."""
+    """Return the environment of a user who has not configured Ansible."""
     config = folder / "ansible.cfg"
     config.touch()
     others = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
@@ -53,7 +53,7 @@ def bare(env: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str], folder: Path) -> str:
-    """Run a program of Ansible; give its output."""
+    """Run a program of Ansible; return its output."""
     done = subprocess.run(
         [BIN / command[0], *command[1:]], env=env, cwd=folder, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Many Secrets at once, several sealers at once, and what is left when one is stopped midway."""
+"""Many Secrets at once, concurrent sealers, and the state after one is interrupted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from secretmanager.servers.kubernetes import PAGE, KubernetesClient
 
 
 class Requests:
-    """Counts the requests to both servers, which are made all the same."""
+    """Counts the requests to both servers, and forwards them."""
 
     def __init__(self) -> None:
         self.made: Counter[str] = Counter()
@@ -177,7 +177,7 @@ def test_secrets_of_many_namespaces_are_found_by_one_list(chain: Chain, name: st
         assert {outcome.action for outcome in chain.seal(*wanted)} == {Action.UNCHANGED}
         made = requests.take()
         assert (made["hmac"], made.keys()) == (1, {"hmac", "GET kubernetes"})
-        # One for each page of what is sealed in the cluster, and not one for each namespace.
+        # One for each page of the cluster's sealed Secrets, not one for each namespace.
         sealed = chain.api.list_secret_for_all_namespaces(label_selector=f"{SEALED_LABEL}=true").items
         assert made["GET kubernetes"] == -(-len(sealed) // PAGE)
     finally:
@@ -202,7 +202,7 @@ def test_sealers_at_once_lose_no_update(chain: Chain, name: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    # Each gives up after some attempts, but says so; what was reported as written is there.
+    # A sealer may give up after some attempts, with an error; every write that was reported was made.
     assert {type(error) for error in failures} <= {ConflictError}
     opened = chain.opened(name)
     if not failures:
@@ -240,7 +240,7 @@ def test_a_secret_that_vanishes_in_between_is_made_anew(
 
 
 def interfere(chain: Chain, name: str, monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """Have another writer add a data key each time after the sealer has read, for so many times."""
+    """Let another writer add a data key after each read of the sealer, for a number of times."""
     written: list[int] = []
 
     def write() -> None:
@@ -265,7 +265,7 @@ def after_get(monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def proxied(chain: Chain, tmp_path: Path) -> Iterator[tuple[Proxy, KubernetesClient]]:
-    """A client of Kubernetes over a network that can be cut."""
+    """A client of Kubernetes through a proxy that can cut connections."""
     content = yaml.safe_load(Path(chain.kubeconfig).read_text())
     address, _, port = content["clusters"][0]["cluster"]["server"].rpartition(":")
     proxy = Proxy(int(port))
@@ -293,7 +293,7 @@ def test_a_write_whose_answer_is_lost_counts_once(
 
 
 class CutBeforeWrite(KubernetesStore):
-    """Has the network cut after the next write has reached the server."""
+    """Makes the proxy cut the connection after the next write has reached the server."""
 
     def __init__(self, kubernetes: KubernetesClient, proxy: Proxy) -> None:
         super().__init__(kubernetes)
@@ -308,7 +308,7 @@ class CutBeforeWrite(KubernetesStore):
 
 
 class Crash(BaseException):
-    """Stands for the end of the process."""
+    """Stands for the death of the process."""
 
 
 def test_a_crash_between_any_two_requests_leaves_the_old_or_the_new_secret(
@@ -348,7 +348,7 @@ def test_a_crash_between_any_two_requests_leaves_the_old_or_the_new_secret(
 
 
 def test_a_process_that_is_killed_in_a_batch_leaves_whole_secrets(chain: Chain, name: str) -> None:
-    """The process is killed when it has written some; the next run finishes the rest."""
+    """The process is killed after some writes; the next run completes the batch."""
     code = (
         "import sys\n"
         "from secretmanager.servers.kubernetes import KubernetesClient\n"
@@ -389,7 +389,7 @@ def test_a_failure_midway_tells_what_was_written(chain: Chain, name: str, monkey
 
     def create_secret(self: KubernetesClient, namespace: str, body: Any, *, dry_run: bool = False) -> Any:
         if body["metadata"]["name"] == f"{name}-1" and not dry_run:
-            body = {**body, "type": "kubernetes.io/tls"}  # which the API refuses: tls.crt is missing
+            body = {**body, "type": "kubernetes.io/tls"}  # the API refuses it: tls.crt is missing
         return original(self, namespace, body, dry_run=dry_run)
 
     monkeypatch.setattr(KubernetesClient, "create_secret", create_secret)

@@ -1,4 +1,4 @@
-"""The format on a real Vault: what goes in comes out, and no single bit changes unnoticed."""
+"""The format with a real Vault: values survive a round trip, and every changed bit is detected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def opened(chain: Chain, name: str, key: str | None = None) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def sealed(chain: Chain) -> Iterator[str]:
-    """A Secret whose data the tests below change by a bit."""
+    """A Secret in whose data the tests below flip bits."""
     chain.seal(chain.wanted("bits", VALUES))
     yield "bits"
     chain.api.delete_namespaced_secret("bits", chain.namespace)
@@ -84,7 +84,7 @@ def test_a_bit_of_the_manifest_is_found_out(chain: Chain, sealed: str, bit: int)
         (outcome,) = chain.seal(chain.wanted(sealed, VALUES), check=True)
         assert outcome.changed
     except SealedDataError:
-        pass  # found out likewise
+        pass  # detected as well
     finally:
         chain.api.patch_namespaced_secret(sealed, chain.namespace, {"data": {MANIFEST_KEY: good}})
 

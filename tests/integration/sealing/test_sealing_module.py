@@ -68,7 +68,7 @@ def test_a_diff_shows_structure_and_nothing_shows_a_value(
     assert "binary_data[bad]: the data key is given twice" in run.output
     for secret in (PLAIN, "c2Vzc2FtZQ", "sesame", chain.token, base64.b64encode(PLAIN.encode()).decode()):
         assert secret not in run.output
-    # Short values are not blotted out of everything else.
+    # Short values are not masked in all other texts.
     assert f"{chain.namespace}/{name} (created)" in run.output
     (diff,) = play(tasks[:2], tmp_path, env, "--diff").last["diff"]
     assert (diff["before"], diff["after"]) == ({"data": {"one": "sealed"}}, {"data": {"one": "sealed again"}})
@@ -361,7 +361,7 @@ def test_the_lookup_reads_where_policy_permits(chain: Chain, name: str, tmp_path
 
 
 def test_a_task_waits_for_nobody_else(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
-    """Where the Secret is another's, the task says so and leaves it; with force or adopt it takes it over."""
+    """A Secret of another owner is left alone, with an error; force or adopt takes it over."""
     chain.put(name, {"a": b"theirs"})
     fails, adopts = seal(chain, name, data={"a": "1"}), seal(chain, name, adopt=True)
     run = play([{**fails, "ignore_errors": True}, adopts, adopts], tmp_path, env)
@@ -382,7 +382,7 @@ def test_users_of_kubernetes_see_a_plain_error(chain: Chain, name: str, tmp_path
 def test_the_vault_namespace_goes_with_each_request(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
 ) -> None:
-    """The free Vault has no namespaces and overlooks the header; its audit log shows that it came."""
+    """Vault's community edition has no namespaces and ignores the header; its audit log shows that it was sent."""
     chain.vault.write("sys/config/auditing/request-headers/X-Vault-Namespace", hmac=False)
     before = len(chain.vault.audit.read_text().splitlines())
     passes(play([seal(chain, name, data={"a": "1"}, vault_namespace="team-a")], tmp_path, env))

@@ -1,4 +1,4 @@
-"""What sealing writes is announced over a real Redis, without a value or a ciphertext."""
+"""Notices of sealed Secrets through a real Redis, without values or ciphertexts."""
 
 from __future__ import annotations
 
