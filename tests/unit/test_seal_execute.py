@@ -8,16 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.servers import PATIENCE, wait_until
 
 from secretmanager.commands.running import ProgramError, members, run_with_files, variables
 from secretmanager.errors import ConfigError, SecretFormatError
-
-PATIENCE = 20.0
-"""Seconds to wait for what should come at once; a test fails after them."""
 
 RUNNER = """
 import sys
@@ -25,13 +23,6 @@ from pathlib import Path
 from secretmanager.commands.running import end_as, run_with_files
 end_as(run_with_files(sys.argv[2:], {"a": b"secret", "b": b"\\0"}, Path(sys.argv[1])))
 """
-
-
-def wait_until(ready: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not ready():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -131,8 +122,8 @@ def test_nothing_is_left_where_it_is_killed(folder: Path) -> None:
     assert list(folder.iterdir())
     process.kill()
     process.communicate(timeout=PATIENCE)  # nobody holds its output open
-    wait_until(lambda: not list(folder.iterdir()))
-    wait_until(lambda: not Path(f"/proc/{program}").exists() or state(program) == "Z")
+    wait_until("an empty folder", lambda: not list(folder.iterdir()))
+    wait_until("the program's end", lambda: not Path(f"/proc/{program}").exists() or state(program) == "Z")
 
 
 def test_a_terminals_interrupt_reaches_the_program_once(folder: Path) -> None:
@@ -156,9 +147,9 @@ def test_it_stops_and_goes_on_with_the_program(folder: Path) -> None:
     process = started(folder, "sh", "-c", "echo $$; exec sleep 1000", process_group=0)
     program = int(line(process))
     process.send_signal(signal.SIGTSTP)
-    wait_until(lambda: state(program) == "T" and state(process.pid) == "T")
+    wait_until("the stop", lambda: state(program) == "T" and state(process.pid) == "T")
     process.send_signal(signal.SIGCONT)
-    wait_until(lambda: state(program) == "S" and state(process.pid) == "S")
+    wait_until("the continuation", lambda: state(program) == "S" and state(process.pid) == "S")
     process.terminate()
     assert process.wait(PATIENCE) == -signal.SIGTERM
 

@@ -9,13 +9,13 @@ import time
 
 import hvac
 import pytest
-from conftest import Lab
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt
 from google.auth import jwt as google_jwt
 from kubernetes import client, config
+from support.lab import Lab
+from support.servers import Authority
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied, PermissionDenied, TLSError
@@ -180,20 +180,9 @@ def test_plain_http_is_refused(lab: Lab) -> None:
 
 
 def test_a_wrong_authority_is_refused(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")])
-    lab_ca = x509.load_pem_x509_certificate((lab.folder / "pki/ca.crt").read_bytes())
-    other = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(lab_ca.not_valid_before_utc)
-        .not_valid_after(lab_ca.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("ca") / "other.crt"
-    path.write_bytes(other.public_bytes(serialization.Encoding.PEM))
+    other = Authority(tmp_path_factory.mktemp("ca"), "other")
     with pytest.raises(TLSError) as caught:
-        lab.vault(ca_cert=str(path)).login_kubernetes("demo", "jwt")
+        lab.vault(ca_cert=str(other.file)).login_kubernetes("demo", "jwt")
     assert caught.value.reason == "unknown authority"
 
 

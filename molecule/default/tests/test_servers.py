@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from support.lab import Lab
 from testinfra.host import Host
 
 SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "vault"]
