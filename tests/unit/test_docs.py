@@ -1,4 +1,4 @@
-"""Links and paths in the documentation lead to what is there."""
+"""Links and paths in the documentation lead to existing files and headings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ PAGES = sorted(
 )
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {"collections"}
 
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^.*(?:ansible-playbook|python|pytest|source|cat) .*$", re.MULTILINE)
+
 # Made by a build, or a part of each role.
 MADE = {"dist", "meta"}
 
@@ -25,11 +28,11 @@ def ids(path: Path) -> str:
 
 def prose(page: Path) -> str:
     """Return a page without its fenced blocks, which are examples."""
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(FENCED, "", page.read_text(encoding="utf-8"))
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them, and those that are written out."""
+    """Return the anchors of a page's headings, as GitHub generates them, and explicit ones."""
     text = page.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -52,24 +55,34 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{target.name} has no heading #{anchor}"
 
 
-def named(text: str) -> Iterator[str]:
-    """Yield the paths that a text names: as code, beginning with a folder of the repository or as a role's name."""
-    for code in re.findall(r"`([^`\s]+)`", text):
-        first = code.partition("/")[0]
-        if "/" in code and first in FOLDERS - MADE and not re.search(r"[*<>{}$]|\.\.\.|[A-Z]{3,}", code):
-            yield code.split(":")[0].rstrip("/")
+def named(page: str) -> Iterator[str]:
+    """Yield the paths that a page names in code spans, and the playbooks and programs that its commands run."""
+    spans = re.findall(r"`([^`\n]+)`", re.sub(FENCED, "", page))
+    commands = [line for block in re.findall(FENCED, page) for line in re.findall(COMMAND, block)]
+    for word in " ".join([*spans, *commands]).split():
+        first = word.partition("/")[0]
+        if "/" in word and first in FOLDERS - MADE and not re.search(r"[*<>{}$]|\.\.\.|[A-Z]{3,}", word):
+            yield word.split(":")[0].rstrip("/,;")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_paths_are_there(page: Path) -> None:
-    missing = [path for path in named(prose(page)) if not (ROOT / path).exists() and not (page.parent / path).exists()]
+    missing = [
+        path
+        for path in named(page.read_text(encoding="utf-8"))
+        if not (ROOT / path).exists() and not (page.parent / path).exists()
+    ]
     assert not missing
 
 
 def test_what_is_missing_is_found(tmp_path: Path) -> None:
-    assert list(named("see `playbooks/nosuch.yml`, `roles/KEY/x` and `src/secretmanager`")) == [
+    text = "see `playbooks/nosuch.yml`, `roles/KEY/x` and `src/secretmanager`, or run `python tools/nosuch.py a`"
+    fenced = "\n```bash\nansible-playbook playbooks/none.yml -e a=b\n```\n```yaml\nfile: roles/not/a-command\n```\n"
+    assert list(named(text + fenced)) == [
         "playbooks/nosuch.yml",
         "src/secretmanager",
+        "tools/nosuch.py",
+        "playbooks/none.yml",
     ]
     page = tmp_path / "page.md"
     page.write_text("# A heading, here\n[one](nosuch.md) [two](#a-heading-here) [three](https://example.org)\n")
