@@ -65,7 +65,7 @@ __all__ = [
     "WrongTransitKey",
 ]
 
-if Path(__file__).with_name("secretregistry.py").exists():
+if any(Path(__file__).with_name(name).exists() for name in ("secretregistry.py", "secretmanager.py")):
     # Here, because every way into this package imports this module, even if the other one replaced __init__.py.
     raise ImportError(
         "kubevault and dekeyrej-secretmanager are installed into one folder, secretmanager; uninstall both and install"

@@ -1,4 +1,4 @@
-"""What `make dist` builds: reproducible, complete, and usable with each Python that is there."""
+"""Releases of `make dist`: reproducible, complete, and usable with each installed Python."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = "dekeyrej-secretmanager==1.1.6"
+EARLIER = "dekeyrej-secretmanager==1.0.2"  # with other files
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar", "off")
 
 
 def interpreters() -> Iterator[str]:
-    """Yield each Python from 3.11 to 3.14 that is there: on PATH, or of pyenv; the one that runs this always."""
+    """Yield each installed Python from 3.11 to 3.14, on PATH or from pyenv; the running one is always included."""
     found = {".".join(map(str, sys.version_info[:2])): sys.executable}
     folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
@@ -38,7 +39,7 @@ def interpreters() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that `make dist` builds but the collection, which has tests of its own."""
+    """A folder with the output of `make dist`, without the collection (see test_collection.py)."""
     folders = [tmp_path_factory.mktemp("dist") for _ in range(2)]
     for folder in folders:
         subprocess.run([sys.executable, ROOT / "tools/build_dist.py", folder], cwd=folder, check=True)
@@ -75,7 +76,7 @@ def test_the_bill_of_materials_says_what_is_needed(dist: Path) -> None:
 
 @pytest.fixture(scope="module", params=list(interpreters()))
 def python(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with nothing but the wheel and what it needs."""
+    """A virtual environment with the wheel and its dependencies only."""
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([request.param, "-m", "venv", folder], check=True)
     path = folder / "bin/python"
@@ -114,15 +115,17 @@ def test_the_wheel_reads_with_each_python(python: Path, tmp_path: Path) -> None:
     assert sealed.keys() == {"username", "password"}
 
 
-@pytest.mark.parametrize("ours_first", [True, False])
-def test_the_published_client_beside_it_is_an_error(wheel: Path, tmp_path: Path, ours_first: bool) -> None:
-    """Both install the folder `secretmanager`, and the one that comes last replaces files of the other."""
+@pytest.mark.parametrize(("ours_first", "published"), [(True, PUBLISHED), (False, PUBLISHED), (False, EARLIER)])
+def test_the_published_client_beside_it_is_an_error(
+    wheel: Path, tmp_path: Path, ours_first: bool, published: str
+) -> None:
+    """Both packages install the folder `secretmanager`, and the later one overwrites files of the earlier one."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True)
     python = tmp_path / "bin/python"
-    for package in (str(wheel), PUBLISHED)[:: 1 if ours_first else -1]:
+    for package in (str(wheel), published)[:: 1 if ours_first else -1]:
         subprocess.run([python, *PIP, "--no-deps", package], check=True)
     subprocess.run([python, *PIP, "pyyaml", "click"], check=True)
-    # As a service, as the command and as a module come in; of a service that the other replaced, nothing of ours runs.
+    # A module, the command and a service. If the other package is the later one, no code of ours runs in a service.
     ways = ["import secretmanager.errors", "from secretmanager.commands.main import main; main()"]
     ways += [] if ours_first else ["from secretmanager import SecretManager"]
     for code in ways:
