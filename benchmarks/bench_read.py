@@ -1,11 +1,11 @@
-"""Measures reading a sealed secret, side by side in one run: SecretManager, the published client, and a floor.
+"""Measure reads of a sealed Secret, side by side in one run: SecretManager, the published client, and a floor.
 
     make bench-read                       in a lab of its own
     python benchmarks/bench_read.py       on the lab whose .lab/env was sourced
 
-The floor is four bare kept-alive requests. The published client (dekeyrej-secretmanager 1.1.6) is installed into a
-virtual environment that is gone afterwards; with --published it is an unpacked wheel, with this environment's
-packages. Contestants take turns. "Cold" is a whole process, from its start to its end; "warm" is one more read in it.
+The floor is four plain requests over kept-alive connections. The published client (dekeyrej-secretmanager 1.1.6) is
+installed into a temporary virtual environment; with --published it is an unpacked wheel with the packages of this
+environment. Contestants take turns. "Cold" is a whole process, from start to end; "warm" is one more read in it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 class Bench:
-    """Runs readers, each in a process of its own."""
+    """Runs readers, each in a new process."""
 
     def __init__(self, setup: Setup, interpreters: dict[str, tuple[str, dict[str, str]]]) -> None:
         self.setup = setup
@@ -71,14 +71,14 @@ class Bench:
         return [python, str(READERS / f"{name}.py"), json.dumps({**self.setup, "mode": mode, **options})], env
 
     def time(self, name: str) -> float:
-        """Return how long a cold process takes, in seconds."""
+        """Return the duration of a cold process, in seconds."""
         command, env = self.command(name, "cold")
         start = time.perf_counter()
         subprocess.run(command, env=env, check=True, stderr=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     def measure(self, name: str, mode: str, **options: Any) -> dict[str, Any]:
-        """Return what a reader measured."""
+        """Return the measurements of a reader."""
         command, env = self.command(name, mode, **options)
         run = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
         found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
@@ -86,11 +86,11 @@ class Bench:
 
 
 Row = tuple[str, dict[str, str], str]
-"""What was measured, each contestant's figure, and how ours compares with the aim."""
+"""The measured quantity, the figure of each contestant, and a comparison of ours with the aim."""
 
 
 def cold(bench: Bench, rounds: int) -> list[Row]:
-    """A whole process."""
+    """Measure whole processes."""
     for name in CONTESTANTS:
         bench.time(name)  # compiles, and fills the file cache
     times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
@@ -104,7 +104,7 @@ def cold(bench: Bench, rounds: int) -> list[Row]:
 
 
 def warm(bench: Bench, turns: int, reads: int) -> list[Row]:
-    """One more read in a process."""
+    """Measure further reads in a process."""
     times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     memory = {}
     for _ in range(turns):
@@ -122,7 +122,7 @@ def warm(bench: Bench, turns: int, reads: int) -> list[Row]:
 
 
 def many(bench: Bench, reads: int) -> list[Row]:
-    """A hundred values at once: of one Secret, and of a Secret each."""
+    """Measure reads of a hundred values at once: of one Secret, and of a hundred Secrets."""
     rows: list[Row] = []
     one = statistics.median(bench.measure("ours", "warm", reads=reads)["times"])
     for title, requests in (
@@ -139,7 +139,7 @@ def many(bench: Bench, reads: int) -> list[Row]:
 
 
 def threads(bench: Bench, number: int, seconds: float) -> list[Row]:
-    """Many threads over one manager, for longer than a token lives."""
+    """Measure many threads with one manager, for longer than the lifetime of a token."""
     figures, aim = {}, ""
     for name in ("ours", "published"):
         found = bench.measure(name, "threads", threads=number, seconds=seconds, connections=number)

@@ -1,13 +1,13 @@
-"""Measures sealing, side by side in one run: kubevault_secret, the command kubevault, the stock loop, and a floor.
+"""Measure sealing, side by side in one run: kubevault_secret, the command kubevault, the stock loop, and a floor.
 
     make bench-seal                       in a lab of its own
     python benchmarks/bench_seal.py       on the lab whose .lab/env was sourced
 
-The floor is bare kept-alive requests of http.client, no process started: for a first run the encryption of all values
-in batches and a POST for each Secret, for a rerun the HMAC of all values and a list; once over one connection to each
-server, once over as many as the module has. "No-op" is Ansible with a module that takes the same arguments and does
-nothing. The stock loop (community.hashi_vault.vault_write and kubernetes.core.k8s) is run on a few Secrets; its time
-for more is extrapolated from the difference between one and a few, and marked so.
+The floor is plain requests of http.client over kept-alive connections, without a new process: for a first run the
+encryption of all values in batches and a POST for each Secret, for a rerun the HMAC of all values and a list; once over
+one connection to each server, once over as many as the module has. "No-op" is Ansible with a module that takes the same
+arguments and does nothing. The stock loop (community.hashi_vault.vault_write and kubernetes.core.k8s) runs on a few
+Secrets; its time for more is extrapolated from the difference between one and a few, and marked as such.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Measured:
     memory: dict[str, float] = field(default_factory=dict)
 
     def add(self, name: str, seconds: float, memory: float | None = None) -> None:
-        """Take note of one run."""
+        """Record one run."""
         self.seconds.setdefault(name, []).append(seconds)
         if memory is not None:
             self.memory[name] = max(memory, self.memory.get(name, 0))
@@ -118,7 +118,7 @@ class Bench:
         return [{"namespace": self._namespace, "name": name, "data": values()} for name in names]
 
     def measure(self, case: Case, first: Measured, rerun: Measured) -> None:
-        """Measure all contestants on one case, each on Secrets of its own."""
+        """Measure all contestants on one case, each with new Secrets."""
         for connections in (1, CONCURRENCY):
             secrets = self.secrets(case)
             name = f"floor {connections}"
@@ -148,7 +148,7 @@ class Bench:
 
     def _play(self, name: str, secrets: Secrets) -> tuple[float, float]:
         variables = self._folder / "variables.json"
-        # Another task could not have them at hand more cheaply: Ansible reads them from a file.
+        # The cheapest way to pass them to a task: Ansible reads them from a file.
         variables.write_text(json.dumps({"transit_key": self._key, "secrets": secrets}))
         env = {
             **os.environ,
@@ -218,7 +218,7 @@ class Bench:
 
 
 class Connection:
-    """One kept-alive connection, and nothing more."""
+    """One kept-alive connection, without checks or retries."""
 
     def __init__(self, url: str, context: ssl.SSLContext, headers: dict[str, str]) -> None:
         parts = urlsplit(url)
@@ -226,7 +226,7 @@ class Connection:
         self._headers = {"Content-Type": "application/json", **headers}
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Send one request; give the answer's JSON."""
+        """Send one request; return the JSON of the response."""
         payload = None if body is None else json.dumps(body).encode()
         self._connection.request(method, path, payload, self._headers)
         answer = self._connection.getresponse()
@@ -249,7 +249,7 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrs
 
 
 def timed(command: list[Any], env: dict[str, str]) -> tuple[float, float]:
-    """Run a program; give seconds, and the largest process among it and its children in MiB."""
+    """Run a program; return seconds, and the size in MiB of the largest process among it and its children."""
     launched = [sys.executable, "-I", "-S", "-c", LAUNCHER, *map(str, command)]
     run = subprocess.run(launched, env=env, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -283,12 +283,12 @@ def prepared() -> Iterator[Bench]:
 
 
 def shared_memory() -> str | None:
-    """Return a folder in memory, so that no disk is measured."""
+    """Return a folder in memory, so that the disk is not measured."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def print_tables(measured: dict[tuple[Case, str], Measured], stock: Measured, arguments: argparse.Namespace) -> None:
-    """Print what was measured, as Markdown."""
+    """Print the measurements as Markdown."""
     print(f"\nSeconds, medians of {arguments.rounds}; {os.cpu_count()} cores, which the servers share.\n")
     floors = [f"floor {connections}" for connections in (1, CONCURRENCY)]
     header = ["case", "run", "kubevault_secret", "no-op", "difference", "floor, 1 connection"]

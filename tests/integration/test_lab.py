@@ -1,4 +1,4 @@
-"""The lab's life: two at once, repaired after every kind of death, and gone when it is taken down."""
+"""The life cycle of a lab: repair after each kind of failure, two labs at once, and complete removal."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_two_labs_live_side_by_side_and_one_goes_without_a_trace(lab: Lab) -> No
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     for port in ports:
         with socket.socket() as probe:
-            # As servers do: connections that have ended (TIME_WAIT) do not count.
+            # Ignore closed connections (TIME_WAIT), as servers do.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     assert_whole(lab)

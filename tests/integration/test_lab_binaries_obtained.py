@@ -1,6 +1,6 @@
-"""Downloads from a mirror on loopback and builds with the real Go, of a project small enough to build in a second.
+"""Downloads from a mirror on loopback, and builds with the real Go of a project that builds in a second.
 
-Run as a program, it provides that project's programs: CACHE TOOLS MIRROR KIND.
+Run as a program with the arguments CACHE TOOLS MIRROR KIND, this file provides the programs of that project.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class Mirror(ThreadingHTTPServer):
     """Serves `files`, by path.
 
     Attributes:
-        requests: paths that were asked for.
-        broken: paths whose body ends in the middle: "cut" with its full length announced, "unknown" with none.
-        redirects: paths that lead elsewhere.
-        hold: paths that stop in the middle until `released`; `holding` is set then.
+        requests: paths of all requests so far.
+        broken: paths whose body is truncated: "cut" with its full Content-Length, "unknown" with none.
+        redirects: locations to which paths redirect.
+        hold: paths that pause in the middle until `released` is set; `holding` is set meanwhile.
     """
 
     daemon_threads = True
@@ -94,7 +94,7 @@ class Mirror(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     def publish(self, release: Release, body: bytes, checksum: str | None = None) -> str:
-        """Serve a release and its checksum; give the release's path."""
+        """Serve a release and its checksum; return the release's path."""
         path, sums = (url.removeprefix("https:/") for url in (release.url, release.checksums_url))
         self.files[path] = body
         line = f"{checksum or hashlib.sha256(body).hexdigest()}  {path.rpartition('/')[2]}\n"
@@ -188,7 +188,7 @@ def release(program: str = "one", kind: str = "") -> Release:
 
 
 def programs(cache: Path) -> list[str]:
-    """What lies in the cache, but for the file that is locked."""
+    """Return the names of the files in the cache, except the lock file."""
     return sorted(file.name for file in cache.iterdir() if file.name != ".tiny.lock")
 
 
@@ -201,7 +201,7 @@ def name(program: str) -> str:
 
 
 def runs(path: Path, program: str) -> bool:
-    """Whether a program that was built says what it should."""
+    """Return whether a built program prints its name and version."""
     output = subprocess.run([path], capture_output=True, text=True, check=True).stdout
     return output.startswith(f"{program} 1.2.3 ")
 
@@ -291,7 +291,7 @@ def test_a_host_that_does_not_answer_is_given_up(
     provider: Provider, tools: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(releases, "ANSWER_TIMEOUT", 0.1)
-    # It takes connections, for the kernel does, and reads nothing.
+    # The kernel accepts connections, and nothing reads them.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         provider = Provider(provider.cache, {}, url, tools, (project(""),), Progress(said))
@@ -434,7 +434,7 @@ def test_with_no_way_left_the_error_says_what_to_do(
 
 
 def test_a_module_that_go_sum_does_not_vouch_for_is_not_built(provider: Provider, tools: Path) -> None:
-    """tools/ names a version alone: without its hash in go.sum, Go must refuse it rather than add one."""
+    """go.mod names a version: without its hash in go.sum, Go must refuse it, not add one."""
     with (tools / "tiny/go.mod").open("a") as go_mod:
         go_mod.write("\nrequire golang.org/x/text v0.14.0\n")
     (tools / "tiny/src/lib/more.go").write_text('package lib\n\nimport _ "golang.org/x/text/width"\n')
@@ -449,11 +449,11 @@ def test_a_cache_that_cannot_be_written_is_an_error(provider: Provider, tmp_path
         provider.provide()
 
 
-# Interruptions, and others at work
+# Interruptions and concurrent runs
 
 
 class Gate:
-    """Has Go stop in the middle of a build, when it is about to compile tiny/lib, until the gate opens."""
+    """Suspends builds by Go before it compiles tiny/lib, until the gate opens."""
 
     def __init__(self, folder: Path) -> None:
         self._lock = (folder / "gate").open("w")
@@ -468,7 +468,7 @@ class Gate:
         self.environment = {"GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -toolexec={tool}".strip()}
 
     def compiled(self) -> int:
-        """How often Go was about to compile it."""
+        """Number of times that Go reached the gate."""
         return self._log.read_text().count("\n") if self._log.exists() else 0
 
     def open(self) -> None:
@@ -487,7 +487,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 @pytest.fixture
 def start(tmp_path: Path, tools: Path, mirror: Mirror, gate: Gate) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts another run; its output is in the files out and err of the process."""
+    """Starts another run, whose errors go to the file `err` of the returned process."""
     processes: list[subprocess.Popen[str]] = []
 
     def begin() -> subprocess.Popen[str]:
@@ -542,7 +542,7 @@ def test_a_killed_build_leaves_no_program_and_the_next_run_builds(provider: Prov
     killed.kill()
     killed.communicate()
     assert not set(programs(provider.cache.folder)) & {name("one"), name("two")}
-    # Go is still at work: the next run waits for it, and only then takes the folder for unfinished files.
+    # Go is still running: the next run waits for it before it uses the folder for unfinished files.
     process = start()
     until(lambda: "tiny: another run is providing it; waiting" in process.err.read_text(), process)
     gate.open()
@@ -567,7 +567,7 @@ def test_two_at_once_build_once(provider: Provider, start: Start, gate: Gate) ->
 
 
 def test_two_that_both_want_to_build_build_once(start: Start, gate: Gate, tmp_path: Path) -> None:
-    # Both have found no release before either builds: Go is slow to say its version.
+    # Go prints its version slowly, so that both find no release before either builds.
     asked = tmp_path / "asked"
     asked.touch()
     (tmp_path / "bin").mkdir()
@@ -596,7 +596,7 @@ def test_a_build_says_how_far_it_is(start: Start, gate: Gate) -> None:
     until(gate.compiled, process)
     until(lambda: re.search(pattern, process.err.read_text()), process)
     done, total, percent = map(int, re.findall(pattern, process.err.read_text())[-1])
-    # At the gate, both programs are still to come.
+    # At the gate, neither program is built yet.
     assert done <= total - 2
     assert percent == 100 * done // total
 
@@ -615,21 +615,21 @@ def test_an_interrupted_download_leaves_no_program(
     process.communicate(timeout=PATIENCE)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     nobody_is_at_work(provider)
-    # The first was whole.
+    # The first program was complete.
     assert programs(provider.cache.folder) == [name("one")]
     mirror.released.set()
     assert provider.provide()["two"].read_bytes() == content
     assert programs(provider.cache.folder) == [name("one"), name("two")]
 
 
-# The command line and the role, with the lab's own programs
+# The command line and the role, with the programs of the lab
 
 
 @pytest.fixture
 def lab_mirror(mirror: Mirror) -> Mirror:
     """A mirror with a stand-in for each program of the lab, in the versions that tools/ pins.
 
-    They are fakes: what is in a release does not matter here, and the real ones are 200 MB.
+    They are fakes: their content does not matter here, and the real ones have 200 MB.
     """
     for found in PROJECTS:
         for program in found.packages:
@@ -650,7 +650,7 @@ def lab_mirror(mirror: Mirror) -> Mirror:
 
 @pytest.fixture
 def environment(tmp_path: Path, lab_mirror: Mirror) -> dict[str, str]:
-    """The mirror and an empty cache, and a PATH without Go and without programs of the lab."""
+    """The environment with the mirror, an empty cache, and a PATH without Go and without programs of the lab."""
     (tmp_path / "bin").mkdir()
     mine = {"HOME", "LANG", "LC_ALL", "TMPDIR"}
     return {
@@ -683,7 +683,7 @@ def test_the_command_line_says_what_to_do(environment: dict[str, str], mirror: M
 
 
 def play(environment: dict[str, str], tmp_path: Path, *options: str) -> str:
-    """Run the role, and check the paths that it makes known; give what Ansible says."""
+    """Run the role, and check the paths that it returns."""
     expected = {
         program: str(Cache(tmp_path / "cache").path(program, found.cache_key(REPOSITORY / "tools")))
         for found in PROJECTS

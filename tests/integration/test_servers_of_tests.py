@@ -1,4 +1,4 @@
-"""The servers that tests start end with them, however a test process ends."""
+"""Servers that tests start end with the test process, even if SIGKILL ends it."""
 
 from __future__ import annotations
 

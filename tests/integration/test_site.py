@@ -1,4 +1,4 @@
-"""site.yml on a lab that it has set up: idempotent, honest in check mode, and it puts drift right."""
+"""site.yml on the lab that it has set up: idempotence, check mode, and correction of drift."""
 
 from __future__ import annotations
 

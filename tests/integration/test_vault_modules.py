@@ -1,4 +1,4 @@
-"""The modules that administer Vault, run by Ansible against Vault servers of their own."""
+"""The modules that administer Vault, run by Ansible against private Vault servers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_resources_are_written_once_and_in_check_mode_foretold(
     ansible: Ansible, vault: PrivateVault, name: str
 ) -> None:
     entries = chain(name, vault.ca)
-    # The same to Vault, said in other words.
+    # The same values to Vault, in another notation.
     again = json.loads(
         json.dumps(entries)
         .replace('"2h"', "7200")
@@ -147,19 +147,19 @@ def test_drift_is_put_right_and_nothing_else_is_written(ansible: Ansible, vault:
     ok(ansible.run(resources(*entries))[0])
     before = [read(vault, entry["path"]) for entry in entries]
     for path, body, _ in DRIFT:
-        vault.write(path.replace("NAME", name), **body)  # the last one loses the token reviewer, too
+        vault.write(path.replace("NAME", name), **body)  # the last one also removes the token reviewer
     foretold, put_right, second = ansible.run(
         resources(*entries, check_mode=True), resources(*entries, diff=True), resources(*entries)
     )
     found = {entry["path"]: set(entry["fields"]) for entry in put_right["resources"] if entry["changed"]}
     assert foretold["resources"] == put_right["resources"]
-    # A write of this config takes the secret field along.
+    # A write of this configuration includes the secret field.
     expected = {path.removesuffix("/tune").removesuffix("/config"): fields for path, _, fields in DRIFT[:-1]}
     expected["auth/NAME/config"] = DRIFT[-1][2] | {"token_reviewer_jwt"}
     assert found == {path.replace("NAME", name): fields for path, fields in expected.items()}
     assert not ok(second)["changed"]
     after = [read(vault, entry["path"]) for entry in entries]
-    volatile = {"keys"}  # the key's versions, with the time of each
+    volatile = {"keys"}  # the key's versions with their creation times
     assert [{k: v for k, v in one.items() if k not in volatile} for one in after] == [
         {k: v for k, v in one.items() if k not in volatile} for one in before
     ]
@@ -239,7 +239,7 @@ def test_a_secret_field_is_sent_when_needed_and_never_shown(ansible: Ansible, va
     assert changes([first, same, refreshed]) == [True, False, True]
     assert refreshed["resources"][0]["fields"] == ["token_reviewer_jwt"]
     assert "Vault holds token_reviewer_jwt, which cannot be read" in failure(lost)
-    # Secrets that are usual words: they must not garble what is shown.
+    # Secrets that are common words must not garble the output.
     short = {
         **config,
         "data": {"kubernetes_host": "https://127.0.0.1:3", "disable_local_ca_jwt": True},
@@ -311,7 +311,7 @@ def test_a_certificate_that_is_not_to_be_trusted_is_refused(
 
 
 def test_the_environment_of_other_programs_has_no_say(ansible: Ansible, vault: PrivateVault, tmp_path: Path) -> None:
-    """Libraries for browsing let these decide: which CA counts, through whom requests go, which password they carry."""
+    """Common HTTP libraries take the CA, the proxy and credentials from these variables."""
     nobody = f"http://127.0.0.1:{free_port()}"
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login somebody password from-netrc\n")
     (tmp_path / ".netrc").chmod(0o600)

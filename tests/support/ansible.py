@@ -1,4 +1,4 @@
-"""Runs playbooks as users do, and returns what came of them."""
+"""Run playbooks as users do, and return their results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESULTS = "ansible.posix.json"
 """Callback plugin that prints the result of each task."""
 
 TEXT = "ansible.builtin.default"
-"""Callback plugin that prints what people read."""
+"""Callback plugin that prints text for people."""
 
 Task = Mapping[str, Any]
 Result = dict[str, Any]
@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         status: exit status of ansible-playbook.
-        output: all that it printed.
+        output: its standard output, then its standard error.
         results: the result of each task of the first play, if the callback plugin is `RESULTS`.
     """
 
@@ -48,14 +48,14 @@ class Run:
 
     @property
     def changed(self) -> int:
-        """How many tasks changed something, by the recap."""
+        """Number of tasks that changed something, as in the recap of all hosts."""
         found = re.search(r"changed=(\d+)", self.output)
         assert found, self.output
         return int(found[1])
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process' variables without those that configure Ansible or say where servers are, and more."""
+    """Return the environment without variables that configure Ansible or name a server, and with others added."""
     ours = ("VAULT_", "ANSIBLE_", "K8S_", "KUBE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", **more}
@@ -69,7 +69,7 @@ def run_playbook(
     callback: str | None = None,
     fails: bool = False,
 ) -> Run:
-    """Run a playbook; if it does not end as expected, the test fails and shows everything.
+    """Run a playbook; if it does not end as expected, the test fails with its output.
 
     Args:
         playbook: the playbook.
@@ -144,8 +144,8 @@ class Ansible:
     """Ansible with this repository's modules, in a folder and an environment.
 
     Attributes:
-        folder: for the playbooks that it writes.
-        env: variables, apart from which none of Vault or Kubernetes are set.
+        folder: where the playbooks are written and run.
+        env: variables of the environment; no others of Ansible, Vault or Kubernetes are set.
     """
 
     folder: Path

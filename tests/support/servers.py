@@ -1,4 +1,4 @@
-"""Real servers of their own for the client's tests, which may be sealed, killed and started again."""
+"""Servers that one test module or one session has for itself, so that it may seal, kill and restart them."""
 
 from __future__ import annotations
 
@@ -150,15 +150,15 @@ class Program:
 
 
 class PrivateVault:
-    """A Vault server with data on disk, so that it may be killed and started again.
+    """A Vault server with data on disk, so that it can be killed and started again.
 
     Attributes:
         url: its address.
-        expired_url: the same server with a certificate that has ended.
-        misnamed_url: with a certificate for another address.
+        expired_url: the same server with an expired certificate.
+        misnamed_url: the same server with a certificate for another address.
         ca: file of its CA.
         root: client with its root token.
-        audit: its audit log, of one JSON object a line.
+        audit: its audit log, one JSON object per line.
     """
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
@@ -191,7 +191,7 @@ class PrivateVault:
         self.root = VaultClient(self.url, ca_cert=self.ca, retries=0)
 
     def set_up(self) -> None:
-        """Start it, initialise and unseal it, and log its requests."""
+        """Start, initialise and unseal the server, and enable its audit log."""
         self.start(unseal=False)
         answer = self.root.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}).json()
         self._unseal_key, self.root.token = answer["keys"][0], answer["root_token"]
@@ -222,13 +222,13 @@ class PrivateVault:
         wait_until("an unsealed Vault", lambda: self.root.request("GET", "sys/health", token="").status == 200)
 
     def write(self, path: str, /, **body: Any) -> dict[str, Any]:
-        """Write to a path as root; give the answer."""
+        """Write to a path as root; return the response."""
         answer = self.root.request("POST", path, body)
         assert answer.ok, (path, answer.status, answer.body)
         return answer.json()
 
     def wrapped(self, path: str, /, **body: Any) -> str:
-        """Write to a path as root; give a response-wrapping token of the answer."""
+        """Write to a path as root; return a response-wrapping token for the response."""
         api = JsonApi(self.url, option="url", context=tls_context(self.ca))
         headers = {"X-Vault-Token": self.root.token or "", "X-Vault-Wrap-TTL": "60"}
         return api.request("POST", f"/v1/{path}", body, headers=headers).json()["wrap_info"]["token"]
@@ -241,14 +241,14 @@ class PrivateVault:
         self.write(f"sys/policies/acl/{name}", policy=json.dumps(policy))
 
     def requests(self, path: str) -> int:
-        """Return how many requests of a path its audit log holds."""
+        """Return the number of requests for a path in the audit log."""
         whole_lines = self.audit.read_text().rpartition("\n")[0].splitlines()
         entries = [json.loads(line) for line in whole_lines]
         return sum(entry["type"] == "response" and entry["request"]["path"] == path for entry in entries)
 
 
 class RedisServer:
-    """A Redis server with TLS and a password, and nothing else."""
+    """A Redis server that requires TLS and a password."""
 
     password = "a-password-of-redis"
 
@@ -285,13 +285,13 @@ class RedisServer:
 
 
 class Proxy:
-    """Stands before a server and cuts connections, as a network does. It sees TLS alone.
+    """A proxy before a server that cuts connections, as a network does. It sees encrypted traffic only.
 
     Attributes:
-        port: where it listens.
-        connections: how many were made so far.
-        cut_after_request: how many of the next requests are cut when they were passed on, before their answer.
-        refuse: whether new connections are cut at once.
+        port: its port.
+        connections: number of connections so far.
+        cut_after_request: number of next requests that are cut after they were forwarded, before the response.
+        refuse: whether new connections are closed at once.
     """
 
     def __init__(self, port: int) -> None:
@@ -305,7 +305,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_all(self) -> None:
-        """Cut all connections that stand."""
+        """Cut all open connections."""
         for pair in self._pairs:
             _cut(*pair)
         self._pairs.clear()
@@ -335,7 +335,7 @@ class Proxy:
             while data := source.recv(65536):
                 if upward and records.hold_request(data) and self.cut_after_request:
                     self.cut_after_request -= 1
-                    source.shutdown(socket.SHUT_RDWR)  # first, lest the answer is faster
+                    source.shutdown(socket.SHUT_RDWR)  # first, or the response might be faster
                     sink.sendall(data)
                     break
                 sink.sendall(data)
@@ -343,13 +343,13 @@ class Proxy:
 
 
 class _Records:
-    """Follows TLS records (RFC 8446 section 5.1) of one direction through the pieces that they come in."""
+    """Reassembles the TLS records (RFC 8446 section 5.1) of one direction."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def hold_request(self, data: bytes) -> bool:
-        """Whether application data ends in this piece that is longer than what a client's handshake ends with."""
+        """Return whether a record of application data ends here that is longer than the end of a client's handshake."""
         self._rest += data
         found = False
         while len(self._rest) >= 5 and len(self._rest) >= (end := 5 + int.from_bytes(self._rest[3:5], "big")):
@@ -368,7 +368,7 @@ def _cut(*sockets: socket.socket) -> None:
 def sealed(
     vault: PrivateVault, place: tuple[str, str], key: str, values: Mapping[str, str], scope: Scope | None
 ) -> dict[str, Any]:
-    """Return a Secret sealed by root: in a scope, with a manifest; or as an older tool does, without (scope None)."""
+    """Return a Secret sealed by root: with a scope and a manifest, or with neither (None), as older tools do."""
     namespace, name = place
     places = [Place(namespace, name, data_key) for data_key in values]
     items = [TransitItem(values[spot.key].encode(), spot.context(scope) if scope else None) for spot in places]

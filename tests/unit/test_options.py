@@ -1,4 +1,4 @@
-"""The table of connection options: every way in agrees with it."""
+"""The table of connection options, and the client, the command and Ansible, which must agree with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from secretmanager.options import (
 ROOT = Path(__file__).parents[2]
 
 CONFIG = {item.name: item for item in fields(Config)}
-# The client is a service: it logs in by its service account, and True stands for the system's CAs.
+# The client runs in a service: it logs in by its service account, and True means the system's CAs.
 SPECIAL_DEFAULTS = {"auth": "kubernetes", "ca_cert": True, "redis_ca_cert": True}
 
 
@@ -90,7 +90,7 @@ def test_the_command_has_the_options(command: click.Command, table: tuple[Option
 
 
 def test_secrets_are_no_arguments() -> None:
-    """Other users of the machine see the arguments of a program. Redis' address may hold a password, and need not."""
+    """Other users see the arguments of a program. The URL of Redis may contain a password, but need not."""
     assert [option.name for option in OPTIONS if option.secret and option.flag] == ["redis_url"]
 
 

@@ -1,4 +1,4 @@
-"""Programs that are run with secrets: real processes, and nothing is left of them."""
+"""Programs that are run with secrets: real processes, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_names_of_variables() -> None:
 def test_what_fits_no_variable(values: dict[str, bytes], prefix: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         variables(values, prefix)
-    assert caught.value.__context__ is None  # it would hold the value
+    assert caught.value.__context__ is None  # it would contain the value
 
 
 def test_members_of_a_json_object() -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_left_where_it_is_killed(folder: Path) -> None:
     program = int(line(process))
     assert list(folder.iterdir())
     process.kill()
-    process.communicate(timeout=PATIENCE)  # nobody holds its output open
+    process.communicate(timeout=PATIENCE)  # no process keeps its output open
     wait_until("an empty folder", lambda: not list(folder.iterdir()))
     wait_until("the program's end", lambda: not Path(f"/proc/{program}").exists() or state(program) == "Z")
 
@@ -143,7 +143,7 @@ def test_a_terminals_interrupt_reaches_the_program_once(folder: Path) -> None:
 
 
 def test_it_stops_and_goes_on_with_the_program(folder: Path) -> None:
-    # In a group of its own: SIGTSTP does not stop an orphaned one (setpgid(2)), as that of a run without a terminal is.
+    # In a new process group: SIGTSTP does not stop an orphaned one (setpgid(2)), as in a background run.
     process = started(folder, "sh", "-c", "echo $$; exec sleep 1000", process_group=0)
     program = int(line(process))
     process.send_signal(signal.SIGTSTP)

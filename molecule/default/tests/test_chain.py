@@ -1,4 +1,4 @@
-"""The chain: the right workload reads, and everybody else is refused, each by an error of its own."""
+"""The whole chain: the right workload reads, and everybody else is refused, each with a specific error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ITEM = TransitItem(b"text")
 
 
 def manager(lab: Lab, **config: object) -> SecretManager:
-    """Return a client whose kubeconfig is the workload's own: its service account's rights and no more."""
+    """Return a client with the workload's kubeconfig: the permissions of its service account only."""
     return SecretManager(
         {
             "SOURCE": "KUBEVAULT",
@@ -49,7 +49,7 @@ def logged_in(lab: Lab, role: str, namespace: str, service_account: str) -> Vaul
 
 
 def forged(lab: Lab, key: bytes, *, issuer: str = ISSUER, expires_in: int = 600) -> str:
-    """Return a token like one of Kubernetes for the workload "demo"."""
+    """Return a service account token for the workload "demo", signed with any key."""
     account = lab.operator().get("serviceaccounts", "default", "default")
     now = int(time.time())
     claims = {
@@ -73,7 +73,7 @@ def test_the_right_workload_reads(lab: Lab) -> None:
 
 
 def test_other_clients_read_it_too(lab: Lab) -> None:
-    """The format is no secret of ours: the whole Kubernetes client and hvac open what the playbook sealed."""
+    """The format is open: the official Kubernetes client and hvac can open what the playbook sealed."""
     api = client.CoreV1Api(config.new_client_from_config(lab.env["KUBEVAULT_WORKLOAD_KUBECONFIG"]))
     request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=["vault"]))
     jwt = api.create_namespaced_service_account_token("default", "default", request).status.token
@@ -124,7 +124,7 @@ def test_another_audience_is_refused(lab: Lab) -> None:
 
 
 def test_a_forged_token_is_as_good_as_the_key_that_signs_it(lab: Lab) -> None:
-    """So the two tests below fail for the reason that they name."""
+    """It proves that the two tests below fail for the reason that they name."""
     key = (lab.folder / "kubernetes/service-account.key").read_bytes()
     assert lab.vault().login_kubernetes("demo", forged(lab, key)).lease_duration == 10
 

@@ -1,4 +1,4 @@
-"""The lab's servers: real, on loopback alone, and no secret lies open."""
+"""The lab's servers: they run, they listen on loopback only, and no secret is readable by others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client keeps: ciphertext, plaintext, both for a time, and what serves while a server is out of reach."""
+"""The client's caches: ciphertext, plaintext, their expiry, and reads while a server is unreachable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller sees of servers that are sealed, killed, overloaded, out of reach or not to be trusted."""
+"""Errors of servers that are sealed, killed, overloaded, unreachable or not trusted."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_answer_that_does_not_come_in_time(
 def test_a_rate_limit(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
     patient, impatient = manager(), manager(retries=0)
     assert (read(patient), read(impatient)) == (VALUES, VALUES)
-    # With these headers Vault says when to come again (Retry-After).
+    # With these headers Vault sends Retry-After.
     vault.write("sys/quotas/config", enable_rate_limit_response_headers=True)
     vault.write("sys/quotas/rate-limit/reading", path="transit/decrypt/plain", rate=1, interval="1s")
     try:
@@ -151,7 +151,7 @@ def test_a_denied_log_in(
     before = vault.requests("auth/kubernetes/login")
     with refused(LoginDenied, said, place=f"{vault.url}/v1/auth/kubernetes/login"):
         read(manager(**changes))
-    # It was asked once: a refusal does not change by being asked again.
+    # One request: to repeat it would not change the refusal.
     assert vault.requests("auth/kubernetes/login") == before + 1
 
 

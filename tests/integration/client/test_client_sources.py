@@ -1,4 +1,4 @@
-"""The other sources, asyncio and pydantic-settings, and the calls of the client that came before."""
+"""The other sources, asyncio, pydantic-settings, and the calls of the earlier client."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_settings(options: dict[str, Any], manager: Manager, put: Put, cluster: 
 
 
 def test_the_calls_of_the_seed_run_unchanged(options: dict[str, Any], put: Put, cluster: Cluster) -> None:
-    """As in the README of the client that came before, with the second argument too; no more is set than there."""
+    """As in the README of the earlier client, also with the second argument, and with no other option."""
     name = put({"secrets.json": '{"password": "PLAIN-1"}'})
     secretcfg = {
         "SOURCE": "KUBEVAULT",
@@ -245,7 +245,7 @@ def test_no_path_logs_a_value(
     monkeypatch: pytest.MonkeyPatch,
     vault: PrivateVault,
 ) -> None:
-    """Every path of reading, with its DEBUG output; the fixture greps that of all other tests as well."""
+    """All ways to read, with DEBUG output; a fixture searches that of all other tests as well."""
     name = put({"a": '{"v": "PLAIN-1"}', "bad": "PLAIN-bad"})
     request = {"secret_name": name, "namespace": cluster.namespace, "transit_key": "plain"}
     kept = manager(cache_plaintext_ttl=0.001, cache_ciphertext_ttl=60, cache_stale_if_error=600, retries=0)

@@ -1,4 +1,4 @@
-"""The life of the client's Vault token: one log-in at a time, renewed, fetched again, revoked."""
+"""The life cycle of the client's Vault token: one log-in at a time, renewal, replacement, revocation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGIN, RENEW, REVOKE = "auth/kubernetes/login", "auth/token/renew-self", "auth/t
 
 @pytest.fixture
 def role(vault: PrivateVault, cluster: Cluster) -> Callable[..., str]:
-    """Makes a role of Vault with another token's life."""
+    """Creates a role in Vault whose tokens have other lifetimes."""
 
     def make(name: str, **changes: Any) -> str:
         body = {
@@ -39,7 +39,7 @@ def role(vault: PrivateVault, cluster: Cluster) -> Callable[..., str]:
 
 @pytest.fixture
 def read(manager: Manager, put: Put, cluster: Cluster) -> Callable[..., Callable[[], None]]:
-    """Gives what reads one secret with one manager."""
+    """Returns a function that reads one Secret with one manager."""
     name = put({"a": "PLAIN-a"})
 
     def reader(**changes: Any) -> Callable[[], None]:
@@ -54,7 +54,7 @@ def read(manager: Manager, put: Put, cluster: Cluster) -> Callable[..., Callable
 
 
 def revoke_all(vault: PrivateVault) -> None:
-    """End all tokens of the Kubernetes log-in, as their own end does."""
+    """Revoke all tokens of the Kubernetes auth method, with the same effect as their expiry."""
     vault.write("sys/leases/revoke-prefix/auth/kubernetes/login", sync=True)
 
 
@@ -141,7 +141,7 @@ def test_threads_see_nothing_of_tokens_that_end(
         finally:
             enough.set()
         reads = sum(result.result() for result in results)
-    # One log-in a token, however many threads saw its end.
+    # One log-in for each token, however many threads were refused.
     assert vault.requests(LOGIN) - before < 10 < reads
 
 
@@ -168,7 +168,7 @@ def test_a_token_that_lacks_a_new_right_is_fetched_again(
         try:
             one()
         except PermissionDenied:
-            return False  # the token is fresh, so Vault is believed
+            return False  # the token is new, so the refusal is final
         return True
 
     wait_until("the new right", reads)

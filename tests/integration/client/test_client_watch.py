@@ -1,4 +1,4 @@
-"""Live updates: by Redis, by a watch of Kubernetes, and from one to the other; nothing is missed between."""
+"""Live updates: by Redis, by a watch of Kubernetes, and switching between them without a missed change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def by_redis(server: RedisServer, **changes: Any) -> dict[str, Any]:
 
 @contextmanager
 def changes(watch: Watch) -> Iterator[queue.Queue[Any]]:
-    """Iterate over a watch in a thread; give what it gives."""
+    """Iterate over a watch in a thread; return a queue of its items."""
     found: queue.Queue[Any] = queue.Queue()
 
     def run() -> None:
@@ -172,7 +172,7 @@ def test_what_happens_while_redis_is_away_is_found(
     with changes(manager(**by_redis(redis_server)).watch(name, cluster.namespace, transit_key="plain")) as found:
         redis_server.kill()
         put({"a": "PLAIN-2"}, name=name)
-        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}  # told by Kubernetes
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}  # noticed through Kubernetes
         redis_server.start()
         wait_until("the watch at Redis", lambda: tell(redis_server, cluster, name) == 1)
         put({"a": "PLAIN-3"}, name=name)
@@ -183,7 +183,7 @@ def test_what_happens_while_redis_is_away_is_found(
 def test_a_reconnection_alone_is_a_sign_to_look(
     manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """Without the right to watch, and with no notice, a change during an outage is found all the same."""
+    """A change during an outage is found even without permission to watch and without a notice."""
     name = put({"a": "PLAIN-1"})
     rules = [{"apiGroups": [""], "resources": ["secrets", "serviceaccounts/token"], "verbs": ["get", "create"]}]
     kubeconfig = cluster.kubeconfig_of(cluster.account("outage", rules), tmp_path)
@@ -251,7 +251,7 @@ def test_a_notice_holds_place_and_versions_and_nothing_else(redis_server: RedisS
     assert Notice.load("no notice") is None
     with Notices(redis_server.url, password_file=str(redis_server.password_file), ca_cert=redis_server.ca) as notices:
         subscription = notices.listen("ns", "name")
-        assert subscription.wait(PATIENCE)  # that it stands
+        assert subscription.wait(PATIENCE)  # the first wait ends when the subscription is confirmed
         assert notices.publish(notice) == 1
         assert subscription.wait(PATIENCE)
         subscription.close()

@@ -1,4 +1,4 @@
-"""What sealing says when it cannot: each error names what, where and why; nothing is written; no value is in it."""
+"""Errors of sealing: each names the object, the place and the reason and shows no value; nothing is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _nothing_is_written(chain: Chain, name: str) -> Iterator[None]:
 def refused(
     chain: Chain, name: str, vault: VaultClient, kubernetes: KubernetesClient | None = None, key: str = "derived"
 ) -> SecretManagerError:
-    """Seal with these clients; give the error, which is the same in check mode."""
+    """Seal with these clients; return the error, which is the same in check mode."""
     sealer = Sealer(vault, KubernetesStore(kubernetes or chain.kubernetes()))
     found = []
     for check in (True, False):
