@@ -16,6 +16,7 @@ import yaml
 
 from secretmanager.login.methods import NEEDS
 from secretmanager.options import KUBERNETES, REDIS, VAULT_CONNECTION, VAULT_LOGIN, Option
+from secretmanager.servers.http import NO_PATH
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,6 +79,7 @@ def argument_specs() -> str:
         "VAULT_OPTIONS: dict[str, dict[str, Any]] = {**VAULT_CONNECTION_OPTIONS, **VAULT_LOGIN_OPTIONS}\n"
         '"""Argument spec of modules that reach Vault and log in."""'
     )
+    parts.append(f'NO_PATH = {NO_PATH!r}\n"""Matches what is not a path but may be a secret."""')
     meaning = "For ``required_if`` of modules that have ``VAULT_OPTIONS``."
     parts.append(f'VAULT_REQUIRED_IF = {list(required_if())!r}\n"""{meaning}"""')
     return HEADER + "\n\n".join(parts)

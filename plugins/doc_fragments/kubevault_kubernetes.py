@@ -14,8 +14,9 @@ options:
   kubeconfig:
     description:
     - Kubeconfig file; without it E(KUBECONFIG), a pod's own service account, C(~/.kube/config).
+    - Its content, as a dict, is allowed too.
     - Falls back to the environment variable E(K8S_AUTH_KUBECONFIG).
-    type: path
+    type: raw
   context:
     description:
     - Context of the kubeconfig file, if not its current one.
@@ -58,7 +59,8 @@ options:
   kubeconfig:
     description:
     - Kubeconfig file; without it E(KUBECONFIG), a pod's own service account, C(~/.kube/config).
-    type: path
+    - Its content, as a dict, is allowed too.
+    type: raw
     env:
     - name: K8S_AUTH_KUBECONFIG
   context:

@@ -78,16 +78,21 @@ class LookupModule(LookupBase):
         Raises:
             AnsibleError: an option is missing or wrong, or a server refused; says which and why.
         """
-        self.set_options(var_options=variables, direct=kwargs)
         try:
             from secretmanager.errors import SecretManagerError, unexpected
             from secretmanager.login.methods import Credentials, logged_in, method_of
+            from secretmanager.options import check_types
             from secretmanager.reading.opening import open_secrets
             from secretmanager.reading.requests import Request
             from secretmanager.servers.kubernetes import KubernetesClient
             from secretmanager.servers.vault import VaultClient
         except ImportError as error:
             raise AnsibleError("The lookup kubevault needs the Python package kubevault") from error
+        try:
+            check_types(kwargs)
+        except SecretManagerError as error:
+            raise AnsibleOptionsError(str(error)) from None
+        self.set_options(var_options=variables, direct=kwargs)
         places = [self._place(term) for term in terms]
         options = self.get_options()
         transit_key = options["transit_key"]
@@ -114,8 +119,10 @@ class LookupModule(LookupBase):
         ]
 
     @staticmethod
-    def _place(term: str) -> tuple[str, str, str | None]:
-        parts = str(term).split("/", 2)
+    def _place(term: object) -> tuple[str, str, str | None]:
+        if not isinstance(term, str):
+            raise AnsibleOptionsError(f"found a term of type {type(term).__name__}; allowed is text")
+        parts = term.split("/", 2)
         if len(parts) < 2 or not all(parts):
             raise AnsibleOptionsError(f"found {term!r}; allowed is NAMESPACE/NAME or NAMESPACE/NAME/KEY")
         return parts[0], parts[1], parts[2] if len(parts) == 3 else None

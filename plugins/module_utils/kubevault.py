@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import missing_required_lib
 
+from .kubevault_arguments import Module
+from .kubevault_options import KUBERNETES_OPTIONS
 from .kubevault_results import warn
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from secretmanager.servers.vault import VaultClient
 
 
-def require(module: AnsibleModule, library: str, error: ImportError) -> NoReturn:
+def require(module: Module, library: str, error: ImportError) -> NoReturn:
     """Fail because a Python library is missing, saying which interpreter lacks it and how to install it.
 
     Args:
@@ -34,7 +36,7 @@ def require(module: AnsibleModule, library: str, error: ImportError) -> NoReturn
     module.fail_json(msg=missing_required_lib(library, reason=f"({error})"), exception=detail)
 
 
-def vault_client(module: AnsibleModule, **more: Any) -> VaultClient:
+def vault_client(module: Module, **more: Any) -> VaultClient:
     """Return a client for the module's VAULT_CONNECTION_OPTIONS. The package ``secretmanager`` must be importable.
 
     Args:
@@ -50,7 +52,7 @@ def vault_client(module: AnsibleModule, **more: Any) -> VaultClient:
 
 
 @contextmanager
-def logged_in_vault(module: AnsibleModule) -> Iterator[VaultClient]:
+def logged_in_vault(module: Module) -> Iterator[VaultClient]:
     """Log in by the module's VAULT_OPTIONS; a token that was issued for that is revoked in the end.
 
     Raises:
@@ -63,7 +65,7 @@ def logged_in_vault(module: AnsibleModule) -> Iterator[VaultClient]:
         yield client
 
 
-def log_in(module: AnsibleModule, hint: str) -> str:
+def log_in(module: Module, hint: str) -> str:
     """Return a Vault token by the module's VAULT_OPTIONS; it is not revoked.
 
     Args:
@@ -84,7 +86,7 @@ def log_in(module: AnsibleModule, hint: str) -> str:
     return token
 
 
-def administer_vault(module: AnsibleModule, token: str, **more: Any) -> Vault:
+def administer_vault(module: Module, token: str, **more: Any) -> Vault:
     """Return a connection for Vault's administration, by the module's VAULT_CONNECTION_OPTIONS.
 
     Args:
@@ -100,7 +102,7 @@ def administer_vault(module: AnsibleModule, token: str, **more: Any) -> Vault:
     return Vault(vault_client(module, token=token, **more))
 
 
-def connect_to_kubernetes(module: AnsibleModule, **more: Any) -> KubernetesClient:
+def connect_to_kubernetes(module: Module, **more: Any) -> KubernetesClient:
     """Return a client for the module's KUBERNETES_OPTIONS.
 
     Args:
@@ -112,10 +114,17 @@ def connect_to_kubernetes(module: AnsibleModule, **more: Any) -> KubernetesClien
     """
     from secretmanager.servers.kubernetes import KubernetesClient
 
-    return KubernetesClient.from_options(module.params, **more)
+    return KubernetesClient.from_options(kubernetes_options(module), **more)
 
 
-def _auth_method(module: AnsibleModule) -> Method:
+def kubernetes_options(module: Module) -> dict[str, Any]:
+    """Return the module's KUBERNETES_OPTIONS; a kubeconfig that was given as a dict is not among its parameters."""
+    options = {name: module.params[name] for name in KUBERNETES_OPTIONS}
+    path = options["kubeconfig"]
+    return {**options, "kubeconfig": module.kubeconfig or (os.path.expandvars(path) if path else None)}
+
+
+def _auth_method(module: Module) -> Method:
     from secretmanager.login.methods import Credentials, method_of
 
     options = dict(module.params)

@@ -70,7 +70,7 @@ VAULT_LOGIN_OPTIONS: dict[str, dict[str, Any]] = {
 """Argument spec of the fragment ``kubevault_vault.login``."""
 
 KUBERNETES_OPTIONS: dict[str, dict[str, Any]] = {
-    "kubeconfig": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
+    "kubeconfig": {"type": "raw", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
     "context": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_CONTEXT"])},
     "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
     "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
@@ -94,6 +94,9 @@ REDIS_OPTIONS: dict[str, dict[str, Any]] = {
 
 VAULT_OPTIONS: dict[str, dict[str, Any]] = {**VAULT_CONNECTION_OPTIONS, **VAULT_LOGIN_OPTIONS}
 """Argument spec of modules that reach Vault and log in."""
+
+NO_PATH = "\\n|^\\s*\\{|^-----BEGIN|(^|/)(hv[sbr]\\.|s\\.\\w{24}$|eyJ)"
+"""Matches what is not a path but may be a secret."""
 
 VAULT_REQUIRED_IF = [
     ("vault_auth_method", "kubernetes", ["vault_role"], True),

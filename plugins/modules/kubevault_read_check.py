@@ -73,16 +73,15 @@ secrets:
   sample: {matrix-secrets: [secrets.json]}
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.kubevault import require
+from ..module_utils.kubevault import connect_to_kubernetes, kubernetes_options, require, vault_client
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
 
 @guarded
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "role": {"type": "str", "required": True},
             "namespace": {"type": "str", "required": True},
@@ -102,7 +101,6 @@ def main() -> None:
         from secretmanager.errors import SecretManagerError
         from secretmanager.reading.verification import Workload, read_as
         from secretmanager.servers.kubernetes import KubernetesClient
-        from secretmanager.servers.vault import VaultClient
     except ImportError as error:
         require(module, "kubevault", error)
 
@@ -111,12 +109,12 @@ def main() -> None:
     try:
         secrets = read_as(
             Workload(**{name: params[name] for name in fields}),
-            KubernetesClient.from_options(params),
+            connect_to_kubernetes(module),
             # The workload's token alone says who asks, and not the operator's client certificate.
             lambda token: KubernetesClient.from_options(
-                {**params, "api_key": token, "client_cert": None, "client_key": None}
+                {**kubernetes_options(module), "api_key": token, "client_cert": None, "client_key": None}
             ),
-            VaultClient.from_options(params),
+            vault_client(module),
             params["auth_mount"],
         )
     except SecretManagerError as error:

@@ -298,9 +298,8 @@ dest_changed:
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
 from ..module_utils.kubevault_results import conceal, finish, guarded, warn
 
@@ -340,7 +339,7 @@ def main() -> None:
     task_options = {
         name: {**spec, "default": DEFAULTS[name]} if name in DEFAULTS else spec for name, spec in SECRET_OPTIONS.items()
     }
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "secrets": {"type": "list", "elements": "dict", "no_log": False, "options": SECRET_OPTIONS},
             **task_options,
@@ -384,7 +383,7 @@ def main() -> None:
     finish(module, result, [entry[name] for entry in entries for name in ("data", "binary_data")])
 
 
-def take_secrets(module: AnsibleModule) -> list[dict[str, Any]]:
+def take_secrets(module: Module) -> list[dict[str, Any]]:
     """Return the entries with their secrets, which leave the parameters."""
     params = module.params
     holders = [params] if params["secrets"] is None else params["secrets"]
@@ -401,7 +400,7 @@ def take_secrets(module: AnsibleModule) -> list[dict[str, Any]]:
     return entries
 
 
-def seal(module: AnsibleModule, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[str, Any]]:
+def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[str, Any]]:
     """Seal into the manifest file, into Kubernetes, or both; return what was done, and further results."""
     from secretmanager.notices.announcer import announcing
     from secretmanager.sealing.manifestfile import ManifestFile

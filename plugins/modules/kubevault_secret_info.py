@@ -125,9 +125,8 @@ secrets:
 
 from contextlib import nullcontext
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
 from ..module_utils.kubevault_results import guarded
 
@@ -135,7 +134,7 @@ from ..module_utils.kubevault_results import guarded
 @guarded
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str"},
             "namespace": {"type": "str"},

@@ -78,16 +78,15 @@ sealed:
 
 from dataclasses import asdict
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.kubevault import administer_vault, require
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import VAULT_CONNECTION_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
 
 @guarded
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             # no_log false: counts, paths and public keys. Ansible would otherwise warn of their names.
             "key_shares": {"type": "int", "default": 1, "no_log": False},

@@ -76,16 +76,15 @@ reason:
     service account, namespace and audience, and Vault's token reviewer"
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.kubevault import connect_to_kubernetes, require, vault_client
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
 from ..module_utils.kubevault_results import guarded, warn
 
 
 @guarded
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "role": {"type": "str", "required": True},
             "mount": {"type": "str", "default": "kubernetes"},

@@ -164,16 +164,15 @@ resources:
       sample: [token_ttl]
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.kubevault import logged_in_vault, require
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
 from ..module_utils.kubevault_results import conceal, guarded, warn
 
 
 @guarded
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "resources": {
                 "type": "list",

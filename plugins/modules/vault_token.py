@@ -78,16 +78,15 @@ token:
 
 from functools import partial
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.kubevault import administer_vault, log_in, require
+from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
 from ..module_utils.kubevault_results import guarded
 
 
 @guarded
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -33,7 +33,8 @@ class Config:
 
     Attributes:
         source: where secrets come from.
-        kube_config: path of a kubeconfig file; None for ``$KUBECONFIG``, the pod's own account, ``~/.kube/config``.
+        kube_config: path of a kubeconfig file, or its content; None for ``$KUBECONFIG``, the pod's own account,
+            ``~/.kube/config``.
         context: context of that file; None for its current one.
         service_account: service account to log in to Vault as.
         namespace: its namespace; without one the pod's own, or "default".
@@ -71,7 +72,7 @@ class Config:
     """
 
     source: Source
-    kube_config: str | None = None
+    kube_config: str | Mapping[str, Any] | None = field(default=None, repr=False)
     context: str | None = None
     service_account: str = "default"
     namespace: str = ""
@@ -170,6 +171,7 @@ class Config:
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
+    "str | Mapping[str, Any] | None": (str, Mapping, type(None)),
     "bool": (bool,),
     "bool | str": (bool, str),
     "float": (int, float),

@@ -253,11 +253,11 @@ class SecretManager:
 
     # Connections and identity
 
-    def connect_to_k8s(self, kube_config: str | None = None) -> KubernetesClient:
+    def connect_to_k8s(self, kube_config: str | Mapping[str, Any] | None = None) -> KubernetesClient:
         """Return the client of the Kubernetes API, created at the first use; nothing is sent.
 
         Args:
-            kube_config: another kubeconfig file, from now on. The client of the one before is closed.
+            kube_config: another kubeconfig file, or its content, from now on. The client of the one before is closed.
 
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.

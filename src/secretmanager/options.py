@@ -8,7 +8,10 @@ one line here, ``make options``, and its use in `login.methods` or the clients.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
+
+from .errors import ConfigError
 
 Place = Literal["module", "lookup"]
 
@@ -43,7 +46,7 @@ class Option(NamedTuple):
     name: str
     help: str
     notes: tuple[str, ...] = ()
-    type: Literal["str", "path", "float", "bool"] = "str"
+    type: Literal["str", "path", "float", "bool", "raw"] = "str"
     default: str | float | bool | None = None
     choices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -125,7 +128,8 @@ TRANSIT = (
 
 KUBERNETES = (
     Option("kubeconfig", "Kubeconfig file; without it $KUBECONFIG, a pod's own service account, ~/.kube/config.",
-           type="path", variables=("K8S_AUTH_KUBECONFIG",), config="kube_config", flag="--kubeconfig"),
+           type="raw", notes=("Its content, as a dict, is allowed too.",), variables=("K8S_AUTH_KUBECONFIG",),
+           config="kube_config", flag="--kubeconfig"),
     Option("context", "Context of the kubeconfig file, if not its current one.",
            variables=("K8S_AUTH_CONTEXT",), config="context", flag="--context"),
     Option("host", "Address of the Kubernetes API, as https://k8s.example.org:6443, instead of a kubeconfig file.",
@@ -164,6 +168,26 @@ REDIS = (
 # fmt: on
 
 OPTIONS = (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES, *REDIS)
+
+
+def check_types(given: Mapping[str, object]) -> None:
+    """Check that options that take text have text, before a library checks them, which would quote what it found.
+
+    Args:
+        given: values by the options' names or aliases.
+
+    Raises:
+        ConfigError: a value is of another type; names the option and the type.
+    """
+    for option in OPTIONS:
+        allowed: tuple[type, ...] = {"str": (str,), "path": (str,), "raw": (str, Mapping)}.get(option.type, (object,))
+        for name in (option.name, *option.aliases):
+            if (value := given.get(name)) is not None and not isinstance(value, allowed):
+                # Not the type's name: Ansible's templates give subclasses.
+                found = next((kind.__name__ for kind in (dict, list) if isinstance(value, kind)), type(value).__name__)
+                words = "text or dict" if Mapping in allowed else "text"
+                raise ConfigError(f"{name}: found {found}; allowed is {words}")
+
 
 CREDENTIAL_VARIABLES = frozenset(
     variable

@@ -52,7 +52,7 @@ def test_what_is_generated_is_up_to_date(generator: ModuleType) -> None:
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.config], ids=lambda option: option.name)
 def test_the_client_has_the_option(option: Option) -> None:
     item = CONFIG[option.config or ""]
-    kinds = {"str": "str", "path": "str", "float": "float", "bool": "bool"}
+    kinds = {"str": "str", "path": "str", "raw": "Mapping", "float": "float", "bool": "bool"}
     if option.name == "vault_auth_method":
         assert option.choices == get_args(AuthMethod)
     else:

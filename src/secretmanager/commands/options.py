@@ -14,7 +14,7 @@ Command = Callable[..., Any]
 FILE = click.Path(dir_okay=False)
 """Type of an option that names a file."""
 
-_TYPES: dict[str, Any] = {"str": str, "path": FILE, "float": float, "bool": bool}
+_TYPES: dict[str, Any] = {"str": str, "path": FILE, "raw": FILE, "float": float, "bool": bool}
 
 
 def from_table(*options: Option) -> Callable[[Command], Command]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import ConfigError
+from ..servers.http import shown
 from ..servers.vault import Login, VaultClient
 
 try:
@@ -51,7 +52,7 @@ def from_key_file(path: str, role: str, mount: str) -> GoogleServiceAccount:
     try:
         credentials = KeyCredentials.from_service_account_file(path, audience=audience(role), token_lifetime=JWT_LIFE)
     except OSError as error:
-        raise ConfigError(f"gcp_credentials_file: {path}: {error.strerror}") from error
+        raise ConfigError(f"gcp_credentials_file: {shown(path)}: {error.strerror}") from None
     except (ValueError, TypeError, GoogleAuthError):
         # Not "from" the original, which may hold a part of the key.
         raise ConfigError(f"gcp_credentials_file: {path} is not a JSON key file of a Google service account") from None

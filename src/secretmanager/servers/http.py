@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import socket
 import ssl
@@ -101,6 +102,16 @@ def credential(text: str, option: str) -> str:
     return stripped
 
 
+NO_PATH = r"\n|^\s*\{|^-----BEGIN|(^|/)(hv[sbr]\.|s\.\w{24}$|eyJ)"
+"""Matches what is not a path but may be a secret: several lines, JSON, PEM, a JWT, a token of Vault. The prefixes of
+tokens are those of https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes"""
+
+
+def shown(path: object) -> str:
+    """Return a path as errors show it, unless it seems to be the content of the file instead."""
+    return "found something else than a path" if re.search(NO_PATH, str(path)) else str(path)
+
+
 def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option: str = "ca_cert") -> ssl.SSLContext:
     """Return a context that verifies the server's certificate and host name.
 
@@ -119,7 +130,7 @@ def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option
     try:
         return ssl.create_default_context(cafile=None if ca_pem else str(ca_cert), cadata=ca_pem)
     except (OSError, ssl.SSLError, ValueError) as error:
-        found = "the CA given" if ca_pem else str(ca_cert)
+        found = "the CA given" if ca_pem else shown(ca_cert)
         reason = getattr(error, "strerror", None) or "it contains no PEM certificate"
         raise ConfigError(f"{option}: {found} cannot be used: {reason}; give a PEM file") from error
 

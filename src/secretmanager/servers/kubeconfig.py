@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .http import credential, load_client_cert, tls_context
+from .http import credential, load_client_cert, shown, tls_context
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token, CA and namespace."""
@@ -37,6 +37,10 @@ _UNSUPPORTED_IN_USER = {
 }
 """Fields that are refused, with what to do instead: ignored, they would change who asks, or whom."""
 
+_FILES = ("certificate-authority", "client-certificate", "client-key")
+_TEXTS = {"server", "cluster", "user", "token", "tokenFile", *_FILES, *(f"{name}-data" for name in _FILES)}
+"""Fields that are text; YAML reads some texts as other types unless they are quoted."""
+
 
 @dataclass(frozen=True)
 class ClusterAccess:
@@ -55,7 +59,7 @@ class ClusterAccess:
 
 
 def find_access(
-    kubeconfig: str | Path | None = None,
+    kubeconfig: str | Path | Mapping[str, Any] | None = None,
     context: str | None = None,
     token: str | None = None,
     *,
@@ -68,7 +72,7 @@ def find_access(
     account, else ``~/.kube/config``.
 
     Args:
-        kubeconfig: path of a kubeconfig file.
+        kubeconfig: path of a kubeconfig file, or its content.
         context: its context to use; without one, the file's current one.
         token: bearer token to authenticate with, instead of the file's user.
         host: the API's address, instead of a file; see `from_host` for this and the options below.
@@ -82,6 +86,8 @@ def find_access(
     token = credential(token, "api_key") if token else None
     if host:
         return from_host(host, token, ca_cert, client_cert, client_key)
+    if isinstance(kubeconfig, Mapping):
+        return _access([_File(Path("kubeconfig"), kubeconfig)], context, token)
     if kubeconfig:
         return from_files([Path(kubeconfig)], context, token)
     if paths := [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
@@ -164,7 +170,7 @@ class MountedToken:
                 # What is not ASCII becomes a character that `credential` refuses.
                 text = self.path.read_text(encoding="ascii", errors="replace")
             except OSError as error:
-                raise ConfigError(f"{self.path}: {error.strerror}; it should hold a token") from error
+                raise ConfigError(f"{shown(self.path)}: {error.strerror}; it should hold a token") from None
             self._token = credential(text, str(self.path))
             self._read_at = now
         return self._token
@@ -187,7 +193,10 @@ def from_files(paths: Sequence[Path], context: str | None = None, token: str | N
     Raises:
         ConfigError: a file cannot be used; names the field.
     """
-    files = [_File.load(path.expanduser()) for path in paths]
+    return _access([_File.load(path.expanduser()) for path in paths], context, token)
+
+
+def _access(files: Sequence[_File], context: str | None, token: str | None) -> ClusterAccess:
     name = context or next(filter(None, (file.content.get("current-context") for file in files)), None)
     if not name:
         raise ConfigError(f"{_named(files)}: has no current-context; name a context")
@@ -217,10 +226,10 @@ def from_files(paths: Sequence[Path], context: str | None = None, token: str | N
 
 def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[_File, Mapping[str, Any]]:
     """Return a context, cluster or user, and the first file that has it."""
-    entries = [(file, entry) for file in files for entry in file.content.get(section) or ()]
+    entries = [(file, entry) for file in files for entry in file.entries(section)]
     for file, entry in entries:
         if entry.get("name") == name:
-            return file, entry.get(kind) or {}
+            return file, file.checked(entry.get(kind) or {}, f"{kind} {name!r}")
     known = ", ".join(str(entry.get("name")) for _, entry in entries) or "none"
     raise ConfigError(f"{_named(files)}: {kind} {name!r} is missing; found {known}")
 
@@ -242,13 +251,33 @@ class _File:
         try:
             content = yaml.load(path.read_bytes(), loader)  # noqa: S506 - both are safe loaders
         except OSError as error:
-            raise ConfigError(f"kubeconfig: {path}: {error.strerror}; name a file, or set KUBECONFIG") from error
+            # Not "from" the original, which quotes the path.
+            found = shown(path)
+            raise ConfigError(f"kubeconfig: {found}: {error.strerror}; name a file, or set KUBECONFIG") from None
         except yaml.YAMLError:
             # Not "from" the original, which quotes the file.
             raise ConfigError(f"kubeconfig: {path} is not YAML") from None
         if not isinstance(content, dict):
             raise ConfigError(f"kubeconfig: {path} is not a kubeconfig file")
         return cls(path, content)
+
+    def entries(self, section: str) -> Sequence[Mapping[str, Any]]:
+        found = self.content.get(section) or ()
+        if not isinstance(found, Sequence) or not all(isinstance(entry, Mapping) for entry in found):
+            raise ConfigError(f"{self.path}: {section} is not a list of mappings")
+        return found
+
+    def checked(self, found: Any, where: str) -> Mapping[str, Any]:
+        """Return a context, cluster or user; raise ConfigError, without any value, if its fields have other types."""
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"{self.path}: {where} is not a mapping")
+        for name, value in found.items():
+            text = name in _TEXTS
+            if (text or name == "exec") and value is not None and not isinstance(value, str if text else Mapping):
+                allowed = "text, so quote it" if text else "a mapping"
+                problem = f"{name} of {where} is of type {type(value).__name__}"
+                raise ConfigError(f"{self.path}: {problem}; allowed is {allowed}")
+        return found
 
     def tls(self, cluster: Mapping[str, Any]) -> ssl.SSLContext:
         if inline := cluster.get("certificate-authority-data"):

@@ -62,7 +62,7 @@ class KubernetesClient:
     @classmethod
     def from_kubeconfig(
         cls,
-        kubeconfig: str | Path | None = None,
+        kubeconfig: str | Path | Mapping[str, Any] | None = None,
         context: str | None = None,
         token: str | None = None,
         **options: Any,

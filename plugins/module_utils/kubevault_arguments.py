@@ -1,0 +1,85 @@
+# Copyright: the KUBEVAULT authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a task gives to a module, checked before Ansible checks it.
+
+Ansible's own check quotes some values of a wrong type. Its result then holds all parameters, and masks only the secrets
+that it had collected until it failed: none of an option that it does not know, and none at all if a suboption is wrong
+(ansible-core 2.19 and 2.21). So no value of a wrong type, and none of an unknown option, is left for it to show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .kubevault_options import NO_PATH
+
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+"""What Ansible itself shows instead of a secret."""
+
+_SECRETS = {
+    "str": (str, "text, so quote it, or add `| string` to a template"),
+    "dict": (dict, "a dict (`| from_json`)"),
+}
+"""Types of options that are secret, and how a user gets a value of that type."""
+
+Spec = Mapping[str, Mapping[str, Any]]
+
+
+class Module(AnsibleModule):
+    """An AnsibleModule that shows nothing of an option that may hold a secret, whatever is wrong with it.
+
+    Attributes:
+        kubeconfig: the option of this name, if it is a dict, which then is not among the parameters.
+    """
+
+    kubeconfig: dict[str, Any] | None = None
+
+    def _set_internal_properties(self, *args: Any, **more: Any) -> None:
+        """Check the parameters: Ansible has read them, and can fail from here on, but has not checked them yet."""
+        super()._set_internal_properties(*args, **more)
+        given, self.params = self.params, {}  # a failure reports self.params, with nothing masked yet
+        problems = [
+            problem
+            for name, facts, value in _walk(self.argument_spec, given)
+            if (problem := _problem(name, facts, value))
+        ]
+        if problems:
+            self.fail_json(msg="; ".join(problems))
+        if isinstance(given.get("kubeconfig"), dict):
+            self.kubeconfig, given["kubeconfig"] = given["kubeconfig"], HIDDEN
+        self.params = given
+
+
+def _walk(spec: Spec, given: dict[str, Any], where: str = "") -> Iterator[tuple[str, Mapping[str, Any], Any]]:
+    """Yield the name, the spec and the value of each option that is given; hide the values of unknown options."""
+    known = {name: facts for option, facts in spec.items() for name in (option, *facts.get("aliases", ()))}
+    for option, value in given.items():
+        if option not in known:
+            given[option] = HIDDEN  # Ansible refuses it by its name
+        elif value is not None:
+            yield f"{where}{option}", known[option], value
+            for index, entry in enumerate(value if "options" in known[option] and isinstance(value, list) else ()):
+                if isinstance(entry, dict):
+                    yield from _walk(known[option]["options"], entry, f"{where}{option}[{index}].")
+
+
+def _problem(name: str, facts: Mapping[str, Any], value: Any) -> str | None:
+    """Return what is wrong with an option that may hold a secret."""
+    kind, found = facts["type"], type(value).__name__
+    if "options" in facts:
+        fits, allowed = isinstance(value, list) and all(isinstance(entry, dict) for entry in value), "a list of dicts"
+    elif kind in ("path", "raw"):
+        fits, allowed = isinstance(value, str) and not re.search(NO_PATH, value), "the path of a file"
+        found = "something else" if isinstance(value, str) else found
+        if kind == "raw":  # kubeconfig
+            fits, allowed = fits or isinstance(value, dict), f"{allowed}, or its content as a dict (`| from_yaml`)"
+    elif facts.get("no_log"):
+        type_, allowed = _SECRETS[kind]
+        fits = isinstance(value, type_)
+    else:
+        return None
+    return None if fits else f"{name}: found {found}; allowed is {allowed}"
