@@ -1,42 +1,112 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin: reads the files that kubevault_secret seals, and hands values to the module by a pipe alone."""
+"""Action plugin of all modules (links to this file): keeps secrets out of files and off the screen, and reads files.
+
+It does on the controller what a module cannot do: it decides how the module and its arguments get to the host, and
+sees the loop and the environment of the task.
+"""
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+CREDENTIAL = re.compile(r"(token|jwt|secret_id|api_key|redis_url)$", re.IGNORECASE)
+"""Matches the names of connection options, and of variables, that hold a secret."""
+
+VALUES = ("data", "binary_data", "files")
+"""Options of kubevault_secret that hold secrets."""
+
+NESTED = {"secrets": VALUES, "resources": ("secret_data",)}
+"""Suboptions that hold secrets."""
+
+LONG = 8
+"""A text with fewer characters may occur in another by coincidence."""
+
 
 class ActionModule(ActionBase):
-    """Sends the content of files as values in base64; the rest is the module's."""
+    """Passes everything on to the module; the content of files as values in base64."""
 
     _requires_connection = True
+    _supports_async = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module.
 
         Raises:
-            AnsibleActionFail: a file cannot be read.
+            AnsibleActionFail: a file cannot be read, or a secret would be written to a file.
         """
         result = super().run(tmp, task_vars)
         del tmp
-        # The arguments hold secrets: they go to the host through a pipe, and into no file on their way.
-        try:
-            self._connection.set_option("pipelining", True)
-        except (AnsibleError, KeyError):
-            name = self._connection.transport
-            Display().warning(f"The connection {name} has no option pipelining: values may be in a file on their way.")
-        arguments = self._filled(self._task.args)
-        if isinstance(arguments.get("secrets"), list):
-            entries = arguments["secrets"]
-            arguments["secrets"] = [self._filled(entry) if isinstance(entry, dict) else entry for entry in entries]
-        result.update(self._execute_module(module_name=self._task.action, module_args=arguments, task_vars=task_vars))
+        arguments = dict(self._task.args)
+        wrap_async = bool(self._task.async_val and not self._connection.has_native_async)
+        if secrets := list(_secrets(arguments)):
+            self._require_pipe(", ".join(dict(secrets)), wrap_async)
+            self._warn_of_screen(secrets, task_vars or {})
+        self._warn_of_environment()
+        if self._task.action.rpartition(".")[2] == "kubevault_secret":
+            arguments = self._filled(arguments)
+            if isinstance(entries := arguments.get("secrets"), list):
+                arguments["secrets"] = [self._filled(entry) if isinstance(entry, dict) else entry for entry in entries]
+        answer = self._execute_module(
+            module_name=self._task.action, module_args=arguments, task_vars=task_vars, wrap_async=wrap_async
+        )
+        result.update(answer)
         return result
+
+    def _require_pipe(self, options: str, wrap_async: bool) -> None:
+        """Have Ansible send the module and its arguments to the interpreter's standard input, not to a file."""
+        if constants.DEFAULT_DEBUG:
+            raise AnsibleActionFail(f"{options}: ANSIBLE_DEBUG would print secrets; unset it")
+        connection, become = self._connection, self._connection.become
+        with suppress(AnsibleError, KeyError):  # a connection without this option
+            connection.set_option("pipelining", True)
+        if connection.is_pipelining_enabled(wrap_async):
+            return
+        elsewhere = "or delegate the task to localhost, without become: it needs only the servers' APIs"
+        if wrap_async:
+            reason, remedy = "async", "leave it out"
+        elif constants.DEFAULT_KEEP_REMOTE_FILES:
+            reason, remedy = "ANSIBLE_KEEP_REMOTE_FILES", "unset it"
+        elif become and not become.pipelining:
+            reason, remedy = f"the become method {become.name}", f"use another one, such as sudo, {elsewhere}"
+        else:
+            reason, remedy = f"the connection {connection.transport}", f"use one that has pipelining, {elsewhere}"
+        raise AnsibleActionFail(f"{options}: {reason} would write secrets to a file on the host; {remedy}")
+
+    def _warn_of_screen(self, secrets: Sequence[tuple[str, object]], task_vars: Mapping[str, Any]) -> None:
+        """Warn if Ansible prints secrets as items of a loop, or with the name of the task."""
+        if self._task.no_log:
+            return
+        options = ", ".join(dict(secrets))
+        if constants.DISPLAY_ARGS_TO_STDOUT:
+            Display().warning(f"ANSIBLE_DISPLAY_ARGS_TO_STDOUT prints secrets ({options}): unset it, or set no_log.")
+        # Of files, the items are only paths.
+        values = {text for name, secret in secrets if not name.endswith("files") for text in _texts(secret)}
+        items = _texts(task_vars.get(task_vars.get("ansible_loop_var", "")))
+        if any(item in values or (len(item) >= LONG and any(item in value for value in values)) for item in items):
+            Display().warning(
+                f"The items of the loop hold secrets ({options}), and Ansible prints items: give all of them in one"
+                " task instead of a loop, or set no_log."
+            )
+
+    def _warn_of_environment(self) -> None:
+        """Warn if Ansible writes secrets on the command line that starts the module."""
+        environment: dict[str, Any] = {}
+        self._compute_environment_string(environment)
+        if names := [name for name, value in environment.items() if value and CREDENTIAL.search(name)]:
+            Display().warning(
+                f"environment: Ansible writes {', '.join(names)} on a command line, which other users of the host can"
+                " see, and prints it at -vvv: use the module's option, or a file."
+            )
 
     def _filled(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return options with the content of files instead of their paths."""
@@ -54,10 +124,37 @@ class ActionModule(ActionBase):
         options["binary_data"], options["files"] = values, left or None
         return options
 
-    def _content(self, key: str, path: str) -> bytes:
+    def _content(self, key: str, path: object) -> bytes:
         """Read a file as ansible.builtin.copy finds it; one that ansible-vault encrypted is decrypted, in memory."""
         try:
-            content = self._loader._get_file_contents(self._find_needle("files", str(path)))[0]
+            found = self._find_needle("files", str(path))
+        except AnsibleError:
+            # Not with the path: it is a value if the user mistook files for data.
+            allowed = "allowed is the path of a file that ansible.builtin.copy would find; values belong in data"
+            raise AnsibleActionFail(f"files[{key}]: there is no such file; {allowed}") from None
+        try:
+            return bytes(self._loader._get_file_contents(found)[0])
         except AnsibleError as error:
             raise AnsibleActionFail(f"files[{key}]: {error}") from error
-        return bytes(content)
+
+
+def _secrets(arguments: Mapping[str, Any], values: Sequence[str] = VALUES) -> Iterator[tuple[str, object]]:
+    """Yield the names of options that hold secrets, and their values."""
+    for option, value in arguments.items():
+        if not value:
+            continue
+        if option in NESTED and isinstance(value, list):
+            for entry in value:
+                if isinstance(entry, dict):
+                    yield from ((f"{option}.{name}", secret) for name, secret in _secrets(entry, NESTED[option]))
+        elif option in values or CREDENTIAL.search(option) or (option == "kubeconfig" and isinstance(value, dict)):
+            yield option, value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield all texts within a value."""
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)

@@ -10,7 +10,9 @@ that it had collected until it failed: none of an option that it does not know, 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -19,6 +21,11 @@ from .kubevault_options import NO_PATH
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 """What Ansible itself shows instead of a secret."""
+
+PIPE = (
+    "set pipelining, without async, ANSIBLE_KEEP_REMOTE_FILES and become methods such as su; or use the collection"
+    " kubevault.core, whose action plugin does so"
+)
 
 _SECRETS = {
     "str": (str, "text, so quote it, or add `| string` to a template"),
@@ -42,11 +49,11 @@ class Module(AnsibleModule):
         """Check the parameters: Ansible has read them, and can fail from here on, but has not checked them yet."""
         super()._set_internal_properties(*args, **more)
         given, self.params = self.params, {}  # a failure reports self.params, with nothing masked yet
-        problems = [
-            problem
-            for name, facts, value in _walk(self.argument_spec, given)
-            if (problem := _problem(name, facts, value))
-        ]
+        options = list(_walk(self.argument_spec, given))
+        problems = list(filter(None, (_problem(*option) for option in options)))
+        secrets = [name for name, facts, value in options if value and _is_secret(facts, value)]
+        if secrets and _is_run_from_a_file():
+            problems.append(f"{secrets[0]}: reached this host in a file, unencrypted; {PIPE}")
         if problems:
             self.fail_json(msg="; ".join(problems))
         if isinstance(given.get("kubeconfig"), dict):
@@ -83,3 +90,12 @@ def _problem(name: str, facts: Mapping[str, Any], value: Any) -> str | None:
     else:
         return None
     return None if fits else f"{name}: found {found}; allowed is {allowed}"
+
+
+def _is_secret(facts: Mapping[str, Any], value: object) -> bool:
+    return facts.get("no_log") is True or (facts["type"] == "raw" and isinstance(value, dict))
+
+
+def _is_run_from_a_file() -> bool:
+    """Whether Ansible wrote the module with its parameters to a file, instead of a pipe to the interpreter."""
+    return any(PurePath(argument).name.startswith("AnsiballZ_") for argument in sys.orig_argv)

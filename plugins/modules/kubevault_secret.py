@@ -163,9 +163,14 @@ attributes:
 requirements:
   - kubevault (Python package)
 notes:
-  - Values reach the module through a pipe (C(pipelining)), so that they are not written to a file on their way, unless
-    C(ANSIBLE_KEEP_REMOTE_FILES) asks for files. If the module is used without its action plugin, for example by
-    C(ANSIBLE_LIBRARY) alone, set C(pipelining) yourself.
+  - Secrets among the options of this collection's modules reach a host through a pipe (C(pipelining), which the action plugin
+    turns on), not in a file. What would write them to a file is refused, which is C(async), C(ANSIBLE_KEEP_REMOTE_FILES), and
+    become methods and connections without pipelining, such as C(su). The modules need only the APIs of the servers, so
+    C(delegate_to=localhost) without C(become) always works. C(ANSIBLE_DEBUG), which prints all arguments, is refused too.
+  - Do not loop over values, because Ansible prints the items. Give a dict of all data keys as O(data), and many Secrets as
+    O(secrets); or set C(no_log). The action plugin warns of such a loop, of C(ANSIBLE_DISPLAY_ARGS_TO_STDOUT), and of a token
+    in the task's C(environment), which is on a command line.
+  - Used by C(ANSIBLE_LIBRARY) alone, without the action plugin, the module fails unless C(pipelining) is set.
 seealso:
   - module: kubevault.core.kubevault_secret_info
   - plugin: kubevault.core.kubevault

@@ -77,6 +77,7 @@ notes:
     error that names the field."
   - C(auth/PATH/config) of the Kubernetes method is written as a whole by Vault. So a write says again what was found, and
     it is an error to change it without the C(token_reviewer_jwt) that Vault holds, since that would remove it.
+  - The notes of M(kubevault.core.kubevault_secret) on pipelining and loops hold for O(resources[].secret_data) and tokens too.
   - It is not for values of a KV engine, which it would show. The module M(kubevault.core.kubevault_secret) keeps secrets.
 seealso:
   - module: kubevault.core.vault_init

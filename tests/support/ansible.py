@@ -67,6 +67,7 @@ def run_playbook(
     env: Mapping[str, str],
     folder: Path = ROOT,
     callback: str | None = None,
+    stdin: str = "",
     fails: bool = False,
 ) -> Run:
     """Run a playbook; if it does not end as expected, the test fails with its output.
@@ -77,6 +78,7 @@ def run_playbook(
         env: the whole environment.
         folder: the working folder.
         callback: the callback plugin for standard output; None for the one of the configuration.
+        stdin: what its standard input has, for the debugger.
         fails: whether a task is expected to fail.
     """
     chosen = {"ANSIBLE_STDOUT_CALLBACK": callback, "ANSIBLE_CALLBACKS_ENABLED": callback} if callback else {}
@@ -84,7 +86,7 @@ def run_playbook(
         [BIN / "ansible-playbook", playbook, *arguments],
         cwd=folder,
         env={**env, **chosen, "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -105,6 +107,7 @@ def play(
     variables: Mapping[str, Any] | None = None,
     config: Path | None = ROOT / "ansible.cfg",
     callback: str = RESULTS,
+    stdin: str = "",
     fails: bool = False,
 ) -> Run:
     """Run tasks on this machine, by a playbook in a folder.
@@ -117,6 +120,7 @@ def play(
         variables: variables of the play.
         config: Ansible's configuration; None for the one that the environment names.
         callback: as of `run_playbook`.
+        stdin: as of `run_playbook`.
         fails: as of `run_playbook`.
     """
     playbook = folder / "playbook.yml"
@@ -129,6 +133,7 @@ def play(
         env={**env, "ANSIBLE_CONFIG": str(config)} if config else env,
         folder=folder,
         callback=callback,
+        stdin=stdin,
         fails=fails,
     )
 

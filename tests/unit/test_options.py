@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -118,3 +119,12 @@ def test_the_command_starts_without_what_a_subcommand_needs() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "secretmanager.commands.main" in loaded
     assert not {name for name in loaded if name.startswith(("secretmanager.sealing", "secretmanager.reading", "yaml"))}
+
+
+def test_the_action_plugin_knows_what_is_secret() -> None:
+    """It stands alone, since it is found by its path too; importing it would import Ansible's controller."""
+    source = (ROOT / "plugins/action/kubevault_secret.py").read_text()
+    (pattern,) = re.findall(r'^CREDENTIAL = re.compile\(r"(.*)", re.IGNORECASE\)$', source, re.MULTILINE)
+    for option in OPTIONS:
+        for name in (option.name, *option.aliases, *option.ansible_variables):
+            assert bool(re.search(pattern, name, re.IGNORECASE)) is option.secret, name

@@ -51,7 +51,7 @@ GOOD = {"namespace": "ns", "name": "n", "transit_key": "k", "data": {"a": "1"}}
         ({"binary_data": {"b": "ä"}}, r"binary_data\[b\] is not base64"),
         ({"binary_data": {"b": 7}}, r"binary_data\[b\] is of type int; allowed is base64 text"),
         ({"binary_data": {"a": "QQ=="}}, r"binary_data\[a\]: the data key is given twice"),
-        ({"files": {"c": "/nosuch"}}, r"files\[c\]: /nosuch: No such file or directory"),
+        ({"files": {"c": "/nosuch"}}, r"files\[c\]: No such file or directory; allowed is the path of a file"),
         ({"transit_key": None}, "transit_key is missing"),
         ({"data": None}, "nothing to seal: give one of data, binary_data, files, adopt or absent_keys"),
         ({"data": None, "adopt": False}, "nothing to seal"),

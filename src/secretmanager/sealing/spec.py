@@ -297,4 +297,7 @@ def _content(value: object, where: str) -> bytes:
     try:
         return Path(str(value)).expanduser().read_bytes()
     except OSError as error:
-        raise ConfigError(f"{where}: {value}: {error.strerror}") from error
+        # Without the path: it is a value if the user mistook files for data.
+        raise ConfigError(
+            f"{where}: {error.strerror}; allowed is the path of a file, and values belong in data"
+        ) from None

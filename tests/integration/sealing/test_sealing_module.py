@@ -149,7 +149,7 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
             {"data": {"a": "1"}, "vault_auth_method": "approle"},
             "are missing: vault_role_id, vault_role_id_file",
         ),
-        ({"files": {"a": "nosuch"}}, "files[a]: Could not find or access 'nosuch'"),
+        ({"files": {"a": "nosuch"}}, "files[a]: there is no such file"),
     ],
 )
 def test_bad_options(
