@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Action plugin of all modules (links to this file): keeps secrets out of files and off the screen, and reads files.
 
-It does on the controller what a module cannot do: it decides how the module and its arguments get to the host, and
-sees the loop and the environment of the task.
+It does on the controller what a module cannot do: it decides how the module and its arguments get to the host, sees the
+loop and the environment of the task, and sees keys as YAML read them, before they are sent as JSON.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ VALUES = ("data", "binary_data", "files")
 NESTED = {"secrets": VALUES, "resources": ("secret_data",)}
 """Suboptions that hold secrets."""
 
+KEY_AS_TEXT = 'write it in quotes, as "NO", "on", "1.5" or "null"'
+
 LONG = 8
 """A text with fewer characters may occur in another by coincidence."""
 
@@ -42,7 +45,7 @@ class ActionModule(ActionBase):
         """Run the module.
 
         Raises:
-            AnsibleActionFail: a file cannot be read, or a secret would be written to a file.
+            AnsibleActionFail: a file cannot be read, a key is not text, or a secret would be written to a file.
         """
         result = super().run(tmp, task_vars)
         del tmp
@@ -53,6 +56,8 @@ class ActionModule(ActionBase):
             self._warn_of_screen(secrets, task_vars or {})
         self._warn_of_environment()
         if self._task.action.rpartition(".")[2] == "kubevault_secret":
+            if problems := list(_odd(arguments)):
+                raise AnsibleActionFail("; ".join(problems))
             arguments = self._filled(arguments)
             if isinstance(entries := arguments.get("secrets"), list):
                 arguments["secrets"] = [self._filled(entry) if isinstance(entry, dict) else entry for entry in entries]
@@ -149,6 +154,21 @@ def _secrets(arguments: Mapping[str, Any], values: Sequence[str] = VALUES) -> It
                     yield from ((f"{option}.{name}", secret) for name, secret in _secrets(entry, NESTED[option]))
         elif option in values or CREDENTIAL.search(option) or (option == "kubeconfig" and isinstance(value, dict)):
             yield option, value
+
+
+def _odd(value: object, where: str = "") -> Iterator[str]:
+    """Yield the keys, and the dates, that YAML read as another type than text: JSON would write False as "false"."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str):
+                yield from _odd(item, f"{where}[{key}]" if where else key)
+            else:
+                yield f"{where}: a key was read as {key}, which is not text; {KEY_AS_TEXT}"
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _odd(item, f"{where}[{index}]")
+    elif isinstance(value, datetime.date):
+        yield f"{where}: a value was read as a date; quote it, or add `| string` to a template"
 
 
 def _texts(value: object) -> Iterator[str]:

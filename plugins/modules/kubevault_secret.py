@@ -43,7 +43,8 @@ options:
       data: &data
         description:
           - Values by data key. Text is sealed as UTF-8, a dict or list as JSON with sorted keys.
-          - Numbers and booleans are refused, because their text form is ambiguous. Quote them.
+          - Numbers, booleans and null are refused, because their text form is ambiguous. Quote them, or add C(| string) to a
+            template. Keys must be text too, so quote C(NO), C(on), C(1.5) and the like, which YAML 1.1 reads as other types.
         type: dict
       binary_data: &binary_data
         description: Values by data key, in base64.
@@ -80,7 +81,7 @@ options:
       absent_keys: &absent_keys
         description: Data keys to remove, whoever created them.
         type: list
-        elements: str
+        elements: raw
       labels: &labels
         description: Labels to set. Others stay.
         type: dict
@@ -324,7 +325,8 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "digest_key": {"type": "str", "no_log": False},
     "scope": {"type": "str", "choices": ["strict", "namespace-wide", "cluster-wide"]},
     "behavior": {"type": "str", "choices": ["merge", "replace"]},
-    "absent_keys": {"type": "list", "elements": "str", "no_log": False},
+    # raw: the package refuses what is not text, which Ansible would convert ("False" from NO).
+    "absent_keys": {"type": "list", "elements": "raw", "no_log": False},
     "labels": {"type": "dict"},
     "annotations": {"type": "dict"},
     "type": {"type": "str"},

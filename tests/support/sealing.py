@@ -61,6 +61,11 @@ class Chain:
     def wanted(self, name: str, values: dict[str, bytes] | None = None, **options: Any) -> SecretSpec:
         return SecretSpec(self.namespace, name, values or {}, **{"transit_key": "derived", **options})
 
+    def task(self, name: str, **options: Any) -> dict[str, Any]:
+        """Return a task that seals."""
+        base = {"name": name, "namespace": self.namespace, "transit_key": "derived"}
+        return {"kubevault_secret": {**base, **options}}
+
     def secret(self, name: str) -> dict[str, Any]:
         found = self.api.read_namespaced_secret(name, self.namespace)
         return self.api.api_client.sanitize_for_serialization(found)

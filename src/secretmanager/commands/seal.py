@@ -139,7 +139,7 @@ def _entries(file: Any) -> list[dict[str, Any]]:
 
     try:
         content = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-13-01
         raise ConfigError("--secrets: is not YAML") from None  # the original quotes the file
     entries = content.get("secrets") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

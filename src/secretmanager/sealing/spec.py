@@ -26,6 +26,12 @@ SECRET_BYTES = 1024 * 1024
 ANNOTATION_BYTES = 256 * 1024
 """What a Secret's annotations may take together, in bytes."""
 
+AS_TEXT = "quote it, or add `| string` to a template of Ansible"
+"""How to write a value that YAML, or a template of Ansible, reads as a number, a boolean, a date or null."""
+
+KEY_AS_TEXT = 'write it in quotes, as "NO", "on", "1.5" or "null"'
+"""How to write a key that YAML 1.1 reads as another type; see https://yaml.org/type/."""
+
 SERVICE_ACCOUNT_TOKEN_TYPE = "kubernetes.io/service-account-token"
 """Type of Secrets that Kubernetes itself fills; nothing in them can be sealed."""
 
@@ -179,19 +185,29 @@ def plaintext(value: object, where: str) -> bytes:
             return found
         if isinstance(value, str):
             raise ConfigError(f"{where} is not valid UTF-8; give such bytes as base64")
-        raise ConfigError(f"{where} cannot be written as JSON, for example because of NaN, or keys of several types")
+        raise ConfigError(
+            f"{where} cannot be written as JSON, for example because of NaN, a date, or a key that is not text;"
+            f" {KEY_AS_TEXT}"
+        )
     kind = "nothing" if value is None else f"a value of type {type(value).__name__}"
-    raise ConfigError(f"{where} is {kind}; allowed are text, dict and list, so quote numbers and booleans")
+    raise ConfigError(f"{where} is {kind}; allowed are text, dict and list, so {AS_TEXT}")
 
 
 def _encoded(value: str | dict[Any, Any] | list[Any]) -> bytes | None:
     try:
-        text = (
-            value if isinstance(value, str) else json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True)
-        )
-        return text.encode()
+        if not isinstance(value, str):
+            if not _has_text_keys(value):
+                return None  # json would write False as "false"
+            value = json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True)
+        return value.encode()
     except (ValueError, TypeError, RecursionError):
         return None
+
+
+def _has_text_keys(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_text_keys(item) for key, item in value.items())
+    return all(map(_has_text_keys, value)) if isinstance(value, list) else True
 
 
 def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None) -> list[SecretSpec]:
@@ -240,8 +256,12 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
             problems.append(f"{key} is of type {type(given[key]).__name__}; allowed is {kind.__name__}")
     for key in ("labels", "annotations"):
         for name, value in given[key].items() if isinstance(given.get(key), dict) else ():
-            if not isinstance(name, str) or not isinstance(value, str):
-                problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so quote it")
+            if not isinstance(name, str):
+                problems.append(_odd_key(key, name))
+            elif not isinstance(value, str):
+                problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so {AS_TEXT}")
+    if isinstance(given.get("absent_keys"), list):
+        problems += [_odd_key("absent_keys", key) for key in given["absent_keys"] if not isinstance(key, str)]
     for key, words in _WORDS.items():
         if key in given and given[key] not in list(words):
             problems.append(f"{key} is {given[key]!r}; allowed are {', '.join(words)}")
@@ -257,7 +277,7 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     for key, words in _WORDS.items():
         if key in options:
             options[key] = words(options[key])
-    options["absent_keys"] = frozenset(map(str, options.get("absent_keys", ())))
+    options["absent_keys"] = frozenset(options.get("absent_keys", ()))
     try:
         return SecretSpec(**options, values=values)
     except ConfigError as error:
@@ -275,19 +295,26 @@ def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
             problems.append(f"{source} is of type {type(entries).__name__}; allowed is dict")
             continue
         for key, value in entries.items():
-            if str(key) in values:
+            if not isinstance(key, str):
+                problems.append(_odd_key(source, key))
+                continue
+            if key in values:
                 problems.append(f"{source}[{key}]: the data key is given twice")
                 continue
             try:
-                values[str(key)] = readers[source](value, f"{source}[{key}]")
+                values[key] = readers[source](value, f"{source}[{key}]")
             except ConfigError as error:
                 problems.append(str(error))
     return values, problems
 
 
+def _odd_key(option: str, key: object) -> str:
+    return f"{option}: a key was read as {key}, which is not text; {KEY_AS_TEXT}"
+
+
 def _decoded(value: object, where: str) -> bytes:
     if not isinstance(value, str):
-        raise ConfigError(f"{where} is of type {type(value).__name__}; allowed is base64 text")
+        raise ConfigError(f"{where} is of type {type(value).__name__}; allowed is base64 text, so {AS_TEXT}")
     with contextlib.suppress(ValueError):
         return base64.b64decode("".join(value.split()), validate=True)  # line breaks are customary in base64
     raise ConfigError(f"{where} is not base64")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.cluster import own_namespace
-from support.sealing import SEALER, Chain
+from support.sealing import SEALER, Chain, environment
 from support.servers import PrivateVault, running
 
 
@@ -27,3 +28,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 @pytest.fixture
 def name() -> str:
     return f"secret-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
+    """An environment without settings of Ansible, in which the tools reach both servers with the sealer's token."""
+    token_file = tmp_path / "token"
+    token_file.write_text(f"{chain.token}\n")
+    return environment(chain, token_file)

@@ -9,7 +9,7 @@ import ansible.plugins.become
 import ansible_collections
 import pytest
 from support.ansible import ROOT, TEXT, play
-from support.sealing import Chain, environment
+from support.sealing import Chain
 
 SECRET = "follow-the-white-rabbit"
 
@@ -22,18 +22,6 @@ BECOME = [path.stem for path in Path(ansible.plugins.become.__path__[0]).glob("[
 Task = dict[str, Any]
 
 
-@pytest.fixture
-def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
-    token_file = tmp_path / "token"
-    token_file.write_text(chain.token)
-    return environment(chain, token_file)
-
-
-def seal(chain: Chain, name: str, **options: Any) -> Task:
-    base = {"name": name, "namespace": chain.namespace, "transit_key": "derived"}
-    return {"kubevault_secret": {**base, **options}}
-
-
 def spoken(tasks: list[Task], folder: Path, env: dict[str, str], **more: Any) -> str:
     """Return what Ansible prints of the tasks at its highest verbosity."""
     variables = {"secret": SECRET, **more.pop("variables", {})}
@@ -43,7 +31,7 @@ def spoken(tasks: list[Task], folder: Path, env: dict[str, str], **more: Any) ->
 def test_become(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     """PUT is how Ansible shows that it writes a file."""
     assert {"su", "sudo", "runas", "community.general.doas", "community.general.machinectl"} <= set(BECOME)
-    task = {**seal(chain, name, data={"a": "{{ secret }}"}), "become": True, "ignore_errors": True}
+    task = {**chain.task(name, data={"a": "{{ secret }}"}), "become": True, "ignore_errors": True}
     output = spoken([{**task, "become_method": method} for method in BECOME], tmp_path, env)
     assert "PUT " not in output
     assert SECRET not in output
@@ -77,7 +65,7 @@ def test_other_ways_to_disk(
     variables: dict[str, str],
     message: str,
 ) -> None:
-    task = {**seal(chain, name, data={"a": "{{ secret }}"}), **more}
+    task = {**chain.task(name, data={"a": "{{ secret }}"}), **more}
     output = spoken([task], tmp_path, {**env, **variables}, fails=True)
     assert message in output
     assert "PUT " not in output
@@ -108,7 +96,7 @@ def test_a_module_by_its_path_refuses_secrets_in_a_file(
         "ANSIBLE_LIBRARY": str(ROOT / "library"),
         "ANSIBLE_MODULE_UTILS": str(ROOT / "plugins" / "module_utils"),
     }
-    task = seal(chain, name, data={"a": "{{ secret }}"})
+    task = chain.task(name, data={"a": "{{ secret }}"})
     output = spoken([task], tmp_path, {**env, **paths}, config=None, fails=True)
     assert "data: reached this host in a file, unencrypted; set pipelining" in output
     assert SECRET not in output
@@ -131,7 +119,7 @@ def test_a_module_by_its_path_refuses_secrets_in_a_file(
 def test_a_loop_over_values(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str], loop: list[Any], value: str, more: Task, warns: bool
 ) -> None:
-    task = {**seal(chain, name, data={"a": value}), "loop": loop, **more}
+    task = {**chain.task(name, data={"a": value}), "loop": loop, **more}
     output = play([task], tmp_path, env, variables={"secret": SECRET}, callback=TEXT).output
     said = " ".join(output.split())
     assert (
@@ -142,7 +130,7 @@ def test_a_loop_over_values(
 
 def test_settings_that_print_arguments(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     """One comes with the name of the task, before the module could refuse anything."""
-    task = seal(chain, name, data={"a": "{{ secret }}"})
+    task = chain.task(name, data={"a": "{{ secret }}"})
     output = spoken([task], tmp_path, {**env, "ANSIBLE_DEBUG": "1"}, fails=True)
     assert "data: ANSIBLE_DEBUG would print secrets; unset it" in output
     assert SECRET not in output
@@ -156,14 +144,14 @@ def test_settings_that_print_arguments(chain: Chain, name: str, tmp_path: Path, 
 
 def test_environment_with_a_token(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     """Ansible itself writes it on the command line of the host; the module can only say so."""
-    task = {**seal(chain, name, data={"a": "{{ secret }}"}), "environment": {"VAULT_TOKEN": "{{ token }}"}}
+    task = {**chain.task(name, data={"a": "{{ secret }}"}), "environment": {"VAULT_TOKEN": "{{ token }}"}}
     run = play([task], tmp_path, env, variables={"secret": SECRET, "token": chain.token}, callback=TEXT)
     assert "environment: Ansible writes VAULT_TOKEN on a command line" in " ".join(run.output.split())
 
 
 def test_the_debugger_and_its_strategy(chain: Chain, tmp_path: Path, env: dict[str, str]) -> None:
     """They show a task that failed; its arguments as they are only to who asks for `task.args`."""
-    task = seal(chain, "-", data={"a": "{{ secret }}"})
+    task = chain.task("-", data={"a": "{{ secret }}"})
     for more, variables in ({"debugger": "on_failed"}, {}), ({}, {"ANSIBLE_STRATEGY": "ansible.builtin.debug"}):
         output = spoken(
             [{**task, **more}], tmp_path, {**env, **variables}, stdin="p result._return_data\nc\n", fails=True

@@ -12,18 +12,11 @@ import pytest
 import yaml
 from kubernetes import client
 from support.ansible import BIN, TEXT, Run, play
-from support.sealing import SEALER, Chain, environment
+from support.sealing import SEALER, Chain
 
 from secretmanager.servers.kubernetes import KubernetesClient
 
 PLAIN = "follow-the-white-rabbit"
-
-
-@pytest.fixture
-def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
-    token_file = tmp_path / "token"
-    token_file.write_text(f"{chain.token}\n")
-    return environment(chain, token_file)
 
 
 def seal(chain: Chain, name: str, /, **options: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from support.ansible import play
-from support.sealing import Chain, environment
+from support.sealing import Chain
 from support.servers import RedisServer, running
 
 PLAIN = "follow-the-white-rabbit"
@@ -27,13 +27,6 @@ def task(chain: Chain, name: str, server: RedisServer, **options: Any) -> dict[s
     notices = {"redis_url": server.url, "redis_password_file": str(server.password_file), "redis_ca_cert": server.ca}
     base = {"name": name, "namespace": chain.namespace, "transit_key": "derived"}
     return {"kubevault_secret": {**base, **notices, **options}}
-
-
-@pytest.fixture
-def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
-    token_file = tmp_path / "token"
-    token_file.write_text(f"{chain.token}\n")
-    return environment(chain, token_file)
 
 
 def test_each_write_is_announced_and_nothing_else(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from support.ansible import TEXT, play
-from support.sealing import Chain, environment
+from support.sealing import Chain
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError
@@ -69,13 +69,6 @@ LOOKUPS = [
     ("kubeconfig='kind: Config\n' ~ secret", "kubeconfig: found something else"),
     ("vault_token_file='hvs.' ~ secret", "found something else than a path"),
 ]
-
-
-@pytest.fixture
-def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
-    token_file = tmp_path / "token"
-    token_file.write_text(chain.token)
-    return environment(chain, token_file)
 
 
 def templated(value: object, variables: Options) -> object:
