@@ -116,6 +116,11 @@ class ActionModule(ActionBase):
     def _filled(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return options with the content of files instead of their paths."""
         options = dict(options)
+        for option in ("data", "binary_data"):
+            if self._task.check_mode and isinstance(given := options.get(option), dict):
+                options[option] = {
+                    key: _assumed(f"{option}[{key}]") if value is None else value for key, value in given.items()
+                }
         files = options.get("files")
         if not isinstance(files, dict) or not isinstance(options.get("binary_data") or {}, dict):
             return options  # the module reports what is wrong
@@ -134,6 +139,8 @@ class ActionModule(ActionBase):
         try:
             found = self._find_needle("files", str(path))
         except AnsibleError:
+            if self._task.check_mode:
+                return _assumed(f"files[{key}]").encode()
             # Not with the path: it is a value if the user mistook files for data.
             allowed = "allowed is the path of a file that ansible.builtin.copy would find; values belong in data"
             raise AnsibleActionFail(f"files[{key}]: there is no such file; {allowed}") from None
@@ -141,6 +148,13 @@ class ActionModule(ActionBase):
             return bytes(self._loader._get_file_contents(found)[0])
         except AnsibleError as error:
             raise AnsibleActionFail(f"files[{key}]: {error}") from error
+
+
+def _assumed(name: str) -> str:
+    """Return what check mode takes for a value that an earlier task of a run would make, and warn of it."""
+    meaning = "Check mode assumes that it would be created before; a run fails if it is not."
+    Display().warning(f"Not there yet: {name}. {meaning}")
+    return ""
 
 
 def _secrets(arguments: Mapping[str, Any], values: Sequence[str] = VALUES) -> Iterator[tuple[str, object]]:

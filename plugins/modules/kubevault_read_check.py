@@ -13,7 +13,6 @@ author: KUBEVAULT (@kubevault)
 description:
   - Has tokens issued for the workload's service account. With nothing but these, it logs in to Vault, gets the Secrets and
     decrypts them. The values are discarded; the module returns names of keys.
-  - It changes nothing, with or without check mode.
 options:
   role:
     description: The workload's role in Vault.
@@ -52,7 +51,9 @@ extends_documentation_fragment:
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
-    description: It changes nothing.
+    description:
+      - It changes nothing. In check mode a missing or denied Secret, service account or role is a warning, because an earlier
+        task of a run may create it.
     support: full
 """
 
@@ -67,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 secrets:
-  description: The sealed data keys of each Secret.
+  description: The sealed data keys of each Secret; empty in check mode if they cannot be read yet.
   returned: success
   type: dict
   sample: {matrix-secrets: [secrets.json]}
@@ -76,7 +77,7 @@ secrets:
 from ..module_utils.kubevault import connect_to_kubernetes, kubernetes_options, require, vault_client
 from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
-from ..module_utils.kubevault_results import guarded
+from ..module_utils.kubevault_results import guarded, warn
 
 
 @guarded
@@ -98,7 +99,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        from secretmanager.errors import SecretManagerError
+        from secretmanager.errors import (
+            Forbidden,
+            LoginDenied,
+            PermissionDenied,
+            SealedDataError,
+            SecretManagerError,
+            SecretNotFound,
+        )
         from secretmanager.reading.verification import Workload, read_as
         from secretmanager.servers.kubernetes import KubernetesClient
     except ImportError as error:
@@ -118,7 +126,11 @@ def main() -> None:
             params["auth_mount"],
         )
     except SecretManagerError as error:
-        module.fail_json(msg=str(error))
+        not_yet = (Forbidden, LoginDenied, PermissionDenied, SealedDataError, SecretNotFound)
+        if not (module.check_mode and isinstance(error, not_yet)):
+            module.fail_json(msg=str(error))
+        warn(module, f"{error}. A run fails unless an earlier task of it puts this right.")
+        secrets = {}
     module.exit_json(changed=False, secrets=secrets)
 
 

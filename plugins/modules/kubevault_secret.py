@@ -156,7 +156,10 @@ extends_documentation_fragment:
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
-    description: Compares, has Kubernetes validate the changes (C(dryRun)), writes nothing, and reports what a run would change.
+    description:
+      - Compares, has Kubernetes validate the changes (C(dryRun)), writes nothing, and reports what a run would change.
+      - An earlier task of a run may create a Transit key, a namespace, a file of O(files) or a value that is null. So it is a
+        warning in check mode that they do not exist yet, and an error only in a run.
     support: full
   diff_mode:
     description: Shows data keys, labels and annotations that are added, changed or removed; never a value, a length or a version.
@@ -276,6 +279,12 @@ secrets:
       description: What else changed; C(labels), C(annotations), C(type), C(immutable).
       type: list
       elements: str
+    awaits: &awaits
+      description: What does not exist yet and has to be created before; then the scope may be unknown.
+      returned: in check mode, if there is something
+      type: list
+      elements: str
+      sample: [namespace payments, Transit key payments-key]
 secret:
   description: The same of one Secret.
   returned: with O(name), on success
@@ -291,6 +300,7 @@ secret:
     removed: *removed
     adopted: *adopted
     metadata: *metadata
+    awaits: *awaits
 dest:
   description: The manifest file.
   returned: with O(dest)
@@ -366,6 +376,7 @@ def main() -> None:
     entries = take_secrets(module)
     try:
         from secretmanager.errors import SealingFailed, SecretManagerError
+        from secretmanager.sealing.plan import awaited
         from secretmanager.sealing.spec import from_options
     except ImportError as error:
         require(module, "kubevault", error)
@@ -385,6 +396,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     done = [outcome.facts() for outcome in outcomes]
     result |= {"secrets": done} if several else {"secret": done[0]}
+    if warning := awaited(outcomes):
+        warn(module, warning)
     if module._diff:
         result["diff"] = [outcome.diff(spec) for spec, outcome in zip(specs, outcomes, strict=True) if outcome.changed]
     finish(module, result, [entry[name] for entry in entries for name in ("data", "binary_data")])

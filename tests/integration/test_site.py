@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import sys
+import uuid
 from pathlib import Path
 
 import pytest
-from support.ansible import play_in_lab
+from support.ansible import ROOT, Run, play_in_lab
 
 from kubevault_lab import environment
 from secretmanager.servers.vault import VaultClient
@@ -45,8 +49,62 @@ def test_check_mode_on_a_configured_lab_foretells_no_change(lab: Path) -> None:
 def test_check_mode_without_a_lab_says_so_and_makes_nothing(tmp_path: Path) -> None:
     run = play_in_lab("site.yml", tmp_path / "none", "--check")
     assert run.changed > 0
-    assert "There is no lab" in run.output
+    assert "ports.json yet. A run without --check creates the servers" in " ".join(run.output.split())
     assert not (tmp_path / "none").exists()
+
+
+def test_check_mode_without_servers_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    """The example's inventory, with this machine for its hosts: check mode does nothing there."""
+    inventory = tmp_path / "inventory"
+    shutil.copytree(ROOT / "inventories/example", inventory)
+    local = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    hosts = {group: {"hosts": {f"{group}.example.org": local}} for group in ("vault", "microk8s")}
+    hosts["controller"] = {"hosts": {"localhost": local}}
+    (inventory / "hosts.yml").write_text(json.dumps({"all": {"children": hosts}}))
+    run = play_in_lab("site.yml", tmp_path, "--check", "-i", inventory)
+    said = " ".join(run.output.split())
+    assert said.count("ca.crt yet. A run without --check creates the servers") == 5, "two kinds of servers, three plays"
+    assert not {"pki", "secrets"} & {path.name for path in inventory.iterdir()}
+
+
+def changes(run: Run) -> list[tuple[str, str]]:
+    """Return what a run changed, or would change: the names of the tasks, and the items."""
+    tasks = re.split(r"^TASK \[", run.output, flags=re.MULTILINE)[1:]
+    return [
+        (task.partition("]")[0], line) for task in tasks for line in task.splitlines() if line.startswith("changed:")
+    ]
+
+
+def test_check_mode_foretells_what_is_new(lab: Path) -> None:
+    """A key, a namespace, a workload and a Secret, each of which needs those before it."""
+    new = f"new-{uuid.uuid4().hex[:8]}"
+    workload = {"role": new, "service_account": new, "namespace": new, "reads": [new], "secrets": [new]}
+    inventory = {
+        "kubevault_transit_keys": [{"name": "aes256-key"}, {"name": new, "derived": True}],
+        "kubevault_workloads": [
+            {
+                "role": f"{new}-too",
+                "service_account": "default",
+                "namespace": "default",
+                "reads": ["aes256-key", new],
+                "secrets": ["matrix-secrets", new],
+            },
+            workload,
+        ],
+        "kubevault_secrets": [
+            {"name": new, "namespace": namespace, "transit_key": new, "data": {"a": "follow-the-white-rabbit"}}
+            for namespace in ("default", new)
+        ],
+    }
+    playbooks = [f"playbooks/{name}.yml" for name in ("seal", "verify")]
+    runs = [
+        play_in_lab("playbooks/trust.yml", lab, *playbooks, *check, "-e", json.dumps(inventory))
+        for check in (["--check"], [], [])
+    ]
+    assert f"namespace {new}. Check mode assumes that they would be created before" in " ".join(runs[0].output.split())
+    assert changes(runs[0]) == changes(runs[1])
+    assert len(changes(runs[1])) == 5, "keys, roles, two workloads, Secrets"
+    assert changes(runs[2]) == []
 
 
 DRIFT = {

@@ -14,7 +14,7 @@ import click
 from ..errors import ConfigError, SealingFailed
 from ..notices.announcer import announcing
 from ..sealing.manifestfile import ManifestFile
-from ..sealing.plan import Outcome
+from ..sealing.plan import Outcome, awaited
 from ..sealing.sealer import seal_into
 from ..sealing.spec import Behavior, SecretSpec, State, from_options
 from ..sealing.stores import KubernetesStore
@@ -95,6 +95,8 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
         _print_outcomes(error.outcomes, output)
         raise
     _print_outcomes(outcomes, output)
+    if warning := awaited(outcomes):
+        warn(warning)
 
 
 def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[SecretSpec]:

@@ -53,12 +53,13 @@ class Outcome:
         name: its name.
         action: what happened to it.
         transit_key: Transit key that its values are sealed with; None if it does not exist.
-        scope: where they decrypt; None if there are none.
+        scope: where they decrypt; None if there are none, or if that depends on a Transit key that does not exist yet.
         added: data keys that are new.
         updated: data keys that were sealed again.
         removed: data keys that are gone.
         adopted: those of ``updated`` whose plaintext was found in the Secret.
         metadata: what else changed: ``labels``, ``annotations``, ``type``, ``immutable``.
+        awaits: what does not exist yet, in check mode alone: ``Transit key NAME``, ``namespace NAME``.
     """
 
     namespace: str
@@ -71,6 +72,7 @@ class Outcome:
     removed: tuple[str, ...] = ()
     adopted: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    awaits: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -90,6 +92,7 @@ class Outcome:
             "removed": list(self.removed),
             "adopted": list(self.adopted),
             "metadata": list(self.metadata),
+            **({"awaits": list(self.awaits)} if self.awaits else {}),
         }
 
     def diff(self, spec: SecretSpec) -> dict[str, Any]:
@@ -153,6 +156,13 @@ class Draft:
         """Annotations that hold plaintext of data keys that are sealed, or will be; they are removed."""
         sealed_keys = self.ours | self.values.keys()
         return exposing_annotations(self.found or {}, sealed_keys, self.values.values())
+
+
+def awaited(outcomes: Iterable[Outcome]) -> str | None:
+    """Return a warning of what outcomes of check mode await; None if that is nothing."""
+    names = ", ".join(sorted({name for outcome in outcomes for name in outcome.awaits}))
+    meaning = "Check mode assumes that they would be created before; a run fails if they are not."
+    return f"Not there yet: {names}. {meaning}" if names else None
 
 
 def make_draft(spec: SecretSpec, found: Object | None) -> Draft:

@@ -8,11 +8,21 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ConfigError, ConflictError, SealingFailed, SecretManagerError, SecretNotFound, VaultError
-from ..sealed import Place, Scope, SealedValue, sealed_values
+from ..errors import (
+    ConfigError,
+    ConflictError,
+    PermissionDenied,
+    SealingFailed,
+    SecretManagerError,
+    SecretNotFound,
+    TransitKeyNotFound,
+    VaultError,
+)
+from ..sealed import DIGEST_SUFFIX, Place, Scope, SealedValue, sealed_values
 from ..servers.vault import TransitItem, VaultClient, batched_by_key
 from .plan import Action, Draft, Outcome, Plan, make_draft, make_plan, secret_of
 from .spec import SecretSpec, State
@@ -73,7 +83,9 @@ class Sealer:
         self._vault = vault
         self._store = store
         self._source = source or {}
-        self._derived: dict[str, bool] = {}
+        self._derived: dict[str, bool | None] = {}
+        self._check = False
+        self._missing: set[str] = set()
 
     def seal(
         self,
@@ -89,7 +101,8 @@ class Sealer:
 
         Args:
             specs: the Secrets.
-            check: write nothing, and return what would be done.
+            check: write nothing, and return what would be done. A Transit key or a namespace that does not exist is not
+                an error then: something may create it before the run.
             progress: called after each Secret that was written, with how many were and will be.
 
         Returns:
@@ -103,6 +116,7 @@ class Sealer:
             SealingFailed: several of these at once.
             VaultError, KubernetesError: a server refused, or is unreachable.
         """
+        self._check, self._missing, self._derived = check, set(), {}
         outcomes: dict[str, Outcome] = {}
         writes: dict[str, _Write] = {}
         pending = list(specs)
@@ -110,7 +124,7 @@ class Sealer:
             if number > 1:
                 time.sleep(random.uniform(0, 0.05 * number))  # noqa: S311 - no secret
             try:
-                attempt = self._attempt(pending, writes, check=check, progress=progress)
+                attempt = self._attempt(pending, writes, progress)
             except SecretManagerError as error:
                 if check or not outcomes:
                     raise
@@ -128,8 +142,6 @@ class Sealer:
         self,
         pending: Sequence[SecretSpec],
         writes_before: Mapping[str, _Write],
-        *,
-        check: bool,
         progress: Callable[[int, int], None] | None,
     ) -> _Attempt:
         """Read, compare and write Secrets once."""
@@ -139,7 +151,7 @@ class Sealer:
         attempt = _Attempt()
         changing: list[tuple[Plan, Mapping[str, str]]] = []
         for plan, ciphertexts in zip(plans, self._encrypt(plans), strict=True):
-            place = plan.draft.spec.place
+            plan, place = self._foreseen(plan), plan.draft.spec.place
             if plan.outcome.changed:
                 changing.append((plan, ciphertexts))
                 attempt.writes[place] = _Write(plan.outcome, ciphertexts)
@@ -153,8 +165,15 @@ class Sealer:
             if progress:
                 progress(len(written), len(changes))
 
-        attempt.errors = self._store.write(changes, check=check, done=done)
+        errors = self._store.write(changes, check=self._check, done=done)
         attempt.done |= {change.place: attempt.writes[change.place].outcome for change in written}
+        if self._check:
+            new = {change.place: change.namespace for change in changes if _lacks_namespace(change, errors)}
+            attempt.done |= {
+                place: _awaiting(attempt.writes[place].outcome, f"namespace {new[place]}") for place in new
+            }
+            errors = {place: error for place, error in errors.items() if place not in new}
+        attempt.errors = errors
         return attempt
 
     def _plans(self, drafts: Sequence[Draft]) -> list[Plan]:
@@ -163,6 +182,15 @@ class Sealer:
         digests = self._digests(drafts)
         parts = list(zip(drafts, scopes, digests, strict=True))
         return _for_each(parts, lambda part: make_plan(*part))
+
+    def _foreseen(self, plan: Plan) -> Plan:
+        """Return a plan whose outcome names the Transit keys that do not exist yet."""
+        spec = plan.draft.spec
+        names = {spec.transit_key, spec.digest_key_name} & self._missing if plan.sealing else set()
+        outcome = _awaiting(plan.outcome, *(f"Transit key {name}" for name in sorted(filter(None, names))))
+        if spec.transit_key in names and spec.scope is None:
+            outcome = replace(outcome, scope=None)
+        return replace(plan, outcome=outcome)
 
     def _scope(self, draft: Draft) -> Scope | None:
         """Return the scope to seal in; None if the manifest stays as it is."""
@@ -175,7 +203,10 @@ class Sealer:
         before = draft.manifest.scope if draft.manifest else None
         if draft.manifest and before and draft.manifest.transit_key == spec.transit_key:
             return before
-        if self._is_derived(spec.transit_key):
+        derived = self._is_derived(spec.transit_key)
+        if derived is None:
+            return before or Scope.STRICT
+        if derived:
             return Scope.NAMESPACE_WIDE if before is Scope.NAMESPACE_WIDE else Scope.STRICT
         if before not in (None, Scope.CLUSTER_WIDE):
             raise ConfigError(
@@ -196,9 +227,18 @@ class Sealer:
                     yield spec.digest_key_name, (index, key), signed
 
         digests: list[dict[str, str]] = [{} for _ in drafts]
-        for (index, key), digest in batched_by_key(inputs(), self._vault.hmac):
+        for (index, key), digest in batched_by_key(inputs(), self._hmac):
             digests[index][key] = digest
         return digests
+
+    def _hmac(self, key: str, inputs: Sequence[bytes]) -> list[str]:
+        try:
+            return self._vault.hmac(key, inputs)
+        except VaultError as error:
+            if not (self._check and _is_not_found(error)):
+                raise
+            self._missing.add(key)
+            return [""] * len(inputs)  # no value has this digest yet
 
     def _encrypt(self, plans: Sequence[Plan]) -> list[dict[str, str]]:
         """Have Vault encrypt what changed: one batch for each Transit key."""
@@ -214,6 +254,8 @@ class Sealer:
                     place = plan.place(key)
                     if place in self._source:
                         sealed[index][key] = _same_scope(self._source[place], place, scope).ciphertext
+                    elif name in self._missing:
+                        sealed[index][key] = ""  # not written
                     else:
                         item = TransitItem(plan.draft.values[key], place.context(scope), str(place))
                         yield name, (index, key), item
@@ -224,6 +266,8 @@ class Sealer:
 
     def _require_fit(self, transit_key: str, scope: Scope, place: str) -> None:
         derived = self._is_derived(transit_key)
+        if derived is None:
+            return
         if derived and scope is Scope.CLUSTER_WIDE:
             raise ConfigError(
                 f"Transit key {transit_key} is derived, so what it seals is bound to a place, and not {scope}",
@@ -237,8 +281,8 @@ class Sealer:
                 remedy=f"use scope {Scope.CLUSTER_WIDE}, or a derived key",
             )
 
-    def _is_derived(self, transit_key: str) -> bool:
-        """Whether a Transit key is ``derived``.
+    def _is_derived(self, transit_key: str) -> bool | None:
+        """Whether a Transit key is ``derived``; None in check mode if it does not exist yet.
 
         Vault ignores the context that a plain key is given, and the sealer's policy does not let it read the key. But
         only a derived key refuses to encrypt without a context.
@@ -248,10 +292,28 @@ class Sealer:
                 self._vault.encrypt(transit_key, [TransitItem(b"")])
                 self._derived[transit_key] = False
             except VaultError as error:
-                if "context" not in " ".join(error.errors):
+                if self._check and self._is_missing(transit_key, error):
+                    self._missing.add(transit_key)
+                    self._derived[transit_key] = None
+                elif "context" in " ".join(error.errors):
+                    self._derived[transit_key] = True
+                else:
                     raise
-                self._derived[transit_key] = True
         return self._derived[transit_key]
+
+    def _is_missing(self, transit_key: str, error: VaultError) -> bool:
+        """Whether Vault refused to encrypt because there is no such key, which it does not tell to everybody."""
+        if not isinstance(error, PermissionDenied):
+            return _is_not_found(error)
+        try:
+            self._vault.read_key(transit_key)
+        except PermissionDenied:
+            with suppress(VaultError):
+                self._hmac(f"{transit_key}{DIGEST_SUFFIX}", [b""])
+            return f"{transit_key}{DIGEST_SUFFIX}" in self._missing
+        except VaultError as refusal:
+            return _is_not_found(refusal)
+        return False
 
 
 def seal_into(
@@ -298,6 +360,21 @@ def _same_scope(value: SealedValue, place: Place, scope: Scope) -> SealedValue:
             remedy="give the scope that both are to have",
         )
     return value
+
+
+def _is_not_found(error: VaultError) -> bool:
+    """Whether there is no such Transit key, or no Transit engine at this path (404)."""
+    return isinstance(error, TransitKeyNotFound) or error.status == 404
+
+
+def _awaiting(outcome: Outcome, *names: str) -> Outcome:
+    return replace(outcome, awaits=(*outcome.awaits, *names))
+
+
+def _lacks_namespace(change: Change, errors: Mapping[str, SecretManagerError]) -> bool:
+    """Whether Kubernetes refused a change because its namespace does not exist."""
+    error = errors.get(change.place)
+    return isinstance(error, SecretNotFound) and f'namespaces "{change.namespace}" not found' in error.message
 
 
 def _change(plan: Plan, ciphertexts: Mapping[str, str]) -> Change:

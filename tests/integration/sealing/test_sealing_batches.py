@@ -147,11 +147,10 @@ def test_a_secret_of_others_stops_the_batch_though_it_has_no_label(chain: Chain,
     assert not of_name(chain, f"{name}-0")
 
 
-@pytest.mark.parametrize("check", [False, True])
-def test_a_missing_namespace_stops_all(chain: Chain, name: str, check: bool) -> None:
+def test_a_missing_namespace_stops_all(chain: Chain, name: str) -> None:
     wanted = [*batch(chain, name, 3, 1), SecretSpec(f"{name}-missing", name, {"a": b"1"}, transit_key="derived")]
     with pytest.raises(SecretNotFound, match=f'namespaces "{name}-missing" not found') as caught:
-        chain.seal(*wanted, check=check)
+        chain.seal(*wanted)
     assert caught.value.place == f"{name}-missing/{name}"
     assert not of_name(chain, f"{name}-0")
 
