@@ -52,6 +52,13 @@ options:
     - PEM file of the client certificate's key.
     - Falls back to the environment variable E(K8S_AUTH_KEY_FILE).
     type: path
+  proxy:
+    description:
+    - HTTP proxy to the Kubernetes API, as http://proxy.example.org:3128.
+    - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. It counts before the kubeconfig file's
+      C(proxy-url). Without both there is no proxy.
+    - Falls back to the environment variable E(K8S_AUTH_PROXY).
+    type: str
 """
 
     LOOKUP = r"""
@@ -104,4 +111,12 @@ options:
     type: path
     env:
     - name: K8S_AUTH_KEY_FILE
+  proxy:
+    description:
+    - HTTP proxy to the Kubernetes API, as http://proxy.example.org:3128.
+    - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. It counts before the kubeconfig file's
+      C(proxy-url). Without both there is no proxy.
+    type: str
+    env:
+    - name: K8S_AUTH_PROXY
 """

@@ -14,6 +14,7 @@ options:
   vault_url:
     description:
     - Address of Vault, as C(https://vault.example.org:8200).
+    - Several addresses, separated by commas, are tried in turn.
     - Falls back to the environment variable E(VAULT_ADDR).
     type: str
     required: true
@@ -27,6 +28,32 @@ options:
     type: path
     aliases:
     - vault_cacert
+  vault_ca_path:
+    description:
+    - Folder of PEM files of CAs, instead of one file.
+    - Falls back to the environment variable E(VAULT_CAPATH).
+    type: path
+  vault_client_cert:
+    description:
+    - PEM file of a client certificate, for a Vault that requires one.
+    - Falls back to the environment variable E(VAULT_CLIENT_CERT).
+    type: path
+  vault_client_key:
+    description:
+    - PEM file of that certificate's key.
+    - Falls back to the environment variable E(VAULT_CLIENT_KEY).
+    type: path
+  vault_tls_server_name:
+    description:
+    - Name that Vault's certificate must hold, if not that of its address.
+    - Falls back to the environment variable E(VAULT_TLS_SERVER_NAME).
+    type: str
+  vault_proxy:
+    description:
+    - HTTP proxy to Vault, as http://proxy.example.org:3128.
+    - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. Without it there is no proxy.
+    - Falls back to the environment variable E(VAULT_PROXY_ADDR).
+    type: str
   vault_namespace:
     description:
     - Vault namespace (Enterprise, OpenBao).
@@ -37,6 +64,11 @@ options:
     - Time that one request may take, in seconds.
     type: float
     default: 30.0
+  election_timeout:
+    description:
+    - How long a request is repeated while Vault or etcd has no leader, in seconds.
+    type: float
+    default: 20.0
 requirements:
 - kubevault (Python package)
 notes:
@@ -133,6 +165,7 @@ options:
   vault_url:
     description:
     - Address of Vault, as C(https://vault.example.org:8200).
+    - Several addresses, separated by commas, are tried in turn.
     type: str
     required: true
     aliases:
@@ -150,6 +183,37 @@ options:
     env:
     - name: ANSIBLE_HASHI_VAULT_CA_CERT
     - name: VAULT_CACERT
+  vault_ca_path:
+    description:
+    - Folder of PEM files of CAs, instead of one file.
+    type: path
+    env:
+    - name: VAULT_CAPATH
+  vault_client_cert:
+    description:
+    - PEM file of a client certificate, for a Vault that requires one.
+    type: path
+    env:
+    - name: VAULT_CLIENT_CERT
+  vault_client_key:
+    description:
+    - PEM file of that certificate's key.
+    type: path
+    env:
+    - name: VAULT_CLIENT_KEY
+  vault_tls_server_name:
+    description:
+    - Name that Vault's certificate must hold, if not that of its address.
+    type: str
+    env:
+    - name: VAULT_TLS_SERVER_NAME
+  vault_proxy:
+    description:
+    - HTTP proxy to Vault, as http://proxy.example.org:3128.
+    - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. Without it there is no proxy.
+    type: str
+    env:
+    - name: VAULT_PROXY_ADDR
   vault_namespace:
     description:
     - Vault namespace (Enterprise, OpenBao).
@@ -162,6 +226,11 @@ options:
     - Time that one request may take, in seconds.
     type: float
     default: 30.0
+  election_timeout:
+    description:
+    - How long a request is repeated while Vault or etcd has no leader, in seconds.
+    type: float
+    default: 20.0
   vault_auth_method:
     description:
     - How to log in to Vault.

@@ -21,11 +21,17 @@ VAULT_CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
         "aliases": ["vault_cacert"],
         "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_CA_CERT", "VAULT_CACERT"]),
     },
+    "vault_ca_path": {"type": "path", "fallback": (env_fallback, ["VAULT_CAPATH"])},
+    "vault_client_cert": {"type": "path", "fallback": (env_fallback, ["VAULT_CLIENT_CERT"])},
+    "vault_client_key": {"type": "path", "no_log": False, "fallback": (env_fallback, ["VAULT_CLIENT_KEY"])},
+    "vault_tls_server_name": {"type": "str", "fallback": (env_fallback, ["VAULT_TLS_SERVER_NAME"])},
+    "vault_proxy": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VAULT_PROXY_ADDR"])},
     "vault_namespace": {
         "type": "str",
         "fallback": (env_fallback, ["ANSIBLE_HASHI_VAULT_NAMESPACE", "VAULT_NAMESPACE"]),
     },
     "vault_timeout": {"type": "float", "default": 30.0},
+    "election_timeout": {"type": "float", "default": 20.0},
 }
 """Argument spec of the fragment ``kubevault_vault.connection``."""
 
@@ -77,6 +83,7 @@ KUBERNETES_OPTIONS: dict[str, dict[str, Any]] = {
     "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"], "fallback": (env_fallback, ["K8S_AUTH_SSL_CA_CERT"])},
     "client_cert": {"type": "path", "fallback": (env_fallback, ["K8S_AUTH_CERT_FILE"])},
     "client_key": {"type": "path", "no_log": False, "fallback": (env_fallback, ["K8S_AUTH_KEY_FILE"])},
+    "proxy": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_PROXY"])},
 }
 """Argument spec of the fragment ``kubevault_kubernetes``."""
 

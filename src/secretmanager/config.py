@@ -19,6 +19,11 @@ ENVIRONMENT = {
     "vault_url": "VAULT_ADDR",
     "vault_namespace": "VAULT_NAMESPACE",
     "ca_cert": "VAULT_CACERT",
+    "ca_path": "VAULT_CAPATH",
+    "vault_client_cert": "VAULT_CLIENT_CERT",
+    "vault_client_key": "VAULT_CLIENT_KEY",
+    "vault_tls_server_name": "VAULT_TLS_SERVER_NAME",
+    "vault_proxy": "VAULT_PROXY_ADDR",
     "role_id": "VAULT_ROLE_ID",
     "secret_id": "VAULT_SECRET_ID",
     "vault_token": "VAULT_TOKEN",
@@ -36,14 +41,22 @@ class Config:
         kube_config: path of a kubeconfig file, or its content; None for ``$KUBECONFIG``, the pod's own account,
             ``~/.kube/config``.
         context: context of that file; None for its current one.
+        kube_proxy: HTTP proxy to the Kubernetes API, before the kubeconfig's ``proxy-url``; as ``vault_proxy``.
         service_account: service account to log in to Vault as.
         namespace: its namespace; without one the pod's own, or "default".
         audience: audience of the service account's token; None for the API server itself.
         token_file: file of a projected service-account token for Vault, instead of asking Kubernetes for one; None for
             `login.methods.TOKEN_FILE` if it holds a token of this service account.
-        vault_url: Vault's address, ``https://...``.
+        vault_url: Vault's address, ``https://...``; several, separated by commas, are tried in turn.
         vault_namespace: Vault namespace (Enterprise, OpenBao).
-        ca_cert: path of the PEM file of the CA of Vault's certificate; True for the system's own CAs.
+        ca_cert: path of the PEM file of the CA of Vault's certificate; True for ``ca_path``, or without one the
+            system's own CAs.
+        ca_path: folder of PEM files of CAs.
+        vault_client_cert: path of the PEM file of a client certificate, for a Vault that requires one.
+        vault_client_key: path of the PEM file of its key.
+        vault_tls_server_name: name that Vault's certificate must hold; None for that of its address.
+        vault_proxy: HTTP proxy to Vault, ``http://[USER:PASSWORD@]HOST:PORT``; "environment" for what ``HTTPS_PROXY``
+            and ``NO_PROXY`` say; None for no proxy.
         auth: how to log in to Vault.
         auth_mount: where that auth method is mounted; None for its own name.
         role: role of Vault to log in to, for ``auth`` "kubernetes" and "gcp".
@@ -59,6 +72,7 @@ class Config:
         transit_mount: where the Transit engine is mounted.
         timeout: time that one response may take, in seconds; no further attempt starts after it.
         retries: how often a request is repeated that may succeed later.
+        election_timeout: how long it is repeated while Vault, or Kubernetes' etcd, has no leader, in seconds.
         connections: how many connections to each server are kept; more threads than that wait for one another.
         cache_ciphertext_ttl: how long a Secret is kept as Kubernetes gave it, in seconds; 0 for not at all.
         cache_plaintext_ttl: how long what Vault decrypted is kept, in seconds; 0 for not at all.
@@ -74,6 +88,7 @@ class Config:
     source: Source
     kube_config: str | Mapping[str, Any] | None = field(default=None, repr=False)
     context: str | None = None
+    kube_proxy: str | None = field(default=None, repr=False)
     service_account: str = "default"
     namespace: str = ""
     audience: str | None = "vault"
@@ -81,6 +96,11 @@ class Config:
     vault_url: str = ""
     vault_namespace: str | None = None
     ca_cert: bool | str = True
+    ca_path: str | None = None
+    vault_client_cert: str | None = None
+    vault_client_key: str | None = None
+    vault_tls_server_name: str | None = None
+    vault_proxy: str | None = field(default=None, repr=False)
     auth: AuthMethod = "kubernetes"
     auth_mount: str | None = None
     role: str = ""
@@ -95,6 +115,7 @@ class Config:
     transit_mount: str = "transit"
     timeout: float = 30.0
     retries: int = 4
+    election_timeout: float = 20.0
     connections: int = 10
     cache_ciphertext_ttl: float = 0.0
     cache_plaintext_ttl: float = 0.0

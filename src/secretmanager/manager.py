@@ -275,9 +275,11 @@ class SecretManager:
                 self._kubernetes = KubernetesClient.from_kubeconfig(
                     config.kube_config,
                     config.context,
+                    proxy=config.kube_proxy,
                     timeout=config.timeout,
                     connections=config.connections,
                     retries=config.retries,
+                    election_timeout=config.election_timeout,
                 )
             return self._kubernetes
 
@@ -345,10 +347,16 @@ class SecretManager:
                 self._vault = VaultClient(
                     config.vault_url,
                     ca_cert=config.ca_cert,
+                    ca_path=config.ca_path,
+                    client_cert=config.vault_client_cert,
+                    client_key=config.vault_client_key,
+                    tls_server_name=config.vault_tls_server_name,
+                    proxy=config.vault_proxy,
                     namespace=config.vault_namespace,
                     timeout=config.timeout,
                     transit_mount=config.transit_mount,
                     retries=config.retries,
+                    election_timeout=config.election_timeout,
                     connections=config.connections,
                 )
                 credentials = config.credentials

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from .errors import ConfigError
+from .servers.connection import ENVIRONMENT
 
 Place = Literal["module", "lookup"]
 
@@ -71,14 +72,28 @@ class Option(NamedTuple):
 # fmt: off
 VAULT_CONNECTION = (
     Option("vault_url", "Address of Vault, as https://vault.example.org:8200.", required=True, aliases=("url",),
+           notes=("Several addresses, separated by commas, are tried in turn.",),
            variables=("VAULT_ADDR",), hashi="ADDR", config="vault_url", flag="--vault-url"),
     Option("vault_ca_cert", "PEM file of the CA that signed Vault's certificate; the system's CAs by default.",
            type="path", notes=("The certificate is always verified.",), aliases=("vault_cacert",),
            variables=("VAULT_CACERT",), hashi="CA_CERT", config="ca_cert", flag="--vault-ca-cert"),
+    Option("vault_ca_path", "Folder of PEM files of CAs, instead of one file.", type="path",
+           variables=("VAULT_CAPATH",), config="ca_path", flag="--vault-ca-path"),
+    Option("vault_client_cert", "PEM file of a client certificate, for a Vault that requires one.", type="path",
+           credential=True, variables=("VAULT_CLIENT_CERT",), config="vault_client_cert", flag="--vault-client-cert"),
+    Option("vault_client_key", "PEM file of that certificate's key.", type="path",
+           credential=True, variables=("VAULT_CLIENT_KEY",), config="vault_client_key", flag="--vault-client-key"),
+    Option("vault_tls_server_name", "Name that Vault's certificate must hold, if not that of its address.",
+           variables=("VAULT_TLS_SERVER_NAME",), config="vault_tls_server_name", flag="--vault-tls-server-name"),
+    Option("vault_proxy", "HTTP proxy to Vault, as http://proxy.example.org:3128.", secret=True,
+           notes=(f"With V({ENVIRONMENT}), E(HTTPS_PROXY) and E(NO_PROXY) are used. Without it there is no proxy.",),
+           variables=("VAULT_PROXY_ADDR",), config="vault_proxy", flag="--vault-proxy"),
     Option("vault_namespace", "Vault namespace (Enterprise, OpenBao).",
            variables=("VAULT_NAMESPACE",), hashi="NAMESPACE", config="vault_namespace", flag="--vault-namespace"),
     Option("vault_timeout", "Time that one request may take, in seconds.", type="float", default=30.0,
            config="timeout", flag="--vault-timeout"),
+    Option("election_timeout", "How long a request is repeated while Vault or etcd has no leader, in seconds.",
+           type="float", default=20.0, config="election_timeout", flag="--election-timeout"),
 )
 """How Vault is reached."""
 
@@ -147,6 +162,10 @@ KUBERNETES = (
            credential=True, variables=("K8S_AUTH_CERT_FILE",), flag="--client-cert"),
     Option("client_key", "PEM file of the client certificate's key.", type="path",
            credential=True, variables=("K8S_AUTH_KEY_FILE",), flag="--client-key"),
+    Option("proxy", "HTTP proxy to the Kubernetes API, as http://proxy.example.org:3128.", secret=True,
+           notes=(f"With V({ENVIRONMENT}), E(HTTPS_PROXY) and E(NO_PROXY) are used. It counts before the kubeconfig"
+                  " file's C(proxy-url). Without both there is no proxy.",),
+           variables=("K8S_AUTH_PROXY",), config="kube_proxy", flag="--proxy"),
 )
 """How Kubernetes is reached, by the names of kubernetes.core."""
 

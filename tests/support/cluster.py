@@ -52,11 +52,14 @@ class Cluster:
             self.rbac.create_namespaced_role_binding(self.namespace, binding)
         return self.kubernetes().create_token(self.namespace, name, None)
 
-    def kubeconfig_of(self, token: str, folder: Path) -> str:
-        """Return a kubeconfig file whose user is a bearer token."""
+    def kubeconfig_of(self, token: str, folder: Path, server: str | None = None, ca: str | None = None) -> str:
+        """Return a kubeconfig file whose user is a bearer token; by default for the API itself and its CA."""
         configuration = self.api.api_client.configuration
         path = folder / f"kubeconfig-{uuid.uuid4().hex[:8]}"
-        cluster = {"server": configuration.host, "certificate-authority": configuration.ssl_ca_cert}
+        cluster = {
+            "server": server or configuration.host,
+            "certificate-authority": ca or configuration.ssl_ca_cert,
+        }
         content = {
             "clusters": [{"name": "it", "cluster": cluster}],
             "users": [{"name": "it", "user": {"token": token}}],

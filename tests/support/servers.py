@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,8 @@ class PrivateVault:
 
     def wrapped(self, path: str, /, **body: Any) -> str:
         """Write to a path as root; return a response-wrapping token for the response."""
-        api = JsonApi(self.url, option="url", context=tls_context(self.ca))
+        trust = partial(tls_context, self.ca)
+        api = JsonApi(self.url, option="url", context=trust(), renewed=trust)
         headers = {"X-Vault-Token": self.root.token or "", "X-Vault-Wrap-TTL": "60"}
         return api.request("POST", f"/v1/{path}", body, headers=headers).json()["wrap_info"]["token"]
 

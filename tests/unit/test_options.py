@@ -91,8 +91,9 @@ def test_the_command_has_the_options(command: click.Command, table: tuple[Option
 
 
 def test_secrets_are_no_arguments() -> None:
-    """Other users see the arguments of a program. The URL of Redis may contain a password, but need not."""
-    assert [option.name for option in OPTIONS if option.secret and option.flag] == ["redis_url"]
+    """Other users see the arguments of a program. A URL may contain a password, but need not."""
+    urls = ["vault_proxy", "proxy", "redis_url"]
+    assert [option.name for option in OPTIONS if option.secret and option.flag] == urls
 
 
 def test_credentials_have_the_options() -> None:

@@ -18,7 +18,8 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, NoticeError, SecretManagerError
-from ..servers.http import CONNECT_TIMEOUT, tls_context, tls_error
+from ..servers.connection import CONNECT_TIMEOUT
+from ..servers.http import tls_context, tls_error
 from ..servers.kubeconfig import MountedToken
 
 try:

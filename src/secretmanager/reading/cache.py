@@ -48,6 +48,12 @@ class Cache(Generic[K, V]):
         """Return a value that has expired not long ago, or not at all; None if there is none."""
         return self._get(key, self._ttl + self._stale)
 
+    def has_stale(self, key: K) -> bool:
+        """Whether `stale` would return a value."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return entry is not None and time.monotonic() - entry[0] < self._ttl + self._stale
+
     def put(self, key: K, value: V) -> None:
         """Keep a value, as a copy."""
         if self._ttl <= 0:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DecryptionFailed, KubernetesUnavailable, VaultUnavailable
+from ..servers.http import without_waiting
 from ..servers.kubernetes import KubernetesClient, Object
 from .cache import Cache
 from .opening import Decrypt, ObjectKey, open_objects
@@ -63,8 +65,10 @@ class Reader:
         found = [self._plaintexts.get(request) for request in requests]
         if missing := [index for index, kept in enumerate(found) if kept is None]:
             wanted = [requests[index] for index in missing]
+            spare = all(self._plaintexts.has_stale(request) for request in wanted)
             try:
-                opened: Sequence[Plaintexts | None] = self._opened(wanted)
+                with without_waiting() if spare else nullcontext():
+                    opened: Sequence[Plaintexts | None] = self._opened(wanted)
             except (VaultUnavailable, KubernetesUnavailable) as error:
                 opened = [self._plaintexts.stale(request) for request in wanted]
                 if None in opened:

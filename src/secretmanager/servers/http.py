@@ -12,28 +12,46 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
-import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
-from typing import Any
-from urllib.parse import urlsplit
+from functools import cached_property
+from http.client import (
+    HTTPException,
+    HTTPMessage,
+    HTTPResponse,
+    IncompleteRead,
+    InvalidURL,
+)
+from itertools import count
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError, TLSError
+from .connection import LOST, Address, Connection, Proxy, is_lost
 
-CONNECT_TIMEOUT = 10.0
-"""Time that connecting may take, in seconds; a response may take longer."""
+log = logging.getLogger(__name__)
+
+ELECTION_TIMEOUT = 20.0
+"""How long a request is repeated while a server has no leader, in seconds.
+
+An election takes Vault's Raft up to 15 s (``performance_multiplier`` 5, the default) and etcd a few seconds.
+"""
 
 MAX_PAUSE = 10.0
 """Longest pause between two attempts, in seconds, whatever a server's Retry-After says."""
 
 _FIRST_PAUSE = 0.1  # seconds; each further pause is twice as long
+_ELECTION_PAUSE = 2.0  # seconds; longest pause while a server has no leader
+
+_RECENT = 5.0
+"""How long ago a connection was last used, in seconds, for a request that must not be sent twice."""
 
 # A repeated request may succeed: Vault's eventual consistency (412), rate limits, a server that starts, is sealed or
 # changes its leader. Vault: https://developer.hashicorp.com/vault/api-docs#http-status-codes
@@ -56,30 +74,93 @@ _TLS_REMEDIES = {
     "other": "check the address, and the certificate's chain and extensions",
 }
 
+_waits: ContextVar[bool] = ContextVar("waits for elections", default=True)
+
 
 class ConnectionFailed(Exception):
-    """There is no connection, or no response in time; the clients translate it into an exception of their own."""
+    """There is no connection, or no response in time; the clients translate it into an exception of their own.
+
+    Attributes:
+        sent: whether the server may have received the request.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 @dataclass(frozen=True)
 class Response:
-    """A server's response. The body is not part of repr(): it may hold a secret."""
+    """A server's response. Body and headers are not part of repr(): they may hold a secret."""
 
     status: int
     body: bytes = field(repr=False)
+    headers: Mapping[str, str] | HTTPMessage = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:
         """Whether the request succeeded."""
         return 200 <= self.status < 300
 
+    @property
+    def is_object(self) -> bool:
+        """Whether the body is a JSON object."""
+        return self._object is not None
+
     def json(self) -> dict[str, Any]:
         """Return the JSON object in the body; an empty one if it is something else, such as a proxy's error page."""
+        return self._object or {}
+
+    def foreign(self, server: str) -> tuple[str, str]:
+        """Describe a response that is not one of a server's API.
+
+        Args:
+            server: the server that should have answered, such as "Vault".
+
+        Returns:
+            Message and remedy, each on one line. Of the body they quote nothing: it may hold a secret.
+        """
+        content = _shown(self.headers.get("Content-Type", "").partition(";")[0]) if self.body else "no content"
+        said = [f"HTTP status {self.status}", content or "content of no type"]
+        if name := _shown(self.headers.get("Server", "")):
+            said.append(f"from {name}")
+        remedy = _FOREIGN_REMEDIES.get(self.status, "check the address, and what is in front of {0}, such as a proxy")
+        if 300 <= self.status < 400:
+            remedy = "give the address of {0} itself: redirects are not followed, since the token would go along"
+        return f"this is not an answer of {server}: {', '.join(said)}", remedy.format(server)
+
+    @cached_property
+    def _object(self) -> dict[str, Any] | None:
         try:
             found = json.loads(self.body)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+_IN_FRONT = "check the load balancer or proxy in front of {0}, and that {0} is running behind it"
+_FOREIGN_REMEDIES = {
+    407: "check the user and password of the proxy",
+    413: "raise the limit of what is in front of {0} (nginx: client_max_body_size)",
+    502: _IN_FRONT,
+    503: _IN_FRONT,
+    504: _IN_FRONT,
+}
+
+
+def _shown(text: str) -> str:
+    """Return the beginning of a header of an unknown server, on one line."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())[:60]
+
+
+@contextlib.contextmanager
+def without_waiting() -> Iterator[None]:
+    """Within it, requests do not wait for an election: the caller has something else to use."""
+    before = _waits.set(False)
+    try:
+        yield
+    finally:
+        _waits.reset(before)
 
 
 def credential(text: str, option: str) -> str:
@@ -112,12 +193,15 @@ def shown(path: object) -> str:
     return "found something else than a path" if re.search(NO_PATH, str(path)) else str(path)
 
 
-def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option: str = "ca_cert") -> ssl.SSLContext:
+def tls_context(
+    ca_cert: bool | str = True, *, ca_pem: str | None = None, ca_path: str | None = None, option: str = "ca_cert"
+) -> ssl.SSLContext:
     """Return a context that verifies the server's certificate and host name.
 
     Args:
-        ca_cert: path of the CA's PEM file; True for the system's own CAs.
+        ca_cert: path of the CA's PEM file; True for ``ca_path``, or without one the system's own CAs.
         ca_pem: the CA's PEM text, instead of a file.
+        ca_path: folder of the CAs' PEM files, all of which count, as for Vault's own command.
         option: name of the option that the CA comes from, for errors.
 
     Raises:
@@ -125,14 +209,19 @@ def tls_context(ca_cert: bool | str = True, *, ca_pem: str | None = None, option
     """
     if ca_cert is False:
         raise ConfigError(f"{option}: found False; certificates are always verified; give a CA file, or True")
-    if ca_pem is None and ca_cert is True:
-        return ssl.create_default_context()
+    found = "the CA given" if ca_pem else str(ca_cert)
     try:
-        return ssl.create_default_context(cafile=None if ca_pem else str(ca_cert), cadata=ca_pem)
+        if ca_pem is None and ca_cert is True and ca_path:
+            found = ca_path
+            first, *others = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
+            context = ssl.create_default_context(cafile=(found := first))
+            for found in others:
+                context.load_verify_locations(found)
+            return context
+        return ssl.create_default_context(cafile=None if ca_pem or ca_cert is True else found, cadata=ca_pem)
     except (OSError, ssl.SSLError, ValueError) as error:
-        found = "the CA given" if ca_pem else shown(ca_cert)
         reason = getattr(error, "strerror", None) or "it contains no PEM certificate"
-        raise ConfigError(f"{option}: {found} cannot be used: {reason}; give a PEM file") from error
+        raise ConfigError(f"{option}: {shown(found)} cannot be used: {reason}; give a PEM file") from error
 
 
 def tls_error(error: ssl.SSLError, place: str) -> TLSError:
@@ -153,7 +242,7 @@ def tls_error(error: ssl.SSLError, place: str) -> TLSError:
     )
 
 
-def load_client_cert(context: ssl.SSLContext, cert: str | bytes, key: str | bytes) -> None:
+def load_client_cert(context: ssl.SSLContext, cert: str | bytes | None, key: str | bytes | None) -> None:
     """Have a context present a client certificate.
 
     Args:
@@ -162,8 +251,11 @@ def load_client_cert(context: ssl.SSLContext, cert: str | bytes, key: str | byte
         key: path of the private key's PEM file, or its bytes.
 
     Raises:
-        ConfigError: certificate or key cannot be read, or they do not match.
+        ConfigError: certificate or key is missing or cannot be read, or they do not match.
     """
+    if not cert or not key:
+        given, missing = ("key", "certificate") if key else ("certificate", "key")
+        raise ConfigError(f"client certificate: found its {given} alone; give its {missing} too")
     with contextlib.ExitStack() as stack:
         try:
             context.load_cert_chain(*(stack.enter_context(_path_of(item)) for item in (cert, key)))
@@ -197,46 +289,63 @@ class JsonApi:
     """A server's JSON API. Threads may share it, and a forked process opens connections of its own.
 
     Args:
-        url: the server's address, ``https://HOST[:PORT][/PATH]``.
+        url: the server's address, ``https://HOST[:PORT][/PATH]``; or those of its nodes, which are tried in turn.
         option: name of the option that the address comes from, for errors.
-        context: verifies the server's certificate.
+        context: verifies the server's certificate, and presents the client's.
+        renewed: returns a new context, from files that may have been renewed; called once after a refusal.
         timeout: time that one response may take, in seconds; no further attempt starts after it.
         connections: how many are kept alive; further threads wait.
         retries: how often a request is repeated after one of RETRYABLE_STATUSES or a lost connection, after a pause
-            with jitter or as long as Retry-After says (RFC 9110 section 10.2.3).
+            with jitter or as long as Retry-After says (RFC 9110 section 10.2.3); with 0 nothing is repeated.
+        election_timeout: how long a request is repeated if the server ``recovers``, in seconds.
+        recovers: whether a response says that the server will soon be there again, as after an election.
+        elsewhere: whether a response says that this node did nothing, and another one may.
+        proxy: as `Proxy.find` takes it.
+        proxy_option: name of the option that the proxy comes from, for errors.
+        server_name: name that the server's certificate must hold; None for the address's.
 
     Raises:
-        ConfigError: the address is not an HTTPS URL.
+        ConfigError: an address is not an HTTPS URL, or the proxy cannot be used.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         option: str,
         context: ssl.SSLContext,
+        renewed: Callable[[], ssl.SSLContext],
         timeout: float = 30.0,
         connections: int = 10,
         retries: int = 4,
+        election_timeout: float = ELECTION_TIMEOUT,
+        recovers: Callable[[Response], bool] = lambda response: False,
+        elsewhere: Callable[[Response], bool] = lambda response: False,
+        proxy: str | None = None,
+        proxy_option: str = "proxy",
+        server_name: str | None = None,
     ) -> None:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            # Neither the URL nor the original error: they may hold a password.
-            raise ConfigError(f"{option}: found no URL; allowed is an address such as https://HOST:PORT") from None
-        if parts.scheme != "https" or not parts.hostname or parts.username:
-            found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "https" else "another form"
-            raise ConfigError(f"{option}: found {found}; allowed is an address such as https://HOST:PORT")
-        self.url = url.rstrip("/")
-        self._host, self._port, self._path = parts.hostname, port or 443, parts.path.rstrip("/")
+        urls = [url] if isinstance(url, str) else url
+        self._addresses = tuple(Address.parse(item, option) for item in urls)  # the one in use is the first
+        self._proxies = {address: Proxy.find(proxy, address, proxy_option) for address in self._addresses}
         self._context = context
+        self._renewed = renewed
         self._timeout = timeout
         self._retries = retries
+        self._election_timeout = election_timeout
+        self._recovers = recovers
+        self._elsewhere = elsewhere
+        self._server_name = server_name
         self._slots = threading.BoundedSemaphore(connections)
-        self._idle: list[HTTPSConnection] = []
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
         self._owner = os.getpid()
         self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Address of the node that is in use."""
+        return self._addresses[0].url
 
     def request(
         self,
@@ -257,19 +366,18 @@ class JsonApi:
             idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
 
         Raises:
-            TLSError: verification of the server's certificate failed.
+            TLSError: verification of the server's certificate failed, or the server refused the client's.
             ConnectionFailed: there is no connection, or no response in time.
+            ConfigError: HTTP cannot carry a header or the path.
         """
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
-        retries = self._retries if idempotent else 0
-        deadline = time.monotonic() + self._timeout
-        for attempt in range(retries + 1):
-            outcome, retry_after = self._send_once(method, self._path + path, payload, sent)
-            if isinstance(outcome, Response) and outcome.status not in RETRYABLE_STATUSES:
-                return outcome
-            pause = _backoff(attempt, retry_after)
-            if attempt == retries or time.monotonic() + pause > deadline:
+        request = _Request(method, path, payload, sent, idempotent)
+        begun = time.monotonic()
+        for attempt in count():
+            outcome = self._send_to_any(request)
+            pause = self._pause(outcome, attempt, time.monotonic() - begun) if idempotent else None
+            if pause is None:
                 break
             time.sleep(pause)
         if isinstance(outcome, ConnectionFailed):
@@ -282,20 +390,31 @@ class JsonApi:
         Args:
             path: path and query, beginning with a slash.
             headers: further headers, besides those for JSON.
-            timeout: time that the next line may take, in seconds.
+            timeout: time that the next line may take, in seconds; the response begins as soon as that of a request.
 
         Raises:
-            TLSError, ConnectionFailed: as `request`.
+            TLSError, ConnectionFailed, ConfigError: as `request`.
         """
-        connection = HTTPSConnection(self._host, self._port, context=self._context, timeout=CONNECT_TIMEOUT)
+        context = self._context
         try:
-            self._connect(connection, timeout)
-            connection.request("GET", self._path + path, headers={"Accept": "application/json", **headers})
-            return Stream(self, connection, connection.getresponse())
-        except (OSError, HTTPException, ValueError) as error:
-            connection.close()
-            failure = self._translated(error)
-            raise failure from failure.__cause__
+            return self._stream(context, path, headers, timeout)
+        except TLSError:
+            return self._stream(self.renew(context), path, headers, timeout)
+
+    def renew(self, refused: ssl.SSLContext) -> ssl.SSLContext:
+        """Return a context from the files as they are now, and use it for all further connections.
+
+        Args:
+            refused: the context in use until now; if another thread has replaced it, this one's is returned.
+
+        Raises:
+            ConfigError: a file cannot be used.
+        """
+        with self._lock:
+            if self._context is refused:
+                log.debug("%s: reading certificates and credentials again", self.url)
+                self._context = self._renewed()
+            return self._context
 
     def close(self) -> None:
         """Close all connections, those in use after their request. A further request opens a new one."""
@@ -304,37 +423,94 @@ class JsonApi:
             while True:
                 self._idle.pop().close()
 
-    def _send_once(
-        self, method: str, path: str, payload: bytes | None, headers: dict[str, str]
-    ) -> tuple[Response | ConnectionFailed, str | None]:
-        """Send a request once; return the response or the failure, and the header Retry-After.
+    def _pause(self, outcome: Response | ConnectionFailed, attempt: int, passed: float) -> float | None:
+        """Return how long to wait before the next attempt, in seconds; None if there is none."""
+        retry_after = None
+        if isinstance(outcome, Response):
+            if outcome.status not in RETRYABLE_STATUSES:
+                return None
+            retry_after = outcome.headers.get("Retry-After")
+        if not self._retries:
+            return None
+        pause = _backoff(attempt, retry_after)
+        if isinstance(outcome, Response) and _waits.get() and self._recovers(outcome):
+            pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
+            if passed + pause <= self._election_timeout:
+                if attempt == self._retries:
+                    log.warning("%s has no leader; waiting for up to %g s", self.url, self._election_timeout)
+                return pause
+        return pause if attempt < self._retries and passed + pause <= self._timeout else None
+
+    def _send_to_any(self, request: _Request) -> Response | ConnectionFailed:
+        """Send a request to the node in use; if it cannot serve it, to the others in turn."""
+        for _ in self._addresses:
+            address = self._addresses[0]
+            outcome = self._send(address, request)
+            if isinstance(outcome, ConnectionFailed):
+                if outcome.sent and not request.idempotent:
+                    break
+            elif not self._elsewhere(outcome):
+                break
+            if self._addresses[0] is address:  # no other thread has left it
+                self._addresses = (*self._addresses[1:], address)
+        return outcome
+
+    def _send(self, address: Address, request: _Request) -> Response | ConnectionFailed:
+        """Send a request once, and once more if certificates that were renewed meanwhile help.
 
         Raises:
-            TLSError: as `request`; repeating it would not help.
-            ConfigError: HTTP cannot carry a header or the path.
+            TLSError, ConfigError: as `request`; repeating it would not help.
         """
-        with self._slots:
-            connection = None
-            try:
-                connection = self._checkout()
-                connection.request(method, path, payload, headers)
-                received = connection.getresponse()
-                response = Response(received.status, received.read())
-            except (OSError, HTTPException, ValueError) as error:
-                if connection:
-                    connection.close()
-                failure = self._translated(error)
-                if isinstance(failure, ConnectionFailed):
-                    return failure, None
-                raise failure from failure.__cause__
-            if not received.will_close:
-                self._idle.append(connection)
-                if self._closed:  # by another thread, during this request
-                    self.close()
-        return response, received.headers["Retry-After"]
+        context = self._context
+        try:
+            return self._send_once(address, context, request)
+        except TLSError:
+            return self._send_once(address, self.renew(context), request)
 
-    def _checkout(self) -> HTTPSConnection:
-        """Return the connection that was used last, if it is still open, or a new one."""
+    def _send_once(self, address: Address, context: ssl.SSLContext, request: _Request) -> Response | ConnectionFailed:
+        with self._slots:
+            try:
+                if kept := self._checkout(address, context, request):
+                    try:
+                        return self._exchange(kept, request)
+                    except OSError as error:
+                        if not request.idempotent or not is_lost(error):
+                            raise
+                return self._exchange(self._opened(address, context), request)
+            except ConnectionFailed as error:
+                return error
+            except (OSError, HTTPException, ValueError) as error:
+                failure = self._translated(error)
+        if isinstance(failure, ConnectionFailed):
+            return failure
+        raise failure  # here, so that the original, which may quote the request, is not its context
+
+    def _exchange(self, connection: Connection, request: _Request) -> Response:
+        """Send a request over a connection; keep the connection if it can be used again."""
+        whole = True
+        try:
+            try:
+                connection.request(
+                    request.method, connection.address.path + request.path, request.payload, request.headers
+                )
+            except LOST:
+                whole = False  # the server may have answered before it read everything, as with status 413
+            received = connection.getresponse()
+            response = _read(received)
+        except BaseException:
+            connection.close()
+            raise
+        if received.will_close or not whole:
+            connection.close()
+        else:
+            connection.used_at = time.monotonic()
+            self._idle.append(connection)
+            if self._closed:  # by another thread, during this request
+                self.close()
+        return response
+
+    def _checkout(self, address: Address, context: ssl.SSLContext, request: _Request) -> Connection | None:
+        """Return the connection that was used last, if a request may be sent over it; None if there is none."""
         if self._owner != os.getpid():
             # This process was forked: the connections belong to its parent.
             self._idle, self._owner = [], os.getpid()
@@ -342,22 +518,47 @@ class JsonApi:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                break
-            if _is_open(connection):
+                return None
+            recent = request.idempotent or time.monotonic() - connection.used_at < _RECENT
+            if recent and connection.address is address and connection.context is context and connection.is_open():
                 return connection
             connection.close()
-        connection = HTTPSConnection(self._host, self._port, context=self._context)
-        self._connect(connection, self._timeout)
-        return connection
 
-    def _connect(self, connection: HTTPSConnection, timeout: float) -> None:
-        connection.timeout = min(CONNECT_TIMEOUT, timeout)
+    def _opened(self, address: Address, context: ssl.SSLContext) -> Connection:
+        """Return a new connection.
+
+        Raises:
+            TLSError, ConnectionFailed, ConfigError: as `request`.
+        """
+        proxy = self._proxies[address]
+        connection = Connection(address, context, proxy, self._server_name, self._timeout)
         try:
             connection.connect()
-        except BaseException:
+        except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            raise
-        connection.sock.settimeout(timeout)
+            failure = self._translated(error)
+        else:
+            return connection
+        if isinstance(failure, ConnectionFailed):
+            failure.sent = False
+            if proxy:
+                failure.args = (f"proxy {proxy.host}:{proxy.port}: {failure}",)
+        raise failure
+
+    def _stream(self, context: ssl.SSLContext, path: str, headers: Mapping[str, str], timeout: float) -> Stream:
+        address = self._addresses[0]
+        connection = self._opened(address, context)
+        try:
+            sock = connection.sock
+            connection.request("GET", address.path + path, headers={"Accept": "application/json", **headers})
+            response = connection.getresponse()
+            sock.settimeout(timeout)
+        except (OSError, HTTPException, ValueError) as error:
+            connection.close()
+            failure = self._translated(error)
+        else:
+            return Stream(self, connection, response)
+        raise failure  # here, so that the original, which may quote the response, is not its context
 
     def _translated(self, error: OSError | HTTPException | ValueError) -> TLSError | ConnectionFailed | ConfigError:
         """Return what to raise instead; its cause is the original, unless that quotes the path or a header."""
@@ -367,37 +568,65 @@ class JsonApi:
                 place=self.url,
             )
         failure = self._lost_or_untrusted(error)
-        failure.__cause__ = error
+        failure.__cause__ = error if isinstance(error, OSError) else None
         return failure
 
     def _lost_or_untrusted(self, error: OSError | HTTPException) -> TLSError | ConnectionFailed:
-        lost = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-        if isinstance(error, ssl.SSLError) and not isinstance(error, lost):
+        if isinstance(error, ssl.SSLError) and not isinstance(error, LOST):
             return tls_error(error, self.url)
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and not is_lost(error):
             return ConnectionFailed(f"timed out after {self._timeout:g} s")
+        if isinstance(error, _Ambiguous):
+            return ConnectionFailed("the answer gives its length twice, so something in front of the server is broken")
+        if isinstance(error, IncompleteRead):
+            return ConnectionFailed("the answer is cut short")
         if isinstance(error, HTTPException) and not isinstance(error, OSError):
             return ConnectionFailed("the server did not answer with HTTP")  # its text may quote the response
-        return ConnectionFailed(error.strerror or str(error))
+        return ConnectionFailed(error.strerror or _shown(str(error)))
+
+
+class _Request(NamedTuple):
+    """What is sent, as of `JsonApi.request`."""
+
+    method: str
+    path: str
+    payload: bytes | None
+    headers: Mapping[str, str]
+    idempotent: bool
+
+
+def _read(received: HTTPResponse) -> Response:
+    if len(set(received.headers.get_all("Content-Length", ()))) > 1:
+        raise _Ambiguous
+    return Response(received.status, received.read(), received.headers)
+
+
+class _Ambiguous(HTTPException):
+    """A response with two lengths, which is no valid HTTP (RFC 9112 section 6.3)."""
 
 
 class Stream:
     """The lines of a response that stays open; iteration ends when the server or `close` ends it."""
 
-    def __init__(self, api: JsonApi, connection: HTTPSConnection, response: HTTPResponse) -> None:
+    def __init__(self, api: JsonApi, connection: Connection, response: HTTPResponse) -> None:
         self._api = api
         self._connection = connection
         self._response = response
         self._closed = False
         self.status = response.status
+        self.is_json = "json" in response.headers.get("Content-Type", "")
 
-    def read(self) -> bytes:
-        """Return the rest of the body, for example of an error response.
+    def read(self) -> Response:
+        """Return the response with the rest of the body, for example a refusal.
 
         Raises:
             ConnectionFailed: the connection was lost.
         """
-        return b"".join(self)
+        return self.response(b"".join(self))
+
+    def response(self, line: bytes) -> Response:
+        """Return the response with one line as its body."""
+        return Response(self.status, line, self._response.headers)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the lines.
@@ -412,7 +641,10 @@ class Stream:
                 return  # a thread that was waiting for the next line fails in one of these ways
             if not isinstance(error, OSError | HTTPException):
                 raise
-            raise self._api._lost_or_untrusted(error) from error
+            failure = self._api._translated(error)
+        else:
+            return
+        raise failure
 
     def close(self) -> None:
         """End the stream; a thread that waits for a line stops waiting."""
@@ -422,15 +654,6 @@ class Stream:
             with contextlib.suppress(OSError):  # if it is closed already
                 sock.shutdown(socket.SHUT_RDWR)
         self._connection.close()
-
-
-def _is_open(connection: HTTPSConnection) -> bool:
-    """Whether a kept-alive connection is still open: if it is readable before a request, the server closed it."""
-    if connection.sock is None:
-        return False
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return not poll.poll(0)
 
 
 def _backoff(attempt: int, retry_after: str | None) -> float:

@@ -12,7 +12,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ _TOKEN_AGE = 60.0  # seconds that a mounted token is used before its file is rea
 
 _UNSUPPORTED_IN_CLUSTER = {
     "insecure-skip-tls-verify": "give certificate-authority instead: certificates are always verified",
-    "proxy-url": "name a server that is reached without a proxy",
     "tls-server-name": "name a server by a name that its certificate holds",
 }
 _IMPERSONATION = "use a user who has these rights, and no more"
@@ -51,11 +50,13 @@ class ClusterAccess:
         context: TLS context with the cluster's CA, and the user's client certificate, if any.
         authorization: returns the header ``Authorization``; it, or what it returns, is None if the client certificate
             identifies the user. It is called before each request, and may bring a client certificate into ``context``.
+        proxy: proxy to the API, as `connection.Proxy.find` takes it.
     """
 
     url: str
     context: ssl.SSLContext
     authorization: Callable[[], str | None] | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
 
 
 def find_access(
@@ -67,6 +68,7 @@ def find_access(
     ca_cert: str | None = None,
     client_cert: str | None = None,
     client_key: str | None = None,
+    proxy: str | None = None,
 ) -> ClusterAccess:
     """Find the Kubernetes API: the host given, else the file given, else ``$KUBECONFIG``, else the pod's own service
     account, else ``~/.kube/config``.
@@ -79,10 +81,24 @@ def find_access(
         ca_cert: for ``host``.
         client_cert: for ``host``.
         client_key: for ``host``.
+        proxy: proxy to the API, as `connection.Proxy.find` takes it, before the file's own.
 
     Raises:
         ConfigError: there is no file, or it cannot be used; names the field.
     """
+    found = _find_access(kubeconfig, context, token, host, ca_cert, client_cert, client_key)
+    return replace(found, proxy=proxy) if proxy else found
+
+
+def _find_access(
+    kubeconfig: str | Path | None,
+    context: str | None,
+    token: str | None,
+    host: str | None,
+    ca_cert: str | None,
+    client_cert: str | None,
+    client_key: str | None,
+) -> ClusterAccess:
     token = credential(token, "api_key") if token else None
     if host:
         return from_host(host, token, ca_cert, client_cert, client_key)
@@ -136,10 +152,10 @@ def from_host(
     Raises:
         ConfigError: a file cannot be used, or there are no credentials.
     """
-    if not token and not (client_cert and client_key):
+    if not token and not client_cert and not client_key:
         raise ConfigError("api_key, or client_cert and client_key, is missing: host needs credentials")
     context = tls_context(ca_cert or True)
-    if client_cert and client_key:
+    if client_cert or client_key:
         load_client_cert(context, client_cert, client_key)
     return ClusterAccess(host, context, (lambda: f"Bearer {token}") if token else None)
 
@@ -221,7 +237,7 @@ def _access(files: Sequence[_File], context: str | None, token: str | None) -> C
         authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, told)
     else:
         authorization = user_file.authorization(user)
-    return ClusterAccess(str(cluster["server"]), tls, authorization)
+    return ClusterAccess(str(cluster["server"]), tls, authorization, cluster.get("proxy-url"))
 
 
 def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[_File, Mapping[str, Any]]:
@@ -288,7 +304,7 @@ class _File:
 
     def present_client_cert(self, user: Mapping[str, Any], context: ssl.SSLContext) -> None:
         cert, key = self._pem(user, "client-certificate"), self._pem(user, "client-key")
-        if cert and key:
+        if cert or key:
             load_client_cert(context, cert, key)
 
     def refuse(self, section: Mapping[str, Any], unsupported: Mapping[str, str], where: str) -> None:
@@ -307,7 +323,10 @@ class _File:
 
     def told(self, cluster: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a plugin may be told of the cluster, as the API's type ``Cluster``."""
-        told = {"server": cluster["server"]}
+        told = {
+            "server": cluster["server"],
+            **({"proxy-url": cluster["proxy-url"]} if cluster.get("proxy-url") else {}),
+        }
         if inline := cluster.get("certificate-authority-data"):
             told["certificate-authority-data"] = inline
         elif ca := cluster.get("certificate-authority"):

@@ -7,9 +7,11 @@ Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from ..errors import (
@@ -19,7 +21,7 @@ from ..errors import (
     KubernetesUnavailable,
     SecretNotFound,
 )
-from .http import ConnectionFailed, JsonApi, Response, Stream
+from .http import ELECTION_TIMEOUT, ConnectionFailed, JsonApi, Response, Stream
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
@@ -32,6 +34,8 @@ STREAM_GRACE = 10
 """Time that the server may take to end a watch after its timeout, in seconds; then the connection counts as lost."""
 
 Object = dict[str, Any]
+Answered = TypeVar("Answered", Response, Stream)
+Parsed = TypeVar("Parsed")
 Resource = Literal["secrets", "configmaps", "serviceaccounts"]
 
 
@@ -39,24 +43,41 @@ class KubernetesClient:
     """A client of one Kubernetes API. Threads may share it.
 
     Args:
-        access: address and credentials.
+        find: finds address and credentials; called again if the API does not accept the credentials, or its
+            certificate is not trusted, since the files that hold them may have been renewed.
         timeout: time that one response may take, in seconds.
         connections: how many connections are kept alive.
         retries: how often a request is repeated that may succeed later.
+        election_timeout: how long it is repeated while etcd has no leader, in seconds.
+
+    Raises:
+        ConfigError: as ``find``, or the address or proxy cannot be used.
     """
 
     def __init__(
-        self, access: ClusterAccess, *, timeout: float = 30.0, connections: int = 10, retries: int = 4
+        self,
+        find: Callable[[], ClusterAccess],
+        *,
+        timeout: float = 30.0,
+        connections: int = 10,
+        retries: int = 4,
+        election_timeout: float = ELECTION_TIMEOUT,
     ) -> None:
+        self._find = find
+        self._access = access = find()
         self._api = JsonApi(
             access.url,
             option="kubeconfig's server",
             context=access.context,
+            renewed=self._found_again,
             timeout=timeout,
             connections=connections,
             retries=retries,
+            election_timeout=election_timeout,
+            recovers=_recovers,
+            proxy=access.proxy,
+            proxy_option="proxy, or the kubeconfig's proxy-url",
         )
-        self._authorization = access.authorization
         self.url = self._api.url
 
     @classmethod
@@ -65,6 +86,8 @@ class KubernetesClient:
         kubeconfig: str | Path | Mapping[str, Any] | None = None,
         context: str | None = None,
         token: str | None = None,
+        *,
+        proxy: str | None = None,
         **options: Any,
     ) -> KubernetesClient:
         """Return a client for the API that `kubeconfig.find_access` finds, with its arguments; options as of the class.
@@ -72,7 +95,7 @@ class KubernetesClient:
         Raises:
             ConfigError: no kubeconfig, or one that cannot be used.
         """
-        return cls(find_access(kubeconfig, context, token), **options)
+        return cls(partial(find_access, kubeconfig, context, token, proxy=proxy), **options)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], **more: Any) -> KubernetesClient:
@@ -85,8 +108,11 @@ class KubernetesClient:
         Raises:
             ConfigError: there is no kubeconfig file, or an option cannot be used.
         """
-        names = ("kubeconfig", "context", "host", "ca_cert", "client_cert", "client_key")
-        return cls(find_access(token=options.get("api_key"), **{name: options.get(name) for name in names}), **more)
+        names = ("kubeconfig", "context", "host", "ca_cert", "client_cert", "client_key", "proxy")
+        given = {name: options.get(name) for name in names}
+        if (election_timeout := options.get("election_timeout")) is not None:
+            more.setdefault("election_timeout", election_timeout)
+        return cls(partial(find_access, token=options.get("api_key"), **given), **more)
 
     def create_token(
         self, namespace: str, service_account: str, audience: str | None, expiration_seconds: int = 600
@@ -109,13 +135,13 @@ class KubernetesClient:
         if audience is not None:
             spec["audiences"] = [audience]
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        found = self._call(
+        response = self._call(
             "POST",
             f"/api/v1/namespaces/{quote(namespace)}/serviceaccounts/{quote(service_account)}/token",
             f"service account {namespace}/{service_account}",
             body,
         )
-        return str(found["status"]["token"])
+        return self._understood(response, lambda: str(response.json()["status"]["token"]))
 
     def get_secret(self, namespace: str, name: str) -> Object:
         """Return a Secret.
@@ -128,7 +154,8 @@ class KubernetesClient:
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
         """Return a Secret, ConfigMap or service account; raises as `get_secret`."""
-        return self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
+        response = self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
+        return self._understood(response, lambda: _stored(response.json()))
 
     def watch(
         self, resource: Resource, namespace: str, name: str, resource_version: str | None = None, seconds: int = 300
@@ -151,14 +178,17 @@ class KubernetesClient:
         if resource_version is not None:
             query["resourceVersion"] = resource_version
         path = f"{_path(namespace, resource)}?{urlencode(query)}"
+        place = f"{namespace}/{name}"
         try:
             # The server ends the watch; if it does not, the connection is lost.
-            stream = self._api.stream(path, headers=self._headers(), timeout=seconds + STREAM_GRACE)
-            if stream.status != 200:
-                raise _refusal(Response(stream.status, stream.read()), f"{namespace}/{name}")
+            stream = self._as_known(
+                lambda headers: self._api.stream(path, headers=headers, timeout=seconds + STREAM_GRACE)
+            )
+            if stream.status != 200 or not stream.is_json:
+                raise self._refusal(stream.read(), place)
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
-        return Events(self, stream, f"{namespace}/{name}")
+        return Events(self, stream, place)
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
         """Yield the Secrets of a namespace, or of all namespaces; they are fetched page by page.
@@ -234,16 +264,18 @@ class KubernetesClient:
         path = _path(namespace, "secrets") if namespace else "/api/v1/secrets"
         query = {"limit": str(PAGE), **query}
         while True:
-            page = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept)
-            yield from page["items"] or ()
-            if not (following := page["metadata"].get("continue")):
+            response = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept)
+            items, following = self._understood(response, partial(_page, response))
+            yield from items
+            if not following:
                 return
             query["continue"] = following
 
     def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         place = f"{namespace}/{body['metadata']['name']}"
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
-        return self._call(method, f"{path}?{urlencode(query)}", place, body)
+        response = self._call(method, f"{path}?{urlencode(query)}", place, body)
+        return self._understood(response, lambda: _stored(response.json()))
 
     def _call(
         self,
@@ -253,19 +285,66 @@ class KubernetesClient:
         body: Mapping[str, Any] | None = None,
         *,
         accept: str | None = None,
-    ) -> Object:
-        headers = {**self._headers(), "Accept": accept} if accept else self._headers()
+    ) -> Response:
+        """Send one request; return the response if it is the API's, and no refusal."""
+        more = {"Accept": accept} if accept else {}
         try:
-            response = self._api.request(method, path, body, headers=headers)
+            response = self._as_known(lambda headers: self._api.request(method, path, body, headers=headers | more))
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
-        if response.ok:
-            return response.json()
-        raise _refusal(response, place)
+        if not response.ok:
+            raise self._refusal(response, place)
+        if not response.is_object:
+            raise self._foreign(response)
+        return response
 
-    def _headers(self) -> dict[str, str]:
-        authorization = self._authorization() if self._authorization else None
-        return {"Authorization": authorization} if authorization else {}
+    def _as_known(self, send: Callable[[dict[str, str]], Answered]) -> Answered:
+        """Send a request with the user's credentials; if they are refused, once more with what the files hold now."""
+        access = self._access
+        answer = send(_headers(access))
+        if answer.status == 401:
+            if isinstance(answer, Stream):
+                answer.close()
+            self._api.renew(access.context)
+            answer = send(_headers(self._access))
+        return answer
+
+    def _found_again(self) -> ssl.SSLContext:
+        self._access = self._find()
+        _headers(self._access)  # an exec plugin may have a client certificate
+        return self._access.context
+
+    def _understood(self, response: Response, parse: Callable[[], Parsed]) -> Parsed:
+        """Return what a function takes from a response; a form that is not the API's raises KubernetesUnavailable."""
+        try:
+            return parse()
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+            pass  # not the cause: it may hold what is in the response
+        raise self._foreign(response)
+
+    def _refusal(self, response: Response, place: str) -> KubernetesError:
+        """Translate a ``Status`` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/)."""
+        status = response.json()
+        if status.get("kind") != "Status":
+            return self._foreign(response)
+        kind, remedy = _REFUSALS.get(response.status, (KubernetesError, None))
+        if _recovers(response):
+            kind, remedy = KubernetesUnavailable, "wait until the API is ready, and etcd has a leader"
+        return kind(
+            str(status.get("message") or f"HTTP status {response.status}"),
+            status=response.status,
+            reason=str(status.get("reason") or ""),
+            place=place,
+            remedy=remedy,
+        )
+
+    def _foreign(self, response: Response) -> KubernetesError:
+        message, remedy = response.foreign("the Kubernetes API")
+        # A proxy in front of the API may know its users.
+        kinds = {401: Forbidden, 413: KubernetesError}
+        return kinds.get(response.status, KubernetesUnavailable)(
+            message, status=response.status, place=self.url, remedy=remedy
+        )
 
     def _unavailable(self, error: ConnectionFailed) -> KubernetesUnavailable:
         return KubernetesUnavailable(
@@ -292,11 +371,11 @@ class Events:
         """Yield the events."""
         try:
             for line in self._stream:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    status = event["object"]
-                    raise _refusal(Response(int(status.get("code", 500)), json.dumps(status).encode()), self._place)
-                yield event["type"], event["object"]
+                kind, found = self._client._understood(self._stream.response(line), partial(_event, line))
+                if kind == "ERROR":
+                    status = Response(int(found.get("code", 500)), json.dumps(found).encode())
+                    raise self._client._refusal(status, self._place)
+                yield kind, found
         except ConnectionFailed as error:
             raise self._client._unavailable(error) from error
 
@@ -310,26 +389,61 @@ def _path(namespace: str, resource: str, name: str | None = None) -> str:
     return f"{path}/{quote(name)}" if name else path
 
 
+def _headers(access: ClusterAccess) -> dict[str, str]:
+    authorization = access.authorization() if access.authorization else None
+    return {"Authorization": authorization} if authorization else {}
+
+
+def _page(response: Response) -> tuple[list[Object], str | None]:
+    """Return the objects of a page of a list, and the token of the next page, if there is one."""
+    page = response.json()
+    return [_stored(item) for item in page["items"] or ()], page["metadata"].get("continue")
+
+
+def _event(line: bytes) -> tuple[str, Object]:
+    event = json.loads(line)
+    return str(event["type"]), dict(event["object"])
+
+
+def _stored(found: Object) -> Object:
+    """Return an object as the API stores it; of another form, it raises KeyError or TypeError."""
+    if not all(isinstance(found["metadata"][name], str) for name in ("namespace", "name")):
+        raise TypeError
+    if not all(isinstance(value, str) for value in (found.get("data") or {}).values()):
+        raise TypeError
+    return found
+
+
+_NO_LEADER = (
+    "leader changed",
+    "no leader",
+    "not leader",
+    "request timed out",
+    "unhealthy cluster",
+    "server stopped",
+    "code = unavailable",
+    "storage is (re)initializing",
+    "context deadline exceeded",
+)
+"""What the API says with status 429 or 500 while etcd has no leader or is out of reach, or while it starts itself.
+
+Sources: https://pkg.go.dev/go.etcd.io/etcd/api/v3/v3rpc/rpctypes, and ``storage/cacher`` of k8s.io/apiserver.
+"""
+
+
+def _recovers(response: Response) -> bool:
+    """Whether etcd has no leader, the API starts, or what is in front of it has none: waiting may end that."""
+    if response.status in (429, 500):
+        said = str(response.json().get("message")).lower()
+        return "webhook" not in said and any(words in said for words in _NO_LEADER)
+    return response.status in (502, 503, 504)
+
+
 _REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
     401: (Forbidden, "the API does not know the caller: check the kubeconfig's user, or its token"),
     403: (Forbidden, "grant it by RBAC"),
     404: (SecretNotFound, "check name and namespace"),
     409: (ConflictError, "try again"),
+    413: (KubernetesError, "divide it: Kubernetes takes Secrets of 1 MiB, and requests of 3 MiB"),
     429: (KubernetesUnavailable, "send fewer requests, or wait"),
-    502: (KubernetesUnavailable, "check the proxies or load balancers in front of the API"),
-    503: (KubernetesUnavailable, "wait until the API is ready"),
-    504: (KubernetesUnavailable, "check the proxies or load balancers in front of the API"),
 }
-
-
-def _refusal(response: Response, place: str) -> KubernetesError:
-    """Translate a ``Status`` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/)."""
-    status = response.json()
-    kind, remedy = _REFUSALS.get(response.status, (KubernetesError, None))
-    return kind(
-        str(status.get("message") or f"HTTP status {response.status}"),
-        status=response.status,
-        reason=str(status.get("reason") or ""),
-        place=place,
-        remedy=remedy,
-    )

@@ -6,8 +6,10 @@ Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/ku
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import (
@@ -20,17 +22,29 @@ from ..errors import (
     VaultSealed,
     VaultUnavailable,
 )
-from .http import ConnectionFailed, JsonApi, Response, credential, tls_context
+from .http import (
+    ELECTION_TIMEOUT,
+    ConnectionFailed,
+    JsonApi,
+    Response,
+    credential,
+    load_client_cert,
+    tls_context,
+)
 
 Label = TypeVar("Label")
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
+Parsed = TypeVar("Parsed")
 
 BATCH_ITEMS = 1000
 """Items that one Transit batch holds at most; Vault takes arrays of 10,000 (``max_json_array_element_count``)."""
 
 BATCH_BYTES = 8 * 1024 * 1024
-"""Base64 that one batch holds at most, in bytes; Vault takes requests of 32 MiB (``max_request_size``)."""
+"""Base64 that one batch holds at most, in bytes; Vault takes requests of 32 MiB (``max_request_size``).
+
+What is in front of Vault may take less; after status 413 batches are halved.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,47 +111,79 @@ class VaultClient:
     """A client of one Vault. Threads may share it.
 
     Args:
-        url: Vault's address, as ``https://127.0.0.1:8200``.
+        url: Vault's address, as ``https://127.0.0.1:8200``; or those of its nodes, as a list or separated by commas,
+            which are tried in turn.
         ca_cert: path of the CA's PEM file; True for the system's own CAs.
+        ca_path: folder of PEM files of CAs, instead of ``ca_cert``.
+        client_cert: path of the PEM file of a client certificate, for a listener that requires one.
+        client_key: path of the PEM file of its key.
+        tls_server_name: name that Vault's certificate must hold; None for the address's.
+        proxy: address of an HTTP proxy, ``http://[USER:PASSWORD@]HOST:PORT``; "environment" for what ``HTTPS_PROXY``
+            and ``NO_PROXY`` say; None for no proxy.
         namespace: Vault namespace (Enterprise, OpenBao).
         timeout: time that one response may take, in seconds.
         token: token to authenticate with.
         transit_mount: where the Transit engine is mounted.
         retries: how often a request is repeated that may succeed later.
+        election_timeout: how long it is repeated while Vault has no leader, in seconds.
         connections: how many connections are kept alive.
         ca_option: name of the option that the CA comes from, for errors.
 
     Raises:
-        ConfigError: the address or the CA cannot be used.
+        ConfigError: an address, a file or the proxy cannot be used.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         ca_cert: bool | str = True,
+        ca_path: str | None = None,
+        client_cert: str | None = None,
+        client_key: str | None = None,
+        tls_server_name: str | None = None,
+        proxy: str | None = None,
         namespace: str | None = None,
         timeout: float = 30.0,
         token: str | None = None,
         transit_mount: str = "transit",
         retries: int = 4,
+        election_timeout: float = ELECTION_TIMEOUT,
         connections: int = 10,
         ca_option: str = "ca_cert",
     ) -> None:
+        def context() -> ssl.SSLContext:
+            made = tls_context(ca_cert, ca_path=ca_path, option=ca_option)
+            if client_cert or client_key:
+                load_client_cert(made, client_cert, client_key)
+            return made
+
         self._api = JsonApi(
-            url,
+            [item.strip() for item in url.split(",")] if isinstance(url, str) else url,
             option="vault_url",
-            context=tls_context(ca_cert, option=ca_option),
+            context=context(),
+            renewed=context,
             timeout=timeout,
             connections=connections,
             retries=retries,
+            election_timeout=election_timeout,
+            recovers=_recovers,
+            elsewhere=_elsewhere,
+            proxy=proxy,
+            proxy_option="vault_proxy",
+            server_name=tls_server_name,
         )
         self._headers = {"X-Vault-Request": "true"}
         if namespace:
             self._headers["X-Vault-Namespace"] = credential(namespace, "vault_namespace")
         self._transit = transit_mount.strip("/")
-        self.url = self._api.url
+        self._batch_bytes = BATCH_BYTES
         self.token = token
+
+    @property
+    def url(self) -> str:
+        """Address of the node that is in use."""
+        return self._api.url
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], **more: Any) -> VaultClient:
@@ -148,15 +194,11 @@ class VaultClient:
             more: further arguments of the class.
 
         Raises:
-            ConfigError: the address or the CA cannot be used.
+            ConfigError: as the class.
         """
-        named = {
-            "ca_cert": "vault_ca_cert",
-            "namespace": "vault_namespace",
-            "timeout": "vault_timeout",
-            "transit_mount": "transit_mount",
-        }
-        given = {name: options.get(option) for name, option in named.items()}
+        names = ("ca_cert", "ca_path", "client_cert", "client_key", "tls_server_name", "proxy", "namespace", "timeout")
+        given = {name: options.get(f"vault_{name}") for name in names}
+        given |= {name: options.get(name) for name in ("election_timeout", "transit_mount")}
         known = {name: value for name, value in given.items() if value is not None}
         return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **known, **more})
 
@@ -205,8 +247,8 @@ class VaultClient:
             raise TransitKeyNotFound(
                 "there is no such Transit key", place=path, status=404, remedy="create it, or check its name"
             )
-        data: dict[str, Any] = self.checked("GET", path, response)["data"]
-        return data
+        found = self.checked("GET", path, response)
+        return self._understood(response, lambda: dict(found["data"]))
 
     def login_kubernetes(self, role: str, jwt: str, mount: str = "kubernetes") -> Login:
         """Log in with a service account's token.
@@ -273,13 +315,13 @@ class VaultClient:
                 errors=errors,
                 remedy="have a new one issued; if it had not expired, find out who unwrapped it and knows its content",
             )
-        data: dict[str, Any] = self.checked("POST", path, response)["data"]
-        return data
+        found = self.checked("POST", path, response)
+        return self._understood(response, lambda: dict(found["data"]))
 
     def renew_self(self, *, token: str | None = None) -> Login:
         """Renew the token. The request is not repeated: Vault reports a token at its maximum TTL with status 500."""
         path = "auth/token/renew-self"
-        return _login(self.checked("POST", path, self.request("POST", path, {}, token=token, idempotent=False)))
+        return self._issued(path, self.request("POST", path, {}, token=token, idempotent=False))
 
     def revoke_self(self, *, token: str | None = None) -> None:
         """Revoke the token."""
@@ -306,18 +348,22 @@ class VaultClient:
 
         Raises:
             TLSError: verification of Vault's certificate failed.
-            VaultUnavailable: there is no connection, or no response in time.
+            VaultUnavailable: there is no connection, no response in time, or a response that is not Vault's.
+            VaultError: something in front of Vault takes no request of this size (status 413).
         """
         used = self.token if token is None else token
         headers = {**self._headers, "X-Vault-Token": used} if used else self._headers
         try:
-            return self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
+            response = self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
         except ConnectionFailed as error:
             raise VaultUnavailable(
                 f"no response from Vault: {error}",
                 place=self.url,
                 remedy="check the address, and that Vault is running",
             ) from error
+        if not _is_own(method, response):
+            raise self._foreign(response)
+        return response
 
     def close(self) -> None:
         """Close all connections. The token stays valid; see `revoke_self`."""
@@ -334,7 +380,24 @@ class VaultClient:
                 errors=errors,
                 remedy=remedy,
             )
-        return _login(self.checked("POST", path, response))
+        return self._issued(path, response)
+
+    def _issued(self, path: str, response: Response) -> Login:
+        found = self.checked("POST", path, response)
+        return self._understood(response, lambda: _login(found["auth"]))
+
+    def _understood(self, response: Response, parse: Callable[[], Parsed]) -> Parsed:
+        """Return what a function takes from a response; a form that is not Vault's raises VaultUnavailable."""
+        try:
+            return parse()
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+            pass  # not the cause: it may hold what is in the response
+        raise self._foreign(response)
+
+    def _foreign(self, response: Response) -> VaultError:
+        message, remedy = response.foreign("Vault")
+        kind = VaultError if response.status == 413 else VaultUnavailable
+        return kind(message, place=self.url, status=response.status, remedy=remedy)
 
     def _batch(
         self,
@@ -349,17 +412,26 @@ class VaultClient:
     ) -> list[str]:
         """Run a Transit operation over all items, with as few requests as the limits of a batch allow."""
         path = f"{self._transit}/{operation}/{key}"
+        entries = [_entry(item, given) for item in items]
         found: list[str] = []
-        for start, batch in _split([_entry(item, given) for item in items]):
-            response = self.request("POST", path, {"batch_input": batch, **(parameters or {})}, token=token)
-            results = (response.json().get("data") or {}).get("batch_results")
-            if not results:
-                self.checked("POST", path, response)
-                raise VaultError("Vault's response to a batch contains no results", place=path, status=response.status)
-            for item, result in zip(items[start : start + len(batch)], results, strict=True):
-                if error := result.get("error"):
-                    raise self._refused_item(operation, path, item, error, response.status)
-                found.append(result[wanted])
+        while (start := len(found)) < len(entries):
+            batch = _first_batch(entries[start : start + BATCH_ITEMS], self._batch_bytes)
+            body = {"batch_input": batch, **(parameters or {})}
+            try:
+                response = self.request("POST", path, body, token=token)
+                if (results := _results(response)) is None:
+                    self.checked("POST", path, response)
+                    raise self._foreign(response)
+            except VaultError as error:
+                if error.status != 413 or len(batch) == 1:
+                    raise
+                self._batch_bytes = sum(map(_size, batch)) // 2
+                continue
+            texts = self._understood(response, partial(_texts, results, wanted, len(batch)))
+            for item, (text, said) in zip(items[start : start + len(batch)], texts, strict=True):
+                if said:
+                    raise self._refused_item(operation, path, item, said, response.status)
+                found.append(text)
         return found
 
     def _refused_item(self, operation: str, path: str, item: TransitItem, error: str, status: int) -> VaultError:
@@ -384,8 +456,8 @@ class VaultClient:
             response: the response that `request` returned.
 
         Raises:
-            VaultSealed: Vault is sealed or not initialised.
-            VaultUnavailable: it is overloaded, a standby that does not forward requests, or unreachable from a proxy.
+            VaultSealed: Vault says that it is sealed or not initialised.
+            VaultUnavailable: it is overloaded, without a leader, or a standby that does not forward requests.
             InvalidToken: the token is invalid or has expired.
             PermissionDenied: its policies lack a capability.
             TransitKeyNotFound: there is no such key.
@@ -395,15 +467,10 @@ class VaultClient:
             return response.json()
         status, errors = response.status, _errors(response)
         said = "; ".join(errors) or f"HTTP status {status}"
-        if status == 503:
-            raise VaultSealed(
-                said,
-                place=self.url,
-                status=status,
-                errors=errors,
-                remedy="unseal Vault, or wait for its leader",
-            )
-        if remedy := _UNAVAILABLE.get(status):
+        if _is_sealed(response):
+            raise VaultSealed(said, place=self.url, status=status, errors=errors, remedy="unseal Vault")
+        remedy = "wait until Vault has a leader" if _recovers(response) else _UNAVAILABLE.get(status)
+        if remedy:
             raise VaultUnavailable(said, place=self.url, status=status, errors=errors, remedy=remedy)
         if status == 403 and "invalid token" in said:
             raise InvalidToken(
@@ -436,9 +503,12 @@ _UNAVAILABLE = {
     307: "address the active node: this one is a standby that does not forward requests",
     412: "try again: this node has not yet seen the newest write",
     429: "send fewer requests, or raise the rate limit quota",
-    502: "check the proxies or load balancers in front of Vault",
-    504: "check the proxies or load balancers in front of Vault",
+    472: "address the primary cluster: this one is a secondary for disaster recovery",
+    473: "address the active node: this one is a performance standby",
 }
+_NO_LEADER = ("local node not active", "node is not the leader", "leadership lost", "during forwarding rpc request")
+"""What Vault says with status 500 while it has no leader, or loses it (``http/handler.go``, hashicorp/raft)."""
+
 _REMEDY_403 = "grant it, and check that the key exists: Vault reports the same for one that does not"
 
 
@@ -451,29 +521,78 @@ def _entry(item: TransitItem, field_name: str) -> dict[str, str]:
     return entry
 
 
-def _split(entries: Sequence[dict[str, str]]) -> Iterator[tuple[int, Sequence[dict[str, str]]]]:
-    """Yield batches within the limits, each with the index of its first entry."""
-    start = size = 0
+def _size(entry: Mapping[str, str]) -> int:
+    return sum(map(len, entry.values()))
+
+
+def _first_batch(entries: Sequence[dict[str, str]], limit: int) -> Sequence[dict[str, str]]:
+    """Return the first entries, as many as hold no more than a number of bytes, but at least one."""
+    size = 0
     for index, entry in enumerate(entries):
-        length = sum(map(len, entry.values()))
-        if index > start and (index - start == BATCH_ITEMS or size + length > BATCH_BYTES):
-            yield start, entries[start:index]
-            start, size = index, 0
-        size += length
-    if entries:
-        yield start, entries[start:]
+        size += _size(entry)
+        if index and size > limit:
+            return entries[:index]
+    return entries
 
 
-def _login(response: Mapping[str, Any]) -> Login:
-    auth = response["auth"]
+def _results(response: Response) -> list[Any] | None:
+    """Return the results of a batch; Vault sends them with status 400 too, if an item failed."""
+    data = response.json().get("data")
+    results = data.get("batch_results") if isinstance(data, dict) else None
+    return results if isinstance(results, list) else None
+
+
+def _texts(results: list[Any], wanted: str, count: int) -> list[tuple[str, str]]:
+    """Return text and error of each result of a batch; one of them is empty."""
+    texts = [("", str(item["error"])) if item.get("error") else (str(item[wanted]), "") for item in results]
+    if len(texts) != count:
+        raise ValueError
+    return texts
+
+
+def _login(auth: Mapping[str, Any]) -> Login:
     return Login(
-        auth["client_token"],
+        str(auth["client_token"]),
         int(auth["lease_duration"]),
         bool(auth["renewable"]),
         auth.get("token_type") == "batch",
     )
 
 
+def _is_own(method: str, response: Response) -> bool:
+    """Whether a response is one of Vault's API: a JSON object, which of a refusal holds its errors, or no content."""
+    if not response.body:
+        return (response.ok and method != "GET") or response.status == 307
+    found = response.json()
+    # Of the states that sys/health gives by its status, there is no list of errors.
+    return response.is_object and (response.ok or not {"errors", "request_id", "initialized"}.isdisjoint(found))
+
+
+def _is_sealed(response: Response) -> bool:
+    """Whether Vault says that it is sealed or not initialised; what is in front of it sends status 503, too."""
+    found, said = response.json(), " ".join(_errors(response)).lower()
+    told = found.get("sealed") is True or found.get("initialized") is False
+    return response.status in (501, 503) and (told or "sealed" in said or "initialized" in said)
+
+
+def _recovers(response: Response) -> bool:
+    """Whether Vault has no leader, or what is in front of it has no Vault: an election may end that."""
+    if response.status == 500:
+        said = " ".join(_errors(response)).lower()
+        return any(words in said for words in _NO_LEADER)
+    return response.status in (502, 503, 504) and not _is_sealed(response)
+
+
+def _elsewhere(response: Response) -> bool:
+    """Whether this node says that it serves no requests, so that another one may."""
+    return (
+        response.status in (307, 472, 473)
+        or _is_sealed(response)
+        or any(_NO_LEADER[0] in error for error in _errors(response))
+    )
+
+
 def _errors(response: Response) -> tuple[str, ...]:
     """Return Vault's messages, each on one line."""
-    return tuple(" ".join(str(error).split()) for error in response.json().get("errors") or ())
+    errors = response.json().get("errors")
+    return tuple(" ".join(str(error).split()) for error in errors) if isinstance(errors, list) else ()

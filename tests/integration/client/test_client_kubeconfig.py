@@ -199,7 +199,6 @@ def test_a_plugin_that_gives_nothing_useful(
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
-        ("cluster", "proxy-url", "http://127.0.0.1:1"),
         ("cluster", "tls-server-name", "another"),
         ("cluster", "insecure-skip-tls-verify", True),
         ("user", "as", "somebody"),

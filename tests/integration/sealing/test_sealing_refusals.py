@@ -154,10 +154,10 @@ def test_certificates_that_are_not_to_be_trusted(chain: Chain, name: str, tmp_pa
 
 
 def test_kubernetes_out_of_reach_unknown_or_forbidden(chain: Chain, name: str, tmp_path: Path) -> None:
-    gone = KubernetesClient(from_host(f"https://127.0.0.1:{free_port()}", "token"), retries=0)
+    gone = KubernetesClient(lambda: from_host(f"https://127.0.0.1:{free_port()}", "token"), retries=0)
     assert isinstance(refused(chain, name, chain.client(), gone), KubernetesUnavailable)
     configuration = chain.api.api_client.configuration
-    stranger = KubernetesClient(from_host(configuration.host, "not-a-token", configuration.ssl_ca_cert))
+    stranger = KubernetesClient(lambda: from_host(configuration.host, "not-a-token", configuration.ssl_ca_cert))
     error = refused(chain, name, chain.client(), stranger)
     assert isinstance(error, Forbidden)
     assert "check the kubeconfig's user, or its token" in str(error)

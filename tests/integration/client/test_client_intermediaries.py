@@ -1,0 +1,225 @@
+"""Answers that are not the API's, as load balancers, ingresses and proxies give them in front of the real servers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.client import VALUES, Manager, Read, Refused
+from support.cluster import Cluster
+from support.intermediary import Intermediary, page
+from support.servers import Authority, PrivateVault
+
+from secretmanager.errors import (
+    Forbidden,
+    KubernetesError,
+    KubernetesUnavailable,
+    VaultError,
+    VaultUnavailable,
+)
+from secretmanager.servers.kubernetes import KubernetesClient
+from secretmanager.servers.vault import TransitItem, VaultClient
+
+JSON = "application/json"
+LENGTH_TWICE = page(200, b'{"a": "PLAIN-x"}', JSON, "Content-Length: 5")
+CUT_SHORT = page(200, b'{"data": {"PLAIN-x"').replace(b"Content-Length: 19", b"Content-Length: 900")
+ENDLESS = page(200, b'{"a":' * 100_000, JSON)
+
+FOREIGN = {
+    "a page in place of the API": (page(200), "HTTP status 200, text/html"),
+    "a page of a load balancer": (
+        page(503, b"<html>PLAIN-x</html>", "text/html", "Server: nginx"),
+        "503, text/html, from nginx",
+    ),
+    "a bad gateway": (page(502), "load balancer or proxy in front of"),
+    "a gateway that is too slow": (page(504), "load balancer or proxy in front of"),
+    "a page for a path that is not there": (page(404), "HTTP status 404, text/html"),
+    "a page of a firewall": (page(403), "HTTP status 403, text/html"),
+    "a redirect": (
+        page(301, b"PLAIN-x", "text/html", "Location: https://PLAIN-x.example.org/"),
+        "redirects are not followed",
+    ),
+    "a page to sign in": (page(302, b"", "text/html", "Location: /login?PLAIN-x"), "redirects are not followed"),
+    "no content": (page(200, b""), "HTTP status 200, no content"),
+    "JSON cut short": (page(200, b'{"data": {"PLAIN-x"', JSON), "HTTP status 200, application/json"),
+    "JSON of another API": (page(200, b'{"PLAIN-x": 1}', JSON), "HTTP status 200, application/json"),
+    "JSON of another API's refusal": (page(500, b'{"error": "PLAIN-x"}', JSON), "HTTP status 500, application/json"),
+    "JSON that is no object": (page(200, b'["PLAIN-x"]', JSON), "HTTP status 200, application/json"),
+    "JSON of another form": (
+        page(200, b'{"data": "PLAIN-x", "metadata": "PLAIN-x", "auth": []}', JSON),
+        "HTTP status 200",
+    ),
+    "bytes": (page(200, b"\xff\xfePLAIN-x"), "HTTP status 200"),
+    "JSON without an end": (ENDLESS, "HTTP status 200"),
+    "a strange type": (page(200, b"PLAIN-x", "\x1b[31m" + "x" * 500), "HTTP status 200"),
+    "a response cut short": (CUT_SHORT, "the answer is cut short"),
+    "two lengths": (LENGTH_TWICE, "gives its length twice"),
+    "no HTTP": (b"SSH-2.0-PLAIN-x\r\n", "did not answer with HTTP"),
+    "nothing": (b"", "no response"),
+}
+"""An answer, and what is said of it."""
+
+foreign = pytest.mark.parametrize(("answer", "said"), FOREIGN.values(), ids=FOREIGN)
+
+
+RULES = [
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create"]},
+    {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+]
+"""Rights of the user of Kubernetes."""
+
+
+@pytest.fixture
+def before_vault(vault: PrivateVault, tmp_path: Path) -> Iterator[Intermediary]:
+    authority = Authority(tmp_path, "front-of-vault")
+    intermediary = Intermediary(vault.url, vault.ca, authority.issue("load-balancer"))
+    yield intermediary
+    intermediary.close()
+
+
+@pytest.fixture
+def through_vault(before_vault: Intermediary, tmp_path: Path) -> dict[str, Any]:
+    """Options of a manager that reaches Vault through the intermediary."""
+    return {
+        "vault_url": before_vault.url,
+        "ca_cert": str(tmp_path / "front-of-vault.crt"),
+        "election_timeout": 0,
+        "retries": 1,
+    }
+
+
+@pytest.fixture
+def before_kubernetes(cluster: Cluster, tmp_path: Path) -> Iterator[Intermediary]:
+    configuration = cluster.api.api_client.configuration
+    authority = Authority(tmp_path, "front-of-kubernetes")
+    intermediary = Intermediary(configuration.host, configuration.ssl_ca_cert, authority.issue("ingress"))
+    yield intermediary
+    intermediary.close()
+
+
+@pytest.fixture
+def through_kubernetes(before_kubernetes: Intermediary, cluster: Cluster, tmp_path: Path) -> dict[str, Any]:
+    """Options of a manager that reaches Kubernetes through the intermediary."""
+    return {
+        "kube_config": cluster.kubeconfig_of(
+            cluster.account(f"user-{uuid.uuid4().hex[:8]}", RULES),
+            tmp_path,
+            before_kubernetes.url,
+            str(tmp_path / "front-of-kubernetes.crt"),
+        ),
+        "election_timeout": 0,
+        "retries": 1,
+    }
+
+
+@pytest.mark.parametrize("path", ["/login", "/decrypt/"])
+@foreign
+def test_what_is_not_vault(
+    manager: Manager,
+    read: Read,
+    refused: Refused,
+    before_vault: Intermediary,
+    through_vault: dict[str, Any],
+    answer: bytes,
+    said: str,
+    path: str,
+) -> None:
+    one = manager(**through_vault)
+    assert read(one) == VALUES
+    one.connect_to_vault(k8s_token=one.get_k8s_service_account_token())  # so that it logs in again
+    before_vault.answer = lambda asked: answer if path in asked else None
+    with refused(VaultUnavailable, said, place=before_vault.url) as caught:
+        read(one)
+    assert "sealed" not in str(caught.value)
+    before_vault.answer = lambda asked: None
+    assert read(one) == VALUES
+
+
+@pytest.mark.parametrize("path", ["/token", "/secrets/"])
+@foreign
+def test_what_is_not_kubernetes(
+    manager: Manager,
+    read: Read,
+    refused: Refused,
+    before_kubernetes: Intermediary,
+    through_kubernetes: dict[str, Any],
+    answer: bytes,
+    said: str,
+    path: str,
+) -> None:
+    one = manager(**through_kubernetes)
+    before_kubernetes.answer = lambda asked: answer if path in asked else None
+    with refused(KubernetesUnavailable, said):
+        read(one)
+    before_kubernetes.answer = lambda asked: None
+    assert read(one) == VALUES
+
+
+@foreign
+def test_what_is_no_watch(
+    before_kubernetes: Intermediary,
+    through_kubernetes: dict[str, Any],
+    cluster: Cluster,
+    refused: Refused,
+    answer: bytes,
+    said: str,
+) -> None:
+    client = KubernetesClient.from_kubeconfig(through_kubernetes["kube_config"])
+    before_kubernetes.answer = lambda path: answer
+    with refused(KubernetesUnavailable):
+        next(iter(client.watch("secrets", cluster.namespace, "x")))
+
+
+@foreign
+def test_what_is_no_list(
+    before_kubernetes: Intermediary,
+    through_kubernetes: dict[str, Any],
+    cluster: Cluster,
+    refused: Refused,
+    answer: bytes,
+    said: str,
+) -> None:
+    client = KubernetesClient.from_kubeconfig(through_kubernetes["kube_config"], retries=0)
+    before_kubernetes.answer = lambda path: answer
+    with refused(KubernetesUnavailable, said):
+        list(client.list_secrets(cluster.namespace))
+
+
+def test_a_user_whom_something_in_front_of_kubernetes_does_not_know(
+    manager: Manager, read: Read, refused: Refused, before_kubernetes: Intermediary, through_kubernetes: dict[str, Any]
+) -> None:
+    before_kubernetes.answer = lambda path: page(401)
+    with refused(Forbidden, "not an answer of the Kubernetes API"):
+        read(manager(**through_kubernetes))
+
+
+def test_batches_that_are_too_large_for_what_is_in_front(
+    vault: PrivateVault, before_vault: Intermediary, through_vault: dict[str, Any], refused: Refused
+) -> None:
+    client = VaultClient(before_vault.url, ca_cert=through_vault["ca_cert"], token=vault.root.token, retries=0)
+    items = [TransitItem(bytes([index]) * 100_000, place=f"ns/name[{index}]") for index in range(30)]
+    before_vault.limit = 1024 * 1024
+    ciphertexts = client.encrypt("plain", items)
+    assert len(before_vault.paths) > 4
+    asked = len(before_vault.paths)
+    # What it has learned it keeps.
+    found = client.decrypt("plain", [TransitItem(text.encode()) for text in ciphertexts])
+    assert found == [item.value for item in items]
+    assert len(before_vault.paths) - asked == asked - 2
+    before_vault.limit = 1000
+    with refused(VaultError, r"status 413.*client_max_body_size", status=413) as caught:
+        client.encrypt("plain", items[:1])
+    assert not isinstance(caught.value, VaultUnavailable)
+
+
+def test_a_secret_that_is_too_large_for_what_is_in_front(
+    before_kubernetes: Intermediary, through_kubernetes: dict[str, Any], cluster: Cluster, refused: Refused
+) -> None:
+    kubeconfig = through_kubernetes["kube_config"]
+    before_kubernetes.limit = 1000
+    body = {"metadata": {"name": "x"}, "data": {"a": "QUFB" * 1000}}
+    with refused(KubernetesError, r"status 413.*client_max_body_size", status=413):
+        KubernetesClient.from_kubeconfig(kubeconfig).create_secret(cluster.namespace, body)
