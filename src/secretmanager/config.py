@@ -144,7 +144,10 @@ class Config:
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):
             raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
+        has_ca = given.get("ca_cert") is not None or given.get("ca_path") is not None
         for name, variable in ENVIRONMENT.items():
+            if has_ca and name in ("ca_cert", "ca_path"):
+                continue  # of the two, one is enough, and an option counts before a variable
             if given.get(name) is None and (value := os.environ.get(variable)):
                 given[name] = value
         for name in ("ca_cert", "redis_ca_cert"):

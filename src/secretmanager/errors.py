@@ -181,10 +181,10 @@ class SealingFailed(SecretManagerError):
 
 
 class TLSError(SecretManagerError):
-    """Verification of a server's certificate failed.
+    """Verification of a server's certificate failed, or the server does not accept the client's.
 
     Attributes:
-        reason: "unknown authority", "expired", "wrong host name", or "other".
+        reason: "unknown authority", "expired", "wrong host name", "client certificate", "no TLS", or "other".
     """
 
     def __init__(self, message: str, *, reason: str, place: str, remedy: str | None = None) -> None:

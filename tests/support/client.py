@@ -46,6 +46,12 @@ def assert_no_secret(text: str) -> None:
     assert not found, text[max(0, found.start() - 300) : found.end()]
 
 
+RIGHTS = [
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create"]},
+    {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+]
+"""Rules of a user of Kubernetes who may read, and seal, and ask for tokens."""
+
 SELF = {"auth/token/renew-self": ["update"], "auth/token/revoke-self": ["update"]}
 """Capabilities that a token needs to renew and revoke itself."""
 

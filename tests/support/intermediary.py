@@ -51,6 +51,7 @@ class Intermediary:
 
     def close(self) -> None:
         self._listener.shutdown()
+        self._listener.cut_all()
         self._listener.server_close()
 
     def forward(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
@@ -66,12 +67,20 @@ class _Listener(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext) -> None:
         self._tls = tls
+        self._open: list[ssl.SSLSocket] = []
         super().__init__(address, handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands in the connection's own thread."""
         with contextlib.suppress(OSError):  # what the client does not accept is seen there
-            super().finish_request(self._tls.wrap_socket(request, server_side=True), client_address)
+            with self._tls.wrap_socket(request, server_side=True) as connection:
+                self._open.append(connection)
+                super().finish_request(connection, client_address)
+
+    def cut_all(self) -> None:
+        for connection in self._open:
+            with contextlib.suppress(OSError):  # it is closed
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _handler(owner: Intermediary) -> type[BaseHTTPRequestHandler]:

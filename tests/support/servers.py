@@ -157,12 +157,16 @@ class PrivateVault:
         url: its address.
         expired_url: the same server with an expired certificate.
         misnamed_url: the same server with a certificate for another address.
+        mutual_url: the same server, which requires a client certificate.
         ca: file of its CA.
+        clients: CA of the client certificates.
         root: client with its root token.
         audit: its audit log, one JSON object per line.
     """
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, env: Mapping[str, str] | None = None, storage: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder = folder
         authority = Authority(folder, "vault-ca")
         self.ca = str(authority.file)
@@ -170,18 +174,27 @@ class PrivateVault:
             authority.issue("vault"),
             authority.issue("vault-expired", life=timedelta(hours=-1)),
             authority.issue("vault-misnamed", address="192.0.2.1"),
+            authority.issue("vault-mutual"),
         ]
+        self.clients = Authority(folder, "vault-clients-ca")
         ports = [free_port() for _ in certificates]
         self.port = ports[0]
-        self.url, self.expired_url, self.misnamed_url = (f"https://127.0.0.1:{port}" for port in ports)
+        self.url, self.expired_url, self.misnamed_url, self.mutual_url = (f"https://127.0.0.1:{port}" for port in ports)
         listeners = [
-            {"tcp": {"address": f"127.0.0.1:{port}", "tls_cert_file": str(cert), "tls_key_file": str(key)}}
+            {"address": f"127.0.0.1:{port}", "tls_cert_file": str(cert), "tls_key_file": str(key)}
             for port, (cert, key) in zip(ports, certificates, strict=True)
         ]
+        cluster = f"127.0.0.1:{free_port()}"
+        listeners[0]["cluster_address"] = cluster
+        listeners[-1] |= {
+            "tls_require_and_verify_client_cert": True,
+            "tls_client_ca_file": str(self.clients.file),
+        }
         config = {
-            "storage": {"file": {"path": str(folder / "data")}},
-            "listener": listeners,
+            "storage": storage or {"file": {"path": str(folder / "data")}},
+            "listener": [{"tcp": listener} for listener in listeners],
             "api_addr": self.url,
+            "cluster_addr": f"https://{cluster}",
             "disable_mlock": True,
         }
         path = folder / "vault.json"
@@ -228,6 +241,14 @@ class PrivateVault:
         assert answer.ok, (path, answer.status, answer.body)
         return answer.json()
 
+    def join(self, leader: PrivateVault) -> None:
+        """Start, and unseal with the leader's key, which is accepted once it is joined, to lead or stand by."""
+        self._unseal_key, self.root.token = leader._unseal_key, leader.root.token
+        self.start(unseal=False)
+        body = {"key": self._unseal_key}
+        wait_until("a joined Vault", lambda: self.root.request("PUT", "sys/unseal", body, token="").ok)
+        wait_until("a node", lambda: self.root.request("GET", "sys/health", token="").status in (200, 429))
+
     def wrapped(self, path: str, /, **body: Any) -> str:
         """Write to a path as root; return a response-wrapping token for the response."""
         trust = partial(tls_context, self.ca)
@@ -247,6 +268,46 @@ class PrivateVault:
         whole_lines = self.audit.read_text().rpartition("\n")[0].splitlines()
         entries = [json.loads(line) for line in whole_lines]
         return sum(entry["type"] == "response" and entry["request"]["path"] == path for entry in entries)
+
+
+class RaftVaults:
+    """Three Vault servers in one Raft cluster, which elect a leader within seconds.
+
+    Attributes:
+        nodes: the servers; the first is the leader at the beginning.
+        cas: folder of the files of their CAs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.cas = folder / "cas"
+        self.cas.mkdir()
+        self.nodes: list[PrivateVault] = []
+        for index in range(3):
+            home = folder / str(index)
+            (home / "data").mkdir(parents=True)
+            leader = {"leader_api_addr": self.nodes[0].url, "leader_ca_cert_file": self.nodes[0].ca} if index else None
+            raft = {"path": str(home / "data"), "node_id": str(index), "performance_multiplier": 1}
+            node = PrivateVault(home, storage={"raft": {**raft, **({"retry_join": [leader]} if leader else {})}})
+            (self.cas / f"{index}.crt").symlink_to(node.ca)
+            self.nodes.append(node)
+        self.url = ",".join(node.url for node in self.nodes)
+
+    def set_up(self) -> None:
+        """Start all; initialise the first, and let the others join it, until all have a vote."""
+        first, *others = self.nodes
+        first.set_up()
+        first.write("sys/storage/raft/autopilot/configuration", server_stabilization_time="1s")
+        for node in others:
+            node.join(first)
+        wait_until("three votes", lambda: self._votes() == 3)
+
+    def _votes(self) -> int:
+        found = self.nodes[0].root.request("GET", "sys/storage/raft/configuration").json()
+        return sum(server["voter"] for server in found["data"]["config"]["servers"])
+
+    def end(self) -> None:
+        for node in self.nodes:
+            node.program.end()
 
 
 class RedisServer:
@@ -289,6 +350,10 @@ class RedisServer:
 class Proxy:
     """A proxy before a server that cuts connections, as a network does. It sees encrypted traffic only.
 
+    Args:
+        port: the server's port.
+        listener: where it listens; a free port of loopback by default.
+
     Attributes:
         port: its port.
         connections: number of connections so far.
@@ -296,9 +361,9 @@ class Proxy:
         refuse: whether new connections are closed at once.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listener: socket.socket | None = None) -> None:
         self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.connections = 0
         self.cut_after_request = 0

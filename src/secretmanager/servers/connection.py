@@ -64,9 +64,8 @@ class Proxy(NamedTuple):
         """
         parts, port = _split(url, option, "http://HOST:PORT")
         if parts.scheme != "http" or not parts.hostname or not port:
-            raise ConfigError(
-                f"{option}: found an address with the scheme {parts.scheme!r}; allowed is http://HOST:PORT"
-            )
+            found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "http" else "another form"
+            raise ConfigError(f"{option}: found {found}; allowed is http://HOST:PORT")
         headers = {}
         if parts.username:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

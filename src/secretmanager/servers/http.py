@@ -71,8 +71,13 @@ _TLS_REMEDIES = {
     "unknown authority": "name the CA that signed it, and check that this is the server you mean",
     "expired": "have the server's certificate renewed",
     "wrong host name": "use a name or address that is in the certificate",
+    "client certificate": "name a client certificate, and its key, that the server's CA for clients has signed",
+    "no TLS": "check address and port: plain HTTP, or another protocol, may be served there",
     "other": "check the address, and the certificate's chain and extensions",
 }
+
+# OpenSSL's reasons if the first bytes of the other side are no TLS record.
+_NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"))
 
 _waits: ContextVar[bool] = ContextVar("waits for elections", default=True)
 
@@ -231,15 +236,15 @@ def tls_error(error: ssl.SSLError, place: str) -> TLSError:
         error: the original error.
         place: the server's address.
     """
-    code = getattr(error, "verify_code", None)
-    reason = _TLS_REASONS.get(code, "other") if code else "other"
-    detail = getattr(error, "verify_message", None) or error.reason or str(error)
-    return TLSError(
-        f"certificate verification failed: {reason}: {detail}" if code else f"no secure connection: {detail}",
-        reason=reason,
-        place=place,
-        remedy=_TLS_REMEDIES[reason],
-    )
+    said = error.reason or str(error)
+    if code := getattr(error, "verify_code", None):
+        reason = _TLS_REASONS.get(code, "other")
+        message = f"certificate verification failed: {reason}: {getattr(error, 'verify_message', None) or said}"
+    else:
+        alert = "_ALERT_" in said and any(word in said for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
+        reason = "client certificate" if alert else "no TLS" if said in _NO_TLS else "other"
+        message = f"no secure connection: {said}"
+    return TLSError(message, reason=reason, place=place, remedy=_TLS_REMEDIES[reason])
 
 
 def load_client_cert(context: ssl.SSLContext, cert: str | bytes | None, key: str | bytes | None) -> None:
@@ -425,15 +430,13 @@ class JsonApi:
 
     def _pause(self, outcome: Response | ConnectionFailed, attempt: int, passed: float) -> float | None:
         """Return how long to wait before the next attempt, in seconds; None if there is none."""
-        retry_after = None
-        if isinstance(outcome, Response):
-            if outcome.status not in RETRYABLE_STATUSES:
-                return None
-            retry_after = outcome.headers.get("Retry-After")
-        if not self._retries:
+        answer = outcome if isinstance(outcome, Response) else None
+        recovers = answer is not None and self._recovers(answer)
+        if not self._retries or (answer and answer.status not in RETRYABLE_STATUSES and not recovers):
             return None
+        retry_after = answer.headers.get("Retry-After") if answer else None
         pause = _backoff(attempt, retry_after)
-        if isinstance(outcome, Response) and _waits.get() and self._recovers(outcome):
+        if recovers and _waits.get():
             pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
             if passed + pause <= self._election_timeout:
                 if attempt == self._retries:

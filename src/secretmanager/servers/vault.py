@@ -469,7 +469,7 @@ class VaultClient:
         said = "; ".join(errors) or f"HTTP status {status}"
         if _is_sealed(response):
             raise VaultSealed(said, place=self.url, status=status, errors=errors, remedy="unseal Vault")
-        remedy = "wait until Vault has a leader" if _recovers(response) else _UNAVAILABLE.get(status)
+        remedy = _UNAVAILABLE.get(status) or ("wait until Vault has a leader" if _recovers(response) else None)
         if remedy:
             raise VaultUnavailable(said, place=self.url, status=status, errors=errors, remedy=remedy)
         if status == 403 and "invalid token" in said:
@@ -500,7 +500,7 @@ class VaultClient:
 
 
 _UNAVAILABLE = {
-    307: "address the active node: this one is a standby that does not forward requests",
+    307: "wait until Vault has a leader, or address it: this node is a standby that does not forward requests",
     412: "try again: this node has not yet seen the newest write",
     429: "send fewer requests, or raise the rate limit quota",
     472: "address the primary cluster: this one is a secondary for disaster recovery",
@@ -576,11 +576,15 @@ def _is_sealed(response: Response) -> bool:
 
 
 def _recovers(response: Response) -> bool:
-    """Whether Vault has no leader, or what is in front of it has no Vault: an election may end that."""
+    """Whether Vault has no leader, or what is in front of it has no Vault: an election may end that.
+
+    With status 307 and no content, a standby says that it cannot forward the request yet, or does not at all.
+    """
     if response.status == 500:
         said = " ".join(_errors(response)).lower()
         return any(words in said for words in _NO_LEADER)
-    return response.status in (502, 503, 504) and not _is_sealed(response)
+    waiting = response.status == 307 and not response.body
+    return waiting or (response.status in (502, 503, 504) and not _is_sealed(response))
 
 
 def _elsewhere(response: Response) -> bool:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.client import SELF, VALUES, MakeAppRole, Manager, Put, Read, Refused, assert_no_secret, configure
+from support.client import RIGHTS, SELF, VALUES, MakeAppRole, Manager, Put, Read, Refused, assert_no_secret, configure
 from support.client import refused as expect_refusal
 from support.cluster import Cluster, own_namespace
 from support.google_stand_in import ACCOUNT, GoogleStandIn
-from support.servers import PrivateVault, RedisServer, running, sealed
+from support.intermediary import Intermediary
+from support.servers import Authority, PrivateVault, RedisServer, running, sealed
 
 from secretmanager import SecretManager
 from secretmanager.sealed import Scope
@@ -133,6 +134,49 @@ def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory
         # Tokens of the metadata server expire after an hour.
         vault.write("auth/gcp/role/machine", bound_service_accounts=[ACCOUNT], max_jwt_exp="60m", **bound)
         yield vault
+
+
+@pytest.fixture
+def before_vault(vault: PrivateVault, tmp_path: Path) -> Iterator[Intermediary]:
+    authority = Authority(tmp_path, "front-of-vault")
+    intermediary = Intermediary(vault.url, vault.ca, authority.issue("load-balancer"))
+    yield intermediary
+    intermediary.close()
+
+
+@pytest.fixture
+def through_vault(before_vault: Intermediary, tmp_path: Path) -> dict[str, Any]:
+    """Options of a manager that reaches Vault through the intermediary."""
+    return {
+        "vault_url": before_vault.url,
+        "ca_cert": str(tmp_path / "front-of-vault.crt"),
+        "election_timeout": 0,
+        "retries": 1,
+    }
+
+
+@pytest.fixture
+def before_kubernetes(cluster: Cluster, tmp_path: Path) -> Iterator[Intermediary]:
+    configuration = cluster.api.api_client.configuration
+    authority = Authority(tmp_path, "front-of-kubernetes")
+    intermediary = Intermediary(configuration.host, configuration.ssl_ca_cert, authority.issue("ingress"))
+    yield intermediary
+    intermediary.close()
+
+
+@pytest.fixture
+def through_kubernetes(before_kubernetes: Intermediary, cluster: Cluster, tmp_path: Path) -> dict[str, Any]:
+    """Options of a manager that reaches Kubernetes through the intermediary."""
+    return {
+        "kube_config": cluster.kubeconfig_of(
+            cluster.account(f"user-{uuid.uuid4().hex[:8]}", RIGHTS),
+            tmp_path,
+            before_kubernetes.url,
+            str(tmp_path / "front-of-kubernetes.crt"),
+        ),
+        "election_timeout": 0,
+        "retries": 1,
+    }
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 from support.client import VALUES, Manager, Read, Refused
 from support.cluster import Cluster
 from support.intermediary import Intermediary, page
-from support.servers import Authority, PrivateVault
+from support.servers import PrivateVault
 
 from secretmanager.errors import (
     Forbidden,
@@ -63,56 +61,6 @@ FOREIGN = {
 """An answer, and what is said of it."""
 
 foreign = pytest.mark.parametrize(("answer", "said"), FOREIGN.values(), ids=FOREIGN)
-
-
-RULES = [
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create"]},
-    {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
-]
-"""Rights of the user of Kubernetes."""
-
-
-@pytest.fixture
-def before_vault(vault: PrivateVault, tmp_path: Path) -> Iterator[Intermediary]:
-    authority = Authority(tmp_path, "front-of-vault")
-    intermediary = Intermediary(vault.url, vault.ca, authority.issue("load-balancer"))
-    yield intermediary
-    intermediary.close()
-
-
-@pytest.fixture
-def through_vault(before_vault: Intermediary, tmp_path: Path) -> dict[str, Any]:
-    """Options of a manager that reaches Vault through the intermediary."""
-    return {
-        "vault_url": before_vault.url,
-        "ca_cert": str(tmp_path / "front-of-vault.crt"),
-        "election_timeout": 0,
-        "retries": 1,
-    }
-
-
-@pytest.fixture
-def before_kubernetes(cluster: Cluster, tmp_path: Path) -> Iterator[Intermediary]:
-    configuration = cluster.api.api_client.configuration
-    authority = Authority(tmp_path, "front-of-kubernetes")
-    intermediary = Intermediary(configuration.host, configuration.ssl_ca_cert, authority.issue("ingress"))
-    yield intermediary
-    intermediary.close()
-
-
-@pytest.fixture
-def through_kubernetes(before_kubernetes: Intermediary, cluster: Cluster, tmp_path: Path) -> dict[str, Any]:
-    """Options of a manager that reaches Kubernetes through the intermediary."""
-    return {
-        "kube_config": cluster.kubeconfig_of(
-            cluster.account(f"user-{uuid.uuid4().hex[:8]}", RULES),
-            tmp_path,
-            before_kubernetes.url,
-            str(tmp_path / "front-of-kubernetes.crt"),
-        ),
-        "election_timeout": 0,
-        "retries": 1,
-    }
 
 
 @pytest.mark.parametrize("path", ["/login", "/decrypt/"])
@@ -223,3 +171,44 @@ def test_a_secret_that_is_too_large_for_what_is_in_front(
     body = {"metadata": {"name": "x"}, "data": {"a": "QUFB" * 1000}}
     with refused(KubernetesError, r"status 413.*client_max_body_size", status=413):
         KubernetesClient.from_kubeconfig(kubeconfig).create_secret(cluster.namespace, body)
+
+
+NO_LEADER = [
+    (429, "TooManyRequests", "storage is (re)initializing"),
+    (500, "InternalError", "etcdserver: leader changed"),
+    (500, "InternalError", "etcdserver: request timed out, possibly due to previous leader failure"),
+    (500, "InternalError", "rpc error: code = Unavailable desc = etcdserver: no leader"),
+    (503, "ServiceUnavailable", "apiserver is shutting down"),
+]
+
+
+@pytest.mark.parametrize("status", NO_LEADER, ids=lambda status: status[2])
+def test_an_etcd_without_a_leader(
+    manager: Manager,
+    read: Read,
+    refused: Refused,
+    before_kubernetes: Intermediary,
+    through_kubernetes: dict[str, Any],
+    status: tuple[int, str, str],
+) -> None:
+    """These answers are not the API's own: the lab's etcd is a single node, which all tests use."""
+    code, reason, message = status
+    body = {"kind": "Status", "code": code, "reason": reason, "message": message}
+    answer = page(code, json.dumps(body).encode(), JSON)
+    patient = manager(**{**through_kubernetes, "election_timeout": 600})
+    left = [answer] * 6
+
+    def at_first(path: str) -> bytes | None:
+        return left.pop() if "/secrets/" in path and left else None
+
+    before_kubernetes.answer = at_first
+    assert read(patient) == VALUES
+    assert left == []
+    cached = manager(
+        **{**through_kubernetes, "election_timeout": 3600, "cache_plaintext_ttl": 0.001, "cache_stale_if_error": 3600}
+    )
+    assert read(cached) == VALUES
+    before_kubernetes.answer = lambda path: answer
+    with refused(KubernetesUnavailable, "wait until the API is ready", status=code):
+        read(manager(**{**through_kubernetes, "election_timeout": 0.3}))
+    assert read(cached) == VALUES  # at once, instead of waiting an hour
