@@ -28,7 +28,7 @@ HEADER = """\
 
 PROXIES = (
     "The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a"
-    " C(~/.netrc) names for other programs are not used."
+    " C(~/.netrc) names for other programs are not used, unless an option for a proxy says so."
 )
 SPECS = {
     "VAULT_CONNECTION_OPTIONS": (VAULT_CONNECTION, "Argument spec of the fragment ``kubevault_vault.connection``."),

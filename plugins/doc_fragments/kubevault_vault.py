@@ -73,7 +73,7 @@ requirements:
 - kubevault (Python package)
 notes:
 - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
-  C(~/.netrc) names for other programs are not used.
+  C(~/.netrc) names for other programs are not used, unless an option for a proxy says so.
 """
 
     LOGIN = r"""
@@ -334,5 +334,5 @@ options:
     type: path
 notes:
 - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
-  C(~/.netrc) names for other programs are not used.
+  C(~/.netrc) names for other programs are not used, unless an option for a proxy says so.
 """

@@ -72,10 +72,10 @@ class _Listener(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands in the connection's own thread."""
-        with contextlib.suppress(OSError):  # what the client does not accept is seen there
-            with self._tls.wrap_socket(request, server_side=True) as connection:
-                self._open.append(connection)
-                super().finish_request(connection, client_address)
+        # What the client does not accept is seen there.
+        with contextlib.suppress(OSError), self._tls.wrap_socket(request, server_side=True) as connection:
+            self._open.append(connection)
+            super().finish_request(connection, client_address)
 
     def cut_all(self) -> None:
         for connection in self._open:

@@ -16,10 +16,12 @@ from support import ansible
 from support.client import SELF, VALUES, MakeAppRole, Put
 from support.cluster import Cluster
 from support.google_stand_in import GoogleStandIn
+from support.intermediary import HttpProxy
 from support.servers import PrivateVault, sealed
 
 from secretmanager import SecretManager
 from secretmanager.errors import SecretManagerError
+from secretmanager.options import OPTIONS
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Reading:
 Login = Mapping[str, str | bool]
 """How to log in, by the names of Ansible's options without ``vault_``."""
 
+TABLE = {option.name: option for option in OPTIONS}
+
 
 class Refused(AssertionError):
     """A log-in that was refused, with everything that was shown."""
@@ -57,8 +61,7 @@ def by_client(reading: Reading, login: Login) -> dict[str, Any]:
         "vault_url": reading.vault.url,
         "ca_cert": reading.vault.ca,
     }
-    names = {"auth_method": "auth", "token": "vault_token"}
-    given = {names.get(name, name): value for name, value in login.items()}
+    given = {TABLE[f"vault_{name}"].config: value for name, value in login.items()}
     with SecretManager({**config, **given}) as manager:
         try:
             return manager.read_secrets(reading.secret, reading.cluster.namespace, transit_key="plain")
@@ -69,10 +72,11 @@ def by_client(reading: Reading, login: Login) -> dict[str, Any]:
 def by_command(reading: Reading, login: Login) -> dict[str, Any]:
     options, env = ["--transit-key", "plain"], reading.env
     for name, value in login.items():
-        if name in ("secret_id", "token"):
-            env[f"VAULT_{name.upper()}"] = str(value)  # which is not an option: other users see arguments
+        option = TABLE[f"vault_{name}"]
+        if option.flag:
+            options += [option.flag, *([] if value is True else [str(value)])]
         else:
-            options += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            env[option.variables[0]] = str(value)  # other users see arguments
     place = f"{reading.cluster.namespace}/{reading.secret}"
     command = [ansible.BIN / "kubevault", "read", place, *options]
     run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -130,6 +134,18 @@ POLICY = {"transit/decrypt/plain": ["update"], "transit/keys/plain": ["read"], *
 def test_an_approle(read: Any, reading: Reading, approle: MakeAppRole) -> None:
     role_id, secret_id = approle("everywhere", token_policies=["reads-everywhere"])
     assert read(reading, {"auth_method": "approle", "role_id": role_id, "secret_id": secret_id}) == VALUES
+
+
+def test_a_client_certificate_and_a_proxy(read: Any, reading: Reading) -> None:
+    vault, proxy = reading.vault, HttpProxy("me:PLAIN-secret")
+    cert, key = vault.clients.issue("everywhere")
+    way: dict[str, str | bool] = {"client_cert": str(cert), "client_key": str(key), "url": vault.mutual_url}
+    way |= {"proxy": f"http://me:PLAIN-secret@{proxy.address}", "auth_method": "token", "token": vault.root.token or ""}
+    try:
+        assert read(reading, way) == VALUES
+    finally:
+        proxy.close()
+    assert set(proxy.targets) == {vault.mutual_url.removeprefix("https://")}
 
 
 def test_an_approle_from_files(read: Any, reading: Reading, approle: MakeAppRole) -> None:
