@@ -319,7 +319,7 @@ def test_the_environment_of_other_programs_has_no_say(ansible: Ansible, vault: P
     other = str(Authority(tmp_path, "other").file)
     env = {
         **dict.fromkeys(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "VAULT_CAPATH"), other),
-        **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "VAULT_PROXY_ADDR"), nobody),
+        **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY"), nobody),
         "HOME": str(tmp_path),
         "NETRC": str(tmp_path / ".netrc"),
         "VAULT_SKIP_VERIFY": "true",

@@ -214,6 +214,9 @@ def test_a_program_does_not_get_what_kubevault_logs_in_with(
     credentials["VAULT_TOKEN"] = chain.token_for({"transit/decrypt/derived": ["update"]})
     # Which the options of a host need; here the kubeconfig says who asks.
     credentials |= {"K8S_AUTH_CERT_FILE": "/nosuch", "K8S_AUTH_KEY_FILE": "/nosuch", "VAULT_TOKEN_FILE": ""}
+    cert, key = map(str, chain.vault.clients.issue("exec"))
+    credentials |= {"VAULT_CLIENT_CERT": cert, "VAULT_CLIENT_KEY": key}
+    credentials |= {"VAULT_PROXY_ADDR": "environment", "K8S_AUTH_PROXY": "environment"}
     run = ["exec", *files, "--secret", f"{chain.namespace}/{name}"]
     shown = kubevault(*run, "--", "env", **credentials, KEPT="yes").stdout.decode()
     names = {line.partition("=")[0] for line in shown.splitlines()}
