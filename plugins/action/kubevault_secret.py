@@ -20,7 +20,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-CREDENTIAL = re.compile(r"(token|jwt|secret_id|api_key|redis_url)$", re.IGNORECASE)
+CREDENTIAL = re.compile(r"(token|jwt|secret_id|api_key|redis_url|(vault_|auth_|^)proxy(_addr)?)$", re.IGNORECASE)
 """Matches the names of connection options, and of variables, that hold a secret."""
 
 VALUES = ("data", "binary_data", "files")

@@ -91,7 +91,7 @@ def find_access(
 
 
 def _find_access(
-    kubeconfig: str | Path | None,
+    kubeconfig: str | Path | Mapping[str, Any] | None,
     context: str | None,
     token: str | None,
     host: str | None,
