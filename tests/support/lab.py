@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubevault_lab import environment
-from secretmanager.servers.kubeconfig import find_access
 from secretmanager.servers.kubernetes import KubernetesClient
 from secretmanager.servers.vault import VaultClient
 
@@ -63,4 +62,4 @@ class Lab:
     def workload(self, namespace: str, service_account: str) -> KubernetesClient:
         """Return a client of the Kubernetes API that has a service account's token and nothing else."""
         token = self.jwt(namespace, service_account, None)
-        return KubernetesClient(find_access(self.env["KUBECONFIG"], token=token))
+        return KubernetesClient.from_kubeconfig(self.env["KUBECONFIG"], token=token)

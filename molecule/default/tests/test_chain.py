@@ -19,7 +19,6 @@ from support.servers import Authority
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied, PermissionDenied, TLSError
-from secretmanager.servers.kubeconfig import find_access
 from secretmanager.servers.vault import TransitItem, VaultClient
 
 ISSUER = "https://kubernetes.default.svc"
@@ -189,6 +188,6 @@ def test_a_wrong_authority_is_refused(lab: Lab, tmp_path_factory: pytest.TempPat
 def test_nobody_is_let_into_kubernetes_without_a_known_token(lab: Lab) -> None:
     from secretmanager.servers.kubernetes import KubernetesClient
 
-    stranger = KubernetesClient(find_access(lab.env["KUBECONFIG"], token="not-a-token"))
+    stranger = KubernetesClient.from_kubeconfig(lab.env["KUBECONFIG"], token="not-a-token")
     with pytest.raises(Forbidden, match="Unauthorized"):
         stranger.get_secret("default", "matrix-secrets")
