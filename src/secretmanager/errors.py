@@ -184,7 +184,8 @@ class TLSError(SecretManagerError):
     """Verification of a server's certificate failed, or the server does not accept the client's.
 
     Attributes:
-        reason: "unknown authority", "expired", "wrong host name", "client certificate", "no TLS", or "other".
+        reason: "unknown authority", "expired", "wrong host name", "extensions" if the server's certificate or its
+            CA's lacks what RFC 5280 wants, "client certificate", "no TLS", or "other".
     """
 
     def __init__(self, message: str, *, reason: str, place: str, remedy: str | None = None) -> None:

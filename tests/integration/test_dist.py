@@ -12,6 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from support.intermediary import Intermediary
+from support.servers import Authority
+
+from secretmanager.servers.kubernetes import KubernetesClient
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = "dekeyrej-secretmanager==1.1.6"
@@ -113,6 +118,54 @@ def test_the_wheel_reads_with_each_python(python: Path, tmp_path: Path) -> None:
     filed, sealed = map(json.loads, run.stdout.splitlines())
     assert filed == {"a": "b"}
     assert sealed.keys() == {"username", "password"}
+
+
+STRICT = """
+import os, sys
+from secretmanager import SecretManager
+from secretmanager.errors import TLSError
+vault, kube_config, ca = sys.argv[1:]
+print(sys.version_info >= (3, 13))
+for changes in {"vault_url": vault, "ca_cert": ca}, {"kube_config": kube_config}:
+    options = {"kube_config": os.environ["KUBEVAULT_WORKLOAD_KUBECONFIG"], **changes}
+    with SecretManager({"SOURCE": "KUBEVAULT", "role": os.environ["KUBEVAULT_ROLE"], **options}) as manager:
+        try:
+            print(*sorted(manager.read_secrets("matrix-secrets", "default", "SECRET", "secrets.json")))
+        except TLSError as error:
+            print(error.reason, "|", error)
+"""
+
+
+def test_a_ca_without_key_usage_with_each_python(python: Path, tmp_path: Path) -> None:
+    """As of MicroK8s before 1.34, in front of Vault and of Kubernetes: Python 3.13 and newer refuse it and say why."""
+    authority = Authority(tmp_path, without="keyUsage")
+    certificate = authority.issue("relay")
+    vault = Intermediary(os.environ["VAULT_ADDR"], os.environ["VAULT_CACERT"], certificate)
+    # What ends TLS cannot pass on a client certificate, so the workload has a token.
+    content = yaml.safe_load(Path(os.environ["KUBEVAULT_WORKLOAD_KUBECONFIG"]).read_text())
+    cluster = content["clusters"][0]["cluster"]
+    kubernetes = Intermediary(cluster["server"], cluster["certificate-authority"], certificate)
+    cluster |= {"server": kubernetes.url, "certificate-authority": str(authority.file)}
+    admin = KubernetesClient.from_kubeconfig(os.environ["KUBECONFIG"])
+    content["users"][0]["user"] = {"token": admin.create_token("default", "default", None)}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
+    run = subprocess.run(
+        [python, "-I", "-c", STRICT, vault.url, tmp_path / "kubeconfig", authority.file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    vault.close()
+    kubernetes.close()
+    assert run.returncode == 0, run.stderr
+    strict, *found = run.stdout.splitlines()
+    if strict == "True":
+        for line, server in zip(found, (vault, kubernetes), strict=True):
+            assert line.startswith(f"extensions | {server.url}: certificate verification failed: ")
+            assert "CA cert does not include key usage extension" in line
+            assert "microk8s refresh-certs --cert ca.crt" in line
+    else:
+        assert found == ["password username"] * 2
 
 
 @pytest.mark.parametrize(("ours_first", "published"), [(True, PUBLISHED), (False, PUBLISHED), (False, EARLIER)])

@@ -48,10 +48,18 @@ def free_port() -> int:
 
 
 class Authority:
-    """A CA, and certificates that it signs, in a folder."""
+    """A CA, and certificates that it signs, in a folder.
 
-    def __init__(self, folder: Path, name: str = "ca") -> None:
+    Args:
+        folder: the folder.
+        name: the CA's name.
+        without: what its certificates lack of RFC 5280: "keyUsage", as MicroK8s' CA before 1.34, "a critical
+            basicConstraints", "subjectKeyIdentifier" (of the CA) or "authorityKeyIdentifier" (of the others).
+    """
+
+    def __init__(self, folder: Path, name: str = "ca", *, without: str | None = None) -> None:
         self.folder = folder
+        self._without = without
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test {name}")])
         self._certificate = self._built(self._name, self._key, timedelta(days=1), authority=True)
@@ -87,10 +95,14 @@ class Authority:
             x509.CertificateBuilder(self._name, subject, public, x509.random_serial_number())
             .not_valid_before(now - timedelta(days=2))
             .not_valid_after(now + life)
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(
+                x509.BasicConstraints(ca=authority, path_length=None),
+                critical=self._without != "a critical basicConstraints",
+            )
         )
-        if authority:
+        if not authority or self._without != "subjectKeyIdentifier":
+            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        if authority and self._without != "keyUsage":
             usage = dict.fromkeys(
                 ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
                 False,
@@ -99,11 +111,13 @@ class Authority:
                 x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False),
                 critical=True,
             )
-        else:
+        if not authority and self._without != "authorityKeyIdentifier":
             issuer = self._key.public_key()
+            builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
+        if not authority:
             builder = builder.add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False
-            ).add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
+            )
         return builder.sign(self._key, hashes.SHA256())
 
 

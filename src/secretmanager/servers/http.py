@@ -66,6 +66,8 @@ _TLS_REASONS = {
     21: "unknown authority",
     62: "wrong host name",
     64: "wrong host name",
+    # What RFC 5280 wants and Python 3.13 and newer verify (ssl.VERIFY_X509_STRICT), such as keyUsage of a CA.
+    **dict.fromkeys(range(79, 95), "extensions"),
 }
 _TLS_REMEDIES = {
     "unknown authority": "name the CA that signed it, and check that this is the server you mean",
@@ -73,6 +75,8 @@ _TLS_REMEDIES = {
     "wrong host name": "use a name or address that is in the certificate",
     "client certificate": "name a client certificate, and its key, that the server's CA for clients has signed",
     "no TLS": "check address and port: plain HTTP, or another protocol, may be served there",
+    "extensions": "have this certificate, of the server or its CA, issued again as RFC 5280 says: Python 3.13 and newer"
+    " insist on it; for the CA of an older MicroK8s: microk8s refresh-certs --cert ca.crt",
     "other": "check the address, and the certificate's chain and extensions",
 }
 

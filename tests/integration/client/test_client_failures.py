@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.client import VALUES, Manager, Read, Refused
+from support.intermediary import Intermediary
 from support.servers import Authority, PrivateVault, Proxy
 
 from secretmanager.errors import ConfigError, LoginDenied, TLSError, VaultSealed, VaultUnavailable
@@ -130,6 +134,42 @@ def test_a_certificate_that_has_ended(manager: Manager, read: Read, refused: Ref
 def test_a_certificate_for_another_address(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
     with refused(TLSError, "in the certificate", reason="wrong host name", place=vault.misnamed_url):
         read(manager(vault_url=vault.misnamed_url))
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ("keyUsage", "CA cert does not include key usage extension"),
+        ("a critical basicConstraints", "Basic Constraints of CA cert not marked critical"),
+        ("subjectKeyIdentifier", "Missing Subject Key Identifier"),
+        ("authorityKeyIdentifier", "Missing Authority Key Identifier"),
+    ],
+)
+def test_what_strict_verification_refuses(
+    manager: Manager,
+    read: Read,
+    refused: Refused,
+    vault: PrivateVault,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without: str,
+    said: str,
+) -> None:
+    """Python 3.13 verifies so by itself, see test_dist.py; here the flag is set, so that each Python does."""
+    authority = Authority(tmp_path, without=without)
+    relay = Intermediary(vault.url, vault.ca, authority.issue("relay"))
+    one = manager(vault_url=relay.url, ca_cert=str(authority.file))
+    default = ssl.create_default_context
+
+    def strict(*args: Any, **options: Any) -> ssl.SSLContext:
+        context = default(*args, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with refused(TLSError, f"{said}; have .* refresh-certs --cert ca.crt", reason="extensions", place=relay.url):
+        read(one)
+    relay.close()
 
 
 def test_plain_http(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
