@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .http import credential, load_client_cert
+from .kubeconfig import checked
 
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 """Versions of the interface that are spoken."""
@@ -58,7 +59,7 @@ class ExecPlugin:
         if version not in API_VERSIONS:
             raise ConfigError(f"{where}: apiVersion {version!r} is not allowed; allowed are {', '.join(API_VERSIONS)}")
         command = spec.get("command")
-        if not isinstance(command, str) or not command:
+        if not command:
             raise ConfigError(f"{where}: command is missing")
         # The default is v1beta1's; v1 wants it said.
         mode = spec.get("interactiveMode") or (INTERACTIVE_MODES[1] if version == API_VERSIONS[1] else None)
@@ -68,11 +69,18 @@ class ExecPlugin:
             )
         if "/" in command:
             command = str(folder / command)
-        self._command = [command, *(str(item) for item in spec.get("args") or ())]
-        self._environment = {str(item["name"]): str(item["value"]) for item in spec.get("env") or ()}
-        self._hint = spec.get("installHint")
+        self._command = [command, *(spec.get("args") or ())]
+        variables = [checked(item, f"{where}: env") for item in spec.get("env") or ()]
+        self._environment = {item.get("name") or "": item.get("value") or "" for item in variables}
+        if any(not name or "=" in name for name in self._environment):
+            raise ConfigError(f"{where}: env: a name is missing, or holds an equals sign")
+        self._hint = " ".join((spec.get("installHint") or "install the plugin").split())
         self._version, self._mode, self._where, self._context = version, mode, where, context
-        self._cluster = cluster
+        self._spec = {} if cluster is None else {"cluster": cluster}
+        try:
+            json.dumps(self._spec)
+        except (TypeError, ValueError, RecursionError):
+            raise ConfigError(f"{where}: provideClusterInfo: the extension of the cluster cannot be JSON") from None
         self._authorization: str | None = None
         self._ends = -math.inf  # seconds since the epoch
         self._lock = threading.Lock()
@@ -93,9 +101,7 @@ class ExecPlugin:
         interactive = self._mode != "Never" and sys.stdin is not None and sys.stdin.isatty()
         if self._mode == "Always" and not interactive:
             raise ConfigError(f"{self._where}: the plugin must ask its user, and there is no terminal")
-        spec: dict[str, Any] = {"interactive": interactive}
-        if self._cluster is not None:
-            spec["cluster"] = self._cluster
+        spec = {"interactive": interactive, **self._spec}
         told = {"apiVersion": self._version, "kind": "ExecCredential", "spec": spec}
         try:
             done = subprocess.run(  # noqa: S603 - the user's own kubeconfig names the program, as for kubectl
@@ -109,9 +115,7 @@ class ExecPlugin:
                 check=False,
             )
         except OSError as error:
-            raise ConfigError(
-                f"{self._where}: {self._command[0]}: {error.strerror}", remedy=self._hint or "install the plugin"
-            ) from error
+            raise ConfigError(f"{self._where}: {self._command[0]}: {error.strerror}", remedy=self._hint) from error
         except subprocess.TimeoutExpired:
             # Not "from" the original, which holds the output.
             raise ConfigError(f"{self._where}: {self._command[0]}: did not end within {_TIMEOUT:.0f} s") from None
@@ -128,21 +132,20 @@ class ExecPlugin:
         try:
             found = json.loads(output)
             kind, version, status = found["kind"], found["apiVersion"], dict(found["status"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ConfigError(f"{where}: is not an ExecCredential with a status") from None
         if (kind, version) != ("ExecCredential", self._version):
             raise ConfigError(f"{where}: is not an ExecCredential of {self._version}")
-        token, cert, key = (status.get(name) for name in ("token", "clientCertificateData", "clientKeyData"))
-        if not token and not cert:
+        names = ("token", "clientCertificateData", "clientKeyData")
+        token, cert, key = (str(status.get(name) or "") for name in names)
+        if not token and not cert and not key:
             raise ConfigError(f"{where}: holds neither token nor clientCertificateData")
-        if bool(cert) != bool(key):
-            raise ConfigError(f"{where}: clientCertificateData and clientKeyData belong together")
         ends = math.inf
         if text := status.get("expirationTimestamp"):
             try:
                 ends = datetime.fromisoformat(text).timestamp()
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise ConfigError(f"{where}: expirationTimestamp is not a time of RFC 3339") from None
-        if cert:
-            load_client_cert(self._context, str(cert).encode(), str(key).encode())
-        return (f"Bearer {credential(str(token), f'{where}: token')}" if token else None), ends
+        pems = cert.encode(errors="replace"), key.encode(errors="replace")
+        load_client_cert(self._context, *pems, (f"{where}: {names[1]}", names[2]))
+        return (f"Bearer {credential(token, f'{where}: token')}" if token else None), ends

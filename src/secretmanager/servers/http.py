@@ -251,26 +251,41 @@ def tls_error(error: ssl.SSLError, place: str) -> TLSError:
     return TLSError(message, reason=reason, place=place, remedy=_TLS_REMEDIES[reason])
 
 
-def load_client_cert(context: ssl.SSLContext, cert: str | bytes | None, key: str | bytes | None) -> None:
-    """Have a context present a client certificate.
+def load_client_cert(
+    context: ssl.SSLContext,
+    cert: str | bytes | None,
+    key: str | bytes | None,
+    names: tuple[str, str] = ("client_cert", "client_key"),
+) -> bool:
+    """Have a context present a client certificate, if one is given; return whether one is.
 
     Args:
         context: the context.
         cert: path of a PEM file, or its bytes.
         key: path of the private key's PEM file, or its bytes.
+        names: names of the options or fields that they come from, for errors.
 
     Raises:
-        ConfigError: certificate or key is missing or cannot be read, or they do not match.
+        ConfigError: one is given without the other, they cannot be read or do not match, or the key is encrypted.
     """
+    if not cert and not key:
+        return False
     if not cert or not key:
-        given, missing = ("key", "certificate") if key else ("certificate", "key")
-        raise ConfigError(f"client certificate: found its {given} alone; give its {missing} too")
+        given, missing = names if cert else names[::-1]
+        raise ConfigError(f"{given} is given and {missing} is not; give both, or neither")
+
+    def refuse() -> str:  # without a password, OpenSSL asks for it on the terminal
+        raise ConfigError(f"{names[1]}: the key is encrypted", remedy="decrypt it: openssl pkey -in KEY -out FILE")
+
     with contextlib.ExitStack() as stack:
         try:
-            context.load_cert_chain(*(stack.enter_context(_path_of(item)) for item in (cert, key)))
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or "they are not a certificate and its key in PEM"
-            raise ConfigError(f"client certificate and key cannot be used: {reason}") from error
+            cert_path, key_path = (stack.enter_context(_path_of(item)) for item in (cert, key))
+            context.load_cert_chain(cert_path, key_path, refuse)
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigError(f"{' and '.join(names)} are not a certificate and its key in PEM") from error
+        except OSError as error:
+            raise ConfigError(f"{' and '.join(names)} cannot be read: {error.strerror}") from error
+    return True
 
 
 @contextlib.contextmanager

@@ -37,8 +37,19 @@ _UNSUPPORTED_IN_USER = {
 """Fields that are refused, with what to do instead: ignored, they would change who asks, or whom."""
 
 _FILES = ("certificate-authority", "client-certificate", "client-key")
-_TEXTS = {"server", "cluster", "user", "token", "tokenFile", *_FILES, *(f"{name}-data" for name in _FILES)}
-"""Fields that are text; YAML reads some texts as other types unless they are quoted."""
+_TYPES: Mapping[str, type | list[type]] = {
+    **dict.fromkeys(("server", "proxy-url", "cluster", "user", "token", "tokenFile"), str),
+    **dict.fromkeys((*_FILES, *(f"{name}-data" for name in _FILES)), str),
+    **dict.fromkeys(("apiVersion", "command", "installHint", "interactiveMode", "name", "value"), str),
+    "provideClusterInfo": bool,
+    "exec": Mapping,
+    "args": [str],
+    "env": [Mapping],
+    "extensions": [Mapping],
+}
+"""Types of fields, of lists that of their items. YAML reads some texts as other types unless they are quoted."""
+
+_ALLOWED = {str: "text, so quote it", bool: "true or false", Mapping: "a mapping"}
 
 
 @dataclass(frozen=True)
@@ -106,9 +117,9 @@ def _find_access(
         return _access([_File(Path("kubeconfig"), kubeconfig)], context, token)
     if kubeconfig:
         return from_files([Path(kubeconfig)], context, token)
-    if paths := [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
+    if paths := [_expanded(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
         # As kubectl does: of several, those that are missing do not count.
-        return from_files([path for path in paths if path.expanduser().exists()] or paths[:1], context, token)
+        return from_files([path for path in paths if path.exists()] or paths[:1], context, token)
     if "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT_DIR / "token").exists():
         return in_cluster(token)
     return from_files([Path("~/.kube/config")], context, token)
@@ -155,8 +166,7 @@ def from_host(
     if not token and not client_cert and not client_key:
         raise ConfigError("api_key, or client_cert and client_key, is missing: host needs credentials")
     context = tls_context(ca_cert or True)
-    if client_cert or client_key:
-        load_client_cert(context, client_cert, client_key)
+    load_client_cert(context, client_cert, client_key)
     return ClusterAccess(host, context, (lambda: f"Bearer {token}") if token else None)
 
 
@@ -209,7 +219,7 @@ def from_files(paths: Sequence[Path], context: str | None = None, token: str | N
     Raises:
         ConfigError: a file cannot be used; names the field.
     """
-    return _access([_File.load(path.expanduser()) for path in paths], context, token)
+    return _access([_File.load(_expanded(path)) for path in paths], context, token)
 
 
 def _access(files: Sequence[_File], context: str | None, token: str | None) -> ClusterAccess:
@@ -227,16 +237,16 @@ def _access(files: Sequence[_File], context: str | None, token: str | None) -> C
     cluster_file.refuse(cluster, _UNSUPPORTED_IN_CLUSTER, f"cluster {chosen['cluster']!r}")
     user_file.refuse(user, _UNSUPPORTED_IN_USER, f"user {chosen.get('user')!r}")
     tls = cluster_file.tls(cluster)
-    user_file.present_client_cert(user, tls)
-    authorization: Callable[[], str | None] | None
-    if plugin := user.get("exec"):
+    has_certificate = user_file.present_client_cert(user, tls)
+    authorization: Callable[[], str | None] | None = user_file.authorization(user)
+    # As client-go: a plugin is run only for a user without other credentials (plugin/pkg/client/auth/exec/exec.go).
+    if not authorization and not has_certificate and (plugin := user.get("exec")):
         from .execplugin import ExecPlugin
 
-        told = cluster_file.told(cluster) if plugin.get("provideClusterInfo") else None
         where = f"{user_file.path}: exec of the user"
+        plugin = checked(plugin, where)
+        told = cluster_file.told(cluster) if plugin.get("provideClusterInfo") else None
         authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, told)
-    else:
-        authorization = user_file.authorization(user)
     return ClusterAccess(str(cluster["server"]), tls, authorization, cluster.get("proxy-url"))
 
 
@@ -245,9 +255,33 @@ def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[
     entries = [(file, entry) for file in files for entry in file.entries(section)]
     for file, entry in entries:
         if entry.get("name") == name:
-            return file, file.checked(entry.get(kind) or {}, f"{kind} {name!r}")
+            return file, checked(entry.get(kind) or {}, f"{file.path}: {kind} {name!r}")
     known = ", ".join(str(entry.get("name")) for _, entry in entries) or "none"
     raise ConfigError(f"{_named(files)}: {kind} {name!r} is missing; found {known}")
+
+
+def checked(section: object, where: str) -> Mapping[str, Any]:
+    """Return a section of a kubeconfig; raise ConfigError, without any value, if a field cannot be used."""
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{where} is not a mapping")
+    for name, value in section.items():
+        wanted = _TYPES.get(name)
+        if wanted is None or value is None:
+            continue
+        if isinstance(wanted, list) and not isinstance(value, list):
+            raise ConfigError(f"{where}: {name} is of type {type(value).__name__}; allowed is a list")
+        kind, items = (wanted[0], value) if isinstance(wanted, list) else (wanted, [value])
+        for item in items:
+            if not isinstance(item, kind):
+                raise ConfigError(f"{where}: {name} is of type {type(item).__name__}; allowed is {_ALLOWED[kind]}")
+            if isinstance(item, str) and not "".join(item.split()).isprintable():
+                raise ConfigError(f"{where}: {name} holds a character that cannot be printed")
+    return section
+
+
+def _expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` replaced; one of an unknown user stays, and is then not found."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError there
 
 
 def _named(files: Sequence[_File]) -> str:
@@ -265,12 +299,14 @@ class _File:
 
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            content = yaml.load(path.read_bytes(), loader)  # noqa: S506 - both are safe loaders
-        except OSError as error:
+            text = path.read_bytes()
+        except (OSError, ValueError) as error:
             # Not "from" the original, which quotes the path.
-            found = shown(path)
-            raise ConfigError(f"kubeconfig: {found}: {error.strerror}; name a file, or set KUBECONFIG") from None
-        except yaml.YAMLError:
+            reason = getattr(error, "strerror", None) or "it is no path"
+            raise ConfigError(f"kubeconfig: {shown(path)}: {reason}; name a file, or set KUBECONFIG") from None
+        try:
+            content = yaml.load(text, loader)  # noqa: S506 - both are safe loaders
+        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that does not exist
             # Not "from" the original, which quotes the file.
             raise ConfigError(f"kubeconfig: {path} is not YAML") from None
         if not isinstance(content, dict):
@@ -283,29 +319,21 @@ class _File:
             raise ConfigError(f"{self.path}: {section} is not a list of mappings")
         return found
 
-    def checked(self, found: Any, where: str) -> Mapping[str, Any]:
-        """Return a context, cluster or user; raise ConfigError, without any value, if its fields have other types."""
-        if not isinstance(found, Mapping):
-            raise ConfigError(f"{self.path}: {where} is not a mapping")
-        for name, value in found.items():
-            text = name in _TEXTS
-            if (text or name == "exec") and value is not None and not isinstance(value, str if text else Mapping):
-                allowed = "text, so quote it" if text else "a mapping"
-                problem = f"{name} of {where} is of type {type(value).__name__}"
-                raise ConfigError(f"{self.path}: {problem}; allowed is {allowed}")
-        return found
-
     def tls(self, cluster: Mapping[str, Any]) -> ssl.SSLContext:
+        option = f"{self.path}: certificate-authority of the cluster"
         if inline := cluster.get("certificate-authority-data"):
-            return tls_context(ca_pem=self._decoded(inline, "certificate-authority-data").decode())
+            # What is not ASCII is no part of a certificate, but perhaps of a comment beside it.
+            pem = self._decoded(inline, "certificate-authority-data").decode("ascii", errors="ignore")
+            return tls_context(ca_pem=pem, option=option)
         if ca := cluster.get("certificate-authority"):
-            return tls_context(self._resolved(ca))
+            return tls_context(self._resolved(ca), option=option)
         return tls_context()
 
-    def present_client_cert(self, user: Mapping[str, Any], context: ssl.SSLContext) -> None:
-        cert, key = self._pem(user, "client-certificate"), self._pem(user, "client-key")
-        if cert or key:
-            load_client_cert(context, cert, key)
+    def present_client_cert(self, user: Mapping[str, Any], context: ssl.SSLContext) -> bool:
+        """Have a context present the user's client certificate; return whether there is one."""
+        cert, key = (self._pem(user, f"client-{name}") for name in ("certificate", "key"))
+        where = f"{self.path}: client-certificate of the user", "client-key"
+        return load_client_cert(context, cert, key, where)
 
     def refuse(self, section: Mapping[str, Any], unsupported: Mapping[str, str], where: str) -> None:
         for name, remedy in unsupported.items():
@@ -317,7 +345,7 @@ class _File:
             token = MountedToken(self._resolved(path))
             return lambda: f"Bearer {token()}"
         if text := user.get("token"):
-            bearer = credential(str(text), f"{self.path}: token of the user")
+            bearer = credential(text, f"{self.path}: token of the user")
             return lambda: f"Bearer {bearer}"
         return None
 
@@ -330,7 +358,11 @@ class _File:
         if inline := cluster.get("certificate-authority-data"):
             told["certificate-authority-data"] = inline
         elif ca := cluster.get("certificate-authority"):
-            told["certificate-authority-data"] = base64.b64encode(Path(self._resolved(ca)).read_bytes()).decode()
+            try:
+                pem = Path(self._resolved(ca)).read_bytes()
+            except OSError as error:
+                raise ConfigError(f"{self.path}: certificate-authority of the cluster: {error.strerror}") from error
+            told["certificate-authority-data"] = base64.b64encode(pem).decode()
         for extension in cluster.get("extensions") or ():
             if extension.get("name") == "client.authentication.k8s.io/exec":
                 told["config"] = extension.get("extension")
@@ -344,7 +376,7 @@ class _File:
 
     def _decoded(self, text: str, name: str) -> bytes:
         try:
-            return base64.b64decode(text, validate=True)
+            return base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
             raise ConfigError(f"{self.path}: {name} is not base64") from None
 

@@ -154,8 +154,7 @@ class VaultClient:
     ) -> None:
         def context() -> ssl.SSLContext:
             made = tls_context(ca_cert, ca_path=ca_path, option=ca_option)
-            if client_cert or client_key:
-                load_client_cert(made, client_cert, client_key)
+            load_client_cert(made, client_cert, client_key, ("vault_client_cert", "vault_client_key"))
             return made
 
         self._api = JsonApi(

@@ -177,10 +177,15 @@ def test_a_plugin_that_cannot_be_run(plugin: Plugin, token: str, changes: Mappin
         ({"kind": "Secret"}, 0, f"is not an ExecCredential of {V1}"),
         ({"apiVersion": V1BETA1}, 0, f"is not an ExecCredential of {V1}"),
         ({"status": {}}, 0, "holds neither token nor clientCertificateData"),
-        ({"status": {"clientCertificateData": "PLAIN-"}}, 0, "clientCertificateData and clientKeyData belong together"),
+        ({"status": {"clientCertificateData": "PLAIN-"}}, 0, "clientCertificateData is given and clientKeyData is not"),
         ({"status": {"token": "PLAIN-\nb"}}, 0, "token: holds white space or a character that no token has"),
         ({"status": {"token": "PLAIN-", "expirationTimestamp": "soon"}}, 0, "is not a time of RFC 3339"),
-        ({"status": {"clientCertificateData": "PLAIN-", "clientKeyData": "PLAIN-"}}, 0, "client certificate and key"),
+        (
+            {"status": {"clientCertificateData": "PLAIN-", "clientKeyData": "PLAIN-"}},
+            0,
+            "clientCertificateData and clientKeyData are not a certificate and its key in PEM",
+        ),
+        ({"status": {"clientCertificateData": "\ud800", "clientKeyData": "PLAIN-"}}, 0, "are not a certificate"),
         ({}, 3, "plugin ended with status 3; `kubectl version`"),
     ],
 )

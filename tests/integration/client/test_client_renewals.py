@@ -63,7 +63,7 @@ def test_the_client_certificate_for_vault(
     with refused(TLSError, reason="client certificate"):
         read(one)
     key.unlink()
-    with refused(ConfigError, "client certificate and key cannot be used: No such file"):
+    with refused(ConfigError, "vault_client_cert and vault_client_key cannot be read: No such file"):
         read(one)
     present("renewed", timedelta(hours=1))
     assert read(one) == VALUES

@@ -170,10 +170,10 @@ def test_the_client_takes_a_kubeconfig_as_a_dict(chain: Chain, name: str) -> Non
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("token", 83, "token of user 'u' is of type int; allowed is text, so quote it"),
-        ("client-key-data", [SECRET], "client-key-data of user 'u' is of type list"),
-        ("tokenFile", {"a": SECRET}, "tokenFile of user 'u' is of type dict"),
-        ("exec", SECRET, "exec of user 'u' is of type str; allowed is a mapping"),
+        ("token", 83, "user 'u': token is of type int; allowed is text, so quote it"),
+        ("client-key-data", [SECRET], "user 'u': client-key-data is of type list"),
+        ("tokenFile", {"a": SECRET}, "user 'u': tokenFile is of type dict"),
+        ("exec", SECRET, "user 'u': exec is of type str; allowed is a mapping"),
     ],
 )
 def test_a_field_of_a_wrong_type(field: str, value: object, message: str) -> None:
