@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from .errors import ConfigError
 from .login.methods import AuthMethod, Credentials
@@ -137,8 +137,10 @@ class Config:
         Raises:
             ConfigError: an option is unknown, missing or of another type; names it.
         """
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"config: found a value of type {type(config).__name__}; allowed is a mapping of options")
         given = {("source" if name == "SOURCE" else name): value for name, value in config.items()}
-        known = {item.name: str(item.type) for item in fields(cls)}
+        known = _annotations(cls)
         if unknown := sorted(given.keys() - known.keys()):
             allowed = ", ".join(sorted(known.keys() - {"source"}))
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
@@ -161,6 +163,12 @@ class Config:
         if made.source == "KUBEVAULT":
             made._check_kubevault()
         return made
+
+    def changed(self, **changes: Any) -> Self:
+        """Return the configuration with other values of some options; raises as `from_dict`."""
+        for name, value in changes.items():
+            _check(name, value, _annotations(type(self))[name])
+        return replace(self, **changes)
 
     @property
     def credentials(self) -> Credentials:
@@ -203,6 +211,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _AT_LEAST = {"timeout": 0.001, "connections": 1, "cache_max_entries": 1}
 """Least values of numbers; of the others it is 0."""
+_CREDENTIALS = ("vault_token", "role_id", "secret_id")
+"""Texts that `login.methods` checks."""
 
 
 def _check(name: str, value: object, annotation: str) -> None:
@@ -215,6 +225,12 @@ def _check(name: str, value: object, annotation: str) -> None:
     least = _AT_LEAST.get(name, 0)
     if number and not (isinstance(value, int | float) and least <= value < float("inf")):
         raise ConfigError(f"{name}: found {value}; allowed is {least} or more")
+    if isinstance(value, str) and name not in _CREDENTIALS and not value.strip().isprintable():
+        raise ConfigError(f"{name}: holds a character that cannot be printed")
+
+
+def _annotations(kind: type[Config]) -> dict[str, str]:
+    return {item.name: str(item.type) for item in fields(kind)}
 
 
 def _own_namespace() -> str:
@@ -223,3 +239,5 @@ def _own_namespace() -> str:
         return Path(SERVICE_ACCOUNT_DIR, "namespace").read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return "default"
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"namespace: {SERVICE_ACCOUNT_DIR}/namespace cannot be read; name a namespace") from error

@@ -32,9 +32,11 @@ No message holds a value, a token or a key. What a server said is quoted in the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 __all__ = [
     "ConfigError",
@@ -71,6 +73,8 @@ if any(Path(__file__).with_name(name).exists() for name in ("secretregistry.py",
         "kubevault and dekeyrej-secretmanager are installed into one folder, secretmanager; uninstall both and install"
         " kubevault again: pip uninstall dekeyrej-secretmanager kubevault && pip install kubevault"
     )
+
+Guarded = TypeVar("Guarded", bound=type)
 
 SHOWN = 10
 """How many errors the message of `SealingFailed` quotes."""
@@ -332,3 +336,28 @@ def unexpected(error: BaseException) -> str:
         trace = trace.tb_next
     where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
     return f"unexpected {type(error).__name__}{where}; this is a bug of kubevault: please report it with this line"
+
+
+def guarded(kind: Guarded) -> Guarded:
+    """Have the public methods of a class raise errors of this package alone: the text of others may hold a secret."""
+    for name, method in list(vars(kind).items()):
+        if isinstance(method, FunctionType) and (name in ("__init__", "__next__") or not name.startswith("_")):
+            setattr(kind, name, _guarded(method))
+    return kind
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except (SecretManagerError, StopIteration):
+            raise
+        except Exception as error:
+            if error.__traceback__ and error.__traceback__.tb_next is None:
+                raise  # Python's own TypeError: the method was called with arguments that it does not have
+            said = f"{method.__name__}: {unexpected(error)}"
+            failure = SecretManagerError(said, remedy="check the types of the arguments first")
+        raise failure  # here, so that the original is not its context
+
+    return call

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 from .config import Config
-from .errors import ConfigError, ManagerClosed, SecretManagerError
+from .errors import ConfigError, ManagerClosed, SecretManagerError, guarded
 from .login.methods import JWT_LIFE, method_of
 from .login.session import VaultSession
 from .reading.plain import load_json, read_environment, read_file
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@guarded
 class SecretManager:
     """Reads secrets. Threads may share one, and should: it keeps its connections and its Vault token.
 
@@ -42,7 +43,10 @@ class SecretManager:
 
     def __init__(self, config: Mapping[str, Any], log_level: int | str | None = None) -> None:
         if log_level is not None:
-            logging.getLogger("secretmanager").setLevel(log_level)
+            try:
+                logging.getLogger("secretmanager").setLevel(log_level)
+            except (TypeError, ValueError):
+                raise ConfigError(f"log_level: found {log_level!r}; allowed is a level of logging") from None
         self.config = Config.from_dict(config)
         self._lock = threading.Lock()
         self._closed = False
@@ -266,7 +270,7 @@ class SecretManager:
         with self._lock:
             self._check_open()
             if kube_config and kube_config != self.config.kube_config:
-                self.config = replace(self.config, kube_config=kube_config)
+                self.config = self.config.changed(kube_config=kube_config)
                 if self._kubernetes:
                     self._kubernetes.close()
                     self._kubernetes = None
@@ -311,7 +315,7 @@ class SecretManager:
         if not changes and not k8s_token:
             return self._connected()[0]
         with self._lock:
-            self.config = replace(self.config, **changes)
+            self.config = self.config.changed(**changes)
             session, self._session = self._session, None
             vault, self._vault = self._vault, None
             self._given_token = k8s_token

@@ -42,6 +42,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"auth": "gcp", "role": ""}, "role: is missing; SOURCE KUBEVAULT with auth gcp needs it"),
         ({"cache_stale_if_error": 5}, "cache_stale_if_error: needs cache_plaintext_ttl"),
         ({"cache_plaintext_ttl": float("inf")}, "cache_plaintext_ttl: found inf"),
+        ({"transit_mount": "a\0"}, "transit_mount: holds a character that cannot be printed"),
+        ({"kube_config": "\ud800"}, "kube_config: holds a character that cannot be printed"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:

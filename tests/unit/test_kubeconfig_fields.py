@@ -190,6 +190,12 @@ def test_tokens_and_certificates_come_before_a_plugin(folder: Path) -> None:
     assert used(kubeconfig(folder, {**files, "exec": failing})) is None
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e30])
+def test_a_timeout_that_nothing_can_wait(folder: Path, timeout: float) -> None:
+    with pytest.raises(ConfigError, match=f"timeout: found {timeout:g}; allowed is more than 0".replace("+", r"\+")):
+        KubernetesClient.from_kubeconfig(kubeconfig(folder, {"token": MARK}), timeout=timeout)
+
+
 def test_a_ca_beside_a_comment_that_is_not_ascii(folder: Path) -> None:
     pem = "# Müller CA\n".encode() + (folder / "ca.crt").read_bytes()
     authority = {"certificate-authority-data": base64.b64encode(pem).decode()}

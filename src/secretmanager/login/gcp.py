@@ -53,7 +53,7 @@ def from_key_file(path: str, role: str, mount: str) -> GoogleServiceAccount:
         credentials = KeyCredentials.from_service_account_file(path, audience=audience(role), token_lifetime=JWT_LIFE)
     except OSError as error:
         raise ConfigError(f"gcp_credentials_file: {shown(path)}: {error.strerror}") from None
-    except (ValueError, TypeError, GoogleAuthError):
+    except (ValueError, TypeError, AttributeError, RecursionError, GoogleAuthError):
         # Not "from" the original, which may hold a part of the key.
         raise ConfigError(f"gcp_credentials_file: {path} is not a JSON key file of a Google service account") from None
 

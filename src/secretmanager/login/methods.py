@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from ..errors import ConfigError, LoginDenied, SecretManagerError
 from ..servers.http import credential
-from ..servers.kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken
+from ..servers.kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken, expanded
 from ..servers.kubernetes import KubernetesClient
 from ..servers.vault import Login, VaultClient
 
@@ -189,7 +189,7 @@ class Token:
 
     def __init__(self, token: str | None, path: str | None) -> None:
         self._token = token
-        self._path = Path(path or USER_TOKEN_FILE).expanduser()
+        self._path = expanded(path or USER_TOKEN_FILE)
 
     def log_in(self, vault: VaultClient) -> Login:
         """Return the token, as `Method.log_in`."""

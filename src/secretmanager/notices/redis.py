@@ -183,7 +183,7 @@ class Notices:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, ValueError) as error:  # ValueError: a host that no name can be
             raise self._translation(error) from error
 
     def _translation(self, error: Exception) -> SecretManagerError:

@@ -19,6 +19,7 @@ from ..errors import (
     SecretManagerError,
     SecretNotFound,
     VaultUnavailable,
+    guarded,
 )
 from ..reading.reader import Reader
 from ..reading.requests import Request
@@ -53,6 +54,7 @@ class Waiter(Protocol):
         ...
 
 
+@guarded
 class Watch:
     """Yields the secret again after each change. One thread may iterate over it; any may close it.
 

@@ -97,7 +97,7 @@ def load_json(text: str, place: object = None) -> dict[str, Any]:
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
         problem = f"it is not JSON: {getattr(error, 'msg', 'it cannot be read')}" + (f" in line {line}" if line else "")
     else:
@@ -111,7 +111,7 @@ def _load_yaml(text: str, place: str) -> dict[str, Any]:
 
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
         mark = getattr(error, "problem_mark", None)
         problem = "it is not YAML" + (f", by line {mark.line + 1}" if mark else "")
     else:
@@ -157,10 +157,10 @@ def _private_text(path: str) -> str:
 def _opened(path: str) -> Any:
     try:
         return Path(path).open("rb")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise SecretFileError(
-            str(error.strerror),
+            getattr(error, "strerror", None) or "it is no path",
             reason="missing" if missing else "not readable",
             place=path,
             remedy="check its path" if missing else "check its type, mode and owner",

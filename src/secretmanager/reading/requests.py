@@ -42,9 +42,9 @@ class Request:
         for name in ("secret_name", "namespace", "read_key", "transit_key"):
             value = getattr(self, name)
             optional = name.endswith("_key")
-            if not (isinstance(value, str) and value) and not (optional and value is None):
+            if not (isinstance(value, str) and value and value.isprintable()) and not (optional and value is None):
                 raise ConfigError(f"{name}: found {value!r}; allowed is a name" + (", or None" if optional else ""))
-        if self.read_type not in _RESOURCES:
+        if self.read_type not in list(_RESOURCES):
             raise ConfigError(f"read_type: found {self.read_type!r}; allowed are {', '.join(_RESOURCES)}")
 
     @property
@@ -73,8 +73,10 @@ def request_from(options: Mapping[str, Any]) -> Request:
     """Return the request in a mapping, by the names of its parts.
 
     Raises:
-        ConfigError: a name is unknown or missing.
+        ConfigError: it is no mapping, or a name is unknown or missing.
     """
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"found a request of type {type(options).__name__}; allowed is a Request or a mapping")
     if unknown := sorted(options.keys() - set(_PARTS)):
         raise ConfigError(f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(_PARTS)}")
     if missing := [name for name in ("secret_name", "namespace") if name not in options]:

@@ -21,7 +21,6 @@ from typing import Any
 
 from ..errors import ConfigError
 from .http import credential, load_client_cert
-from .kubeconfig import checked
 
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 """Versions of the interface that are spoken."""
@@ -46,7 +45,7 @@ class ExecPlugin:
         """Check the plugin's description; nothing is run.
 
         Args:
-            spec: the field ``exec`` of a kubeconfig's user.
+            spec: the field ``exec`` of a kubeconfig's user; its fields have the right types.
             where: the kubeconfig and the field, for errors.
             folder: the kubeconfig's folder, to which a relative path of the program belongs.
             context: gets the client certificate, if the plugin gives one.
@@ -70,8 +69,7 @@ class ExecPlugin:
         if "/" in command:
             command = str(folder / command)
         self._command = [command, *(spec.get("args") or ())]
-        variables = [checked(item, f"{where}: env") for item in spec.get("env") or ()]
-        self._environment = {item.get("name") or "": item.get("value") or "" for item in variables}
+        self._environment = {item.get("name") or "": item.get("value") or "" for item in spec.get("env") or ()}
         if any(not name or "=" in name for name in self._environment):
             raise ConfigError(f"{where}: env: a name is missing, or holds an equals sign")
         self._hint = " ".join((spec.get("installHint") or "install the plugin").split())

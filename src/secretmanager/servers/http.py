@@ -44,6 +44,9 @@ ELECTION_TIMEOUT = 20.0
 An election takes Vault's Raft up to 15 s (``performance_multiplier`` 5, the default) and etcd a few seconds.
 """
 
+MAX_TIMEOUT = 1e9
+"""Longest timeout, in seconds; Python cannot wait for much longer."""
+
 MAX_PAUSE = 10.0
 """Longest pause between two attempts, in seconds, whatever a server's Retry-After says."""
 
@@ -329,7 +332,7 @@ class JsonApi:
         server_name: name that the server's certificate must hold; None for the address's.
 
     Raises:
-        ConfigError: an address is not an HTTPS URL, or the proxy cannot be used.
+        ConfigError: the timeout or an address is not allowed, or the proxy cannot be used.
     """
 
     def __init__(
@@ -354,6 +357,8 @@ class JsonApi:
         self._proxies = {address: Proxy.find(proxy, address, proxy_option) for address in self._addresses}
         self._context = context
         self._renewed = renewed
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise ConfigError(f"timeout: found {timeout:g}; allowed is more than 0 and at most {MAX_TIMEOUT:g} seconds")
         self._timeout = timeout
         self._retries = retries
         self._election_timeout = election_timeout

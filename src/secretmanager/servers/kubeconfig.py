@@ -117,7 +117,7 @@ def _find_access(
         return _access([_File(Path("kubeconfig"), kubeconfig)], context, token)
     if kubeconfig:
         return from_files([Path(kubeconfig)], context, token)
-    if paths := [_expanded(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
+    if paths := [expanded(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
         # As kubectl does: of several, those that are missing do not count.
         return from_files([path for path in paths if path.exists()] or paths[:1], context, token)
     if "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT_DIR / "token").exists():
@@ -195,8 +195,9 @@ class MountedToken:
             try:
                 # What is not ASCII becomes a character that `credential` refuses.
                 text = self.path.read_text(encoding="ascii", errors="replace")
-            except OSError as error:
-                raise ConfigError(f"{shown(self.path)}: {error.strerror}; it should hold a token") from None
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "it is no path"
+                raise ConfigError(f"{shown(self.path)}: {reason}; it should hold a token") from None
             self._token = credential(text, str(self.path))
             self._read_at = now
         return self._token
@@ -219,7 +220,7 @@ def from_files(paths: Sequence[Path], context: str | None = None, token: str | N
     Raises:
         ConfigError: a file cannot be used; names the field.
     """
-    return _access([_File.load(_expanded(path)) for path in paths], context, token)
+    return _access([_File.load(expanded(path)) for path in paths], context, token)
 
 
 def _access(files: Sequence[_File], context: str | None, token: str | None) -> ClusterAccess:
@@ -244,7 +245,8 @@ def _access(files: Sequence[_File], context: str | None, token: str | None) -> C
         from .execplugin import ExecPlugin
 
         where = f"{user_file.path}: exec of the user"
-        plugin = checked(plugin, where)
+        for section in (plugin, *(checked(plugin, where).get("env") or ())):
+            checked(section, where)
         told = cluster_file.told(cluster) if plugin.get("provideClusterInfo") else None
         authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, told)
     return ClusterAccess(str(cluster["server"]), tls, authorization, cluster.get("proxy-url"))
@@ -279,7 +281,7 @@ def checked(section: object, where: str) -> Mapping[str, Any]:
     return section
 
 
-def _expanded(path: str | Path) -> Path:
+def expanded(path: str | Path) -> Path:
     """Return a path with ``~`` replaced; one of an unknown user stays, and is then not found."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError there
 
