@@ -281,7 +281,7 @@ class PrivateVault:
         """Return the number of requests for a path in the audit log."""
         whole_lines = self.audit.read_text().rpartition("\n")[0].splitlines()
         entries = [json.loads(line) for line in whole_lines]
-        return sum(entry["type"] == "response" and entry["request"]["path"] == path for entry in entries)
+        return sum(entry["type"] == "response" and entry["request"].get("path") == path for entry in entries)
 
 
 class RaftVaults:

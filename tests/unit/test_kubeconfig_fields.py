@@ -80,7 +80,9 @@ def complete(folder: Path) -> Iterator[dict[str, Any]]:
 
 def used(content: Any) -> str | None:
     """Return the credentials that a client with this kubeconfig sends."""
-    return KubernetesClient.from_kubeconfig(content)._headers().get("Authorization")
+    access = find_access(content)
+    KubernetesClient(lambda: access)
+    return access.authorization() if access.authorization else None
 
 
 def places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPSConnection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
@@ -105,6 +105,10 @@ def _split(url: str, option: str, allowed: str) -> tuple[SplitResult, int | None
     return parts, port
 
 
+Headers = Mapping[str, Any]
+"""Headers of a request, each text, or a list of bytes: it is then sent once for each (RFC 9110 section 5.3)."""
+
+
 class Connection(HTTPSConnection):
     """A connection to one address, directly or through a proxy, which notices when it is lost.
 
@@ -135,6 +139,11 @@ class Connection(HTTPSConnection):
         self._keep_alive()
         self.sock = self.context.wrap_socket(self.sock, server_hostname=self._server_name)
         self.sock.settimeout(self._response_timeout)
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:
+        """Send a header of `Headers`."""
+        for value in values[0] if isinstance(values[0], list) else values:
+            super().putheader(header, value)
 
     def is_open(self) -> bool:
         """Whether it is still open: if it is readable before a request, the server closed it, or it was lost."""

@@ -34,7 +34,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, TLSError
-from .connection import LOST, Address, Connection, Proxy, is_lost
+from .connection import LOST, Address, Connection, Headers, Proxy, is_lost
 
 log = logging.getLogger(__name__)
 
@@ -382,7 +382,7 @@ class JsonApi:
         path: str,
         body: Mapping[str, Any] | None = None,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         idempotent: bool = True,
     ) -> Response:
         """Send one request.
@@ -413,7 +413,7 @@ class JsonApi:
             raise outcome
         return outcome
 
-    def stream(self, path: str, *, headers: Mapping[str, str], timeout: float) -> Stream:
+    def stream(self, path: str, *, headers: Headers, timeout: float) -> Stream:
         """Send one GET whose response arrives line by line, such as a watch; it has a connection of its own.
 
         Args:
@@ -572,7 +572,7 @@ class JsonApi:
                 failure.args = (f"proxy {proxy.host}:{proxy.port}: {failure}",)
         raise failure
 
-    def _stream(self, context: ssl.SSLContext, path: str, headers: Mapping[str, str], timeout: float) -> Stream:
+    def _stream(self, context: ssl.SSLContext, path: str, headers: Headers, timeout: float) -> Stream:
         address = self._addresses[0]
         connection = self._opened(address, context)
         try:
@@ -618,7 +618,7 @@ class _Request(NamedTuple):
     method: str
     path: str
     payload: bytes | None
-    headers: Mapping[str, str]
+    headers: Headers
     idempotent: bool
 
 

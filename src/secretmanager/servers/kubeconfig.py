@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import ConfigError
 from .http import credential, load_client_cert, shown, tls_context
@@ -26,11 +27,8 @@ _TOKEN_AGE = 60.0  # seconds that a mounted token is used before its file is rea
 
 _UNSUPPORTED_IN_CLUSTER = {
     "insecure-skip-tls-verify": "give certificate-authority instead: certificates are always verified",
-    "tls-server-name": "name a server by a name that its certificate holds",
 }
-_IMPERSONATION = "use a user who has these rights, and no more"
 _UNSUPPORTED_IN_USER = {
-    **dict.fromkeys(("as", "as-uid", "as-groups", "as-user-extra"), _IMPERSONATION),
     **dict.fromkeys(("username", "password"), "use a token or a client certificate: Kubernetes 1.19 ended passwords"),
     "auth-provider": "use an exec plugin, as kubectl does since 1.26",
 }
@@ -38,16 +36,21 @@ _UNSUPPORTED_IN_USER = {
 
 _FILES = ("certificate-authority", "client-certificate", "client-key")
 _TYPES: Mapping[str, type | list[type]] = {
-    **dict.fromkeys(("server", "proxy-url", "cluster", "user", "token", "tokenFile"), str),
+    **dict.fromkeys(
+        ("server", "tls-server-name", "proxy-url", "cluster", "user", "token", "tokenFile", "as", "as-uid"), str
+    ),
     **dict.fromkeys((*_FILES, *(f"{name}-data" for name in _FILES)), str),
     **dict.fromkeys(("apiVersion", "command", "installHint", "interactiveMode", "name", "value"), str),
     "provideClusterInfo": bool,
-    "exec": Mapping,
+    **dict.fromkeys(("exec", "as-user-extra"), Mapping),
+    "as-groups": [str],
     "args": [str],
     "env": [Mapping],
     "extensions": [Mapping],
 }
 """Types of fields, of lists that of their items. YAML reads some texts as other types unless they are quoted."""
+
+_TOKEN = "!#$&'*+-.^_`|~"  # what the name of a header may hold besides letters and digits (RFC 9110 section 5.6.2)
 
 _ALLOWED = {str: "text, so quote it", bool: "true or false", Mapping: "a mapping"}
 
@@ -62,12 +65,16 @@ class ClusterAccess:
         authorization: returns the header ``Authorization``; it, or what it returns, is None if the client certificate
             identifies the user. It is called before each request, and may bring a client certificate into ``context``.
         proxy: proxy to the API, as `connection.Proxy.find` takes it.
+        server_name: name that the API's certificate must hold; None for the address's.
+        impersonation: headers of each request by which the user acts as another one.
     """
 
     url: str
     context: ssl.SSLContext
     authorization: Callable[[], str | None] | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    server_name: str | None = None
+    impersonation: Mapping[str, list[bytes]] = field(default_factory=dict)
 
 
 def find_access(
@@ -249,7 +256,35 @@ def _access(files: Sequence[_File], context: str | None, token: str | None) -> C
             checked(section, where)
         told = cluster_file.told(cluster) if plugin.get("provideClusterInfo") else None
         authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, told)
-    return ClusterAccess(str(cluster["server"]), tls, authorization, cluster.get("proxy-url"))
+    return ClusterAccess(
+        str(cluster["server"]),
+        tls,
+        authorization,
+        cluster.get("proxy-url"),
+        cluster.get("tls-server-name") or None,
+        _impersonation(user, f"{user_file.path}: user {chosen.get('user')!r}"),
+    )
+
+
+def _impersonation(user: Mapping[str, Any], where: str) -> dict[str, list[bytes]]:
+    """Return the headers by which a user acts as another one, with the rights of that one alone.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
+    """
+    extra = user.get("as-user-extra") or {}
+    given = {
+        "Impersonate-User": [user.get("as") or ""],
+        "Impersonate-Uid": [user.get("as-uid") or ""],
+        "Impersonate-Group": user.get("as-groups") or [],
+        **{f"Impersonate-Extra-{quote(str(name), safe=_TOKEN)}": values for name, values in extra.items()},
+    }
+    for header, values in given.items():
+        if not isinstance(values, list) or not all(isinstance(text, str) and text.isprintable() for text in values):
+            raise ConfigError(f"{where}: for {header} allowed is text on one line, or a list of it")
+    headers = {header: [text.encode() for text in values if text] for header, values in given.items() if any(values)}
+    if headers and "Impersonate-User" not in headers:
+        raise ConfigError(f"{where}: as-uid, as-groups and as-user-extra need as")
+    return headers
 
 
 def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[_File, Mapping[str, Any]]:
@@ -326,7 +361,7 @@ class _File:
         if inline := cluster.get("certificate-authority-data"):
             # What is not ASCII is no part of a certificate, but perhaps of a comment beside it.
             pem = self._decoded(inline, "certificate-authority-data").decode("ascii", errors="ignore")
-            return tls_context(ca_pem=pem, option=option)
+            return tls_context(ca_pem=pem or "-", option=option)  # an empty text would stand for the system's CAs
         if ca := cluster.get("certificate-authority"):
             return tls_context(self._resolved(ca), option=option)
         return tls_context()
@@ -353,10 +388,8 @@ class _File:
 
     def told(self, cluster: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a plugin may be told of the cluster, as the API's type ``Cluster``."""
-        told = {
-            "server": cluster["server"],
-            **({"proxy-url": cluster["proxy-url"]} if cluster.get("proxy-url") else {}),
-        }
+        fields = ("server", "tls-server-name", "proxy-url")
+        told = {name: cluster[name] for name in fields if cluster.get(name)}
         if inline := cluster.get("certificate-authority-data"):
             told["certificate-authority-data"] = inline
         elif ca := cluster.get("certificate-authority"):

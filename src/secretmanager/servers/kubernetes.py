@@ -75,6 +75,7 @@ class KubernetesClient:
             retries=retries,
             election_timeout=election_timeout,
             recovers=_recovers,
+            server_name=access.server_name,
             proxy=access.proxy,
             proxy_option="proxy, or the kubeconfig's proxy-url",
         )
@@ -137,7 +138,7 @@ class KubernetesClient:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         response = self._call(
             "POST",
-            f"/api/v1/namespaces/{quote(namespace)}/serviceaccounts/{quote(service_account)}/token",
+            f"/api/v1/namespaces/{quote(namespace, safe='')}/serviceaccounts/{quote(service_account, safe='')}/token",
             f"service account {namespace}/{service_account}",
             body,
         )
@@ -298,7 +299,7 @@ class KubernetesClient:
             raise self._foreign(response)
         return response
 
-    def _as_known(self, send: Callable[[dict[str, str]], Answered]) -> Answered:
+    def _as_known(self, send: Callable[[dict[str, Any]], Answered]) -> Answered:
         """Send a request with the user's credentials; if they are refused, once more with what the files hold now."""
         access = self._access
         answer = send(_headers(access))
@@ -385,13 +386,13 @@ class Events:
 
 
 def _path(namespace: str, resource: str, name: str | None = None) -> str:
-    path = f"/api/v1/namespaces/{quote(namespace)}/{resource}"
-    return f"{path}/{quote(name)}" if name else path
+    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/{resource}"
+    return f"{path}/{quote(name, safe='')}" if name else path
 
 
-def _headers(access: ClusterAccess) -> dict[str, str]:
+def _headers(access: ClusterAccess) -> dict[str, Any]:
     authorization = access.authorization() if access.authorization else None
-    return {"Authorization": authorization} if authorization else {}
+    return {**access.impersonation, **({"Authorization": authorization} if authorization else {})}
 
 
 def _page(response: Response) -> tuple[list[Object], str | None]:

@@ -20,7 +20,7 @@ from support import ansible
 from support.client import assert_no_secret
 from support.cluster import Cluster
 
-from secretmanager.errors import ConfigError
+from secretmanager.errors import ConfigError, Forbidden, TLSError
 from secretmanager.servers.kubernetes import KubernetesClient
 
 V1 = "client.authentication.k8s.io/v1"
@@ -204,12 +204,7 @@ def test_a_plugin_that_gives_nothing_useful(
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
-        ("cluster", "tls-server-name", "another"),
         ("cluster", "insecure-skip-tls-verify", True),
-        ("user", "as", "somebody"),
-        ("user", "as-uid", "1"),
-        ("user", "as-groups", ["some"]),
-        ("user", "as-user-extra", {"a": ["b"]}),
         ("user", "username", "PLAIN-"),
         ("user", "password", "PLAIN-"),
         ("user", "auth-provider", {"name": "oidc", "config": {"id-token": "PLAIN-"}}),
@@ -224,6 +219,65 @@ def test_what_would_change_who_asks_or_whom_is_refused(
     with pytest.raises(ConfigError, match=f"{section} 'it' has {field}") as caught:
         KubernetesClient.from_kubeconfig(kubeconfig)
     assert_no_secret(str(caught.value))
+
+
+def administrators(cluster: Cluster, folder: Path, change: Callable[[Any], None]) -> KubernetesClient:
+    """Return a client of the administrator's kubeconfig, changed."""
+    path = Path(cluster.kubeconfig)
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    (folder / "admin").write_text(yaml.safe_dump(content))
+    return KubernetesClient.from_kubeconfig(folder / "admin")
+
+
+def identity(client: KubernetesClient) -> dict[str, Any]:
+    """Return who the API takes the client for."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    response = client._call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "itself", body)
+    return response.json()["status"]["userInfo"]
+
+
+def test_a_user_who_acts_as_another(cluster: Cluster, tmp_path: Path) -> None:
+    def act(**fields: Any) -> KubernetesClient:
+        return administrators(cluster, tmp_path, lambda content: content["users"][0]["user"].update(fields))
+
+    other = {
+        "as": "Ödön of Ulm",
+        "as-uid": "7",
+        "as-groups": ["one", "two, three"],
+        "as-user-extra": {"a/b%": ["c", "d"]},
+    }
+    found = identity(act(**other))
+    assert (found["username"], found["uid"], found["extra"]) == ("Ödön of Ulm", "7", {"a/b%": ["c", "d"]})
+    assert set(found["groups"]) == {"one", "two, three", "system:authenticated"}
+    with pytest.raises(Forbidden, match='User "Ödön of Ulm" cannot list'):
+        list(act(**other).list_secrets(cluster.namespace))
+    list(act(**{**other, "as-groups": ["one", "system:masters"]}).list_secrets(cluster.namespace))
+    events = act(**other | {"as-groups": ["system:masters"]}).watch("secrets", cluster.namespace, "nosuch", seconds=1)
+    assert list(events) == []
+    for field in ("as-uid", "as-groups", "as-user-extra"):
+        with pytest.raises(ConfigError, match="as-uid, as-groups and as-user-extra need as"):
+            act(**{field: other[field]})
+    for fields in (
+        {"as": "a\nb"},
+        {"as-groups": ["a\r\nX: y"]},
+        {"as-user-extra": {"a": "b"}},
+        {"as-user-extra": {"a": [7]}},
+    ):
+        with pytest.raises(ConfigError, match=r"for Impersonate-.* allowed is text on one line"):
+            act(**{"as": "x", **fields})
+
+
+def test_the_name_in_the_certificate(cluster: Cluster, tmp_path: Path) -> None:
+    def named(name: str) -> KubernetesClient:
+        return administrators(
+            cluster, tmp_path, lambda content: content["clusters"][0]["cluster"].update({"tls-server-name": name})
+        )
+
+    list(named("kubernetes.default.svc").list_secrets(cluster.namespace))
+    with pytest.raises(TLSError) as caught:
+        list(named("nosuch.example.org").list_secrets(cluster.namespace))
+    assert caught.value.reason == "wrong host name"
 
 
 def parts(cluster: Cluster, folder: Path, token: str) -> list[str]:
