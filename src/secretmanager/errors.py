@@ -11,6 +11,7 @@
     │   └── SealedDataError          the manifest or a ciphertext is damaged, or belongs to another place
     │       └── WrongTransitKey          it was sealed with another Transit key than the one that was named
     ├── SealingFailed            some of several Secrets could not be sealed
+    ├── NotRetired               a version of a Transit key is still in use
     ├── TLSError                 a server's certificate verification failed
     ├── VaultError               Vault refused
     │   ├── VaultUnavailable         there is no connection, or no response in time
@@ -32,7 +33,7 @@ No message holds a value, a token or a key. What a server said is quoted in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import FunctionType
@@ -48,6 +49,7 @@ __all__ = [
     "KubernetesUnavailable",
     "LoginDenied",
     "ManagerClosed",
+    "NotRetired",
     "NoticeError",
     "PermissionDenied",
     "ProgramError",
@@ -182,6 +184,26 @@ class SealingFailed(SecretManagerError):
         super().__init__(f"not all could be sealed; {written} Secrets were written: {quoted}{more}")
         self.errors = tuple(errors)
         self.outcomes = tuple(outcomes)
+
+
+class NotRetired(SecretManagerError):
+    """Older versions of a Transit key are not retired, since Secrets still use them.
+
+    Attributes:
+        behind: those Secrets, and why they are behind.
+        outcome: what was done before, a `rotation.rotation.Outcome`.
+    """
+
+    def __init__(self, transit_key: str, behind: Mapping[str, str], outcome: Any = None) -> None:
+        named = [f"{place} ({why})" for place, why in sorted(behind.items())[:SHOWN]]
+        more = f"; and {len(behind) - SHOWN} more" if len(behind) > SHOWN else ""
+        super().__init__(
+            f"older versions are not retired: {len(behind)} Secrets are behind: {'; '.join(named)}{more}",
+            place=f"Transit key {transit_key}",
+            remedy="rewrap them, or seal them again",
+        )
+        self.behind = dict(behind)
+        self.outcome = outcome
 
 
 class TLSError(SecretManagerError):

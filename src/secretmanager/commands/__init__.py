@@ -3,4 +3,17 @@
 It may import every other wing; nothing imports it. Needs the extra ``kubevault[cli]``.
 """
 
-__all__ = ["connections", "exec", "info", "main", "options", "read", "running", "seal"]
+__all__ = [
+    "connections",
+    "exec",
+    "info",
+    "main",
+    "options",
+    "read",
+    "retire",
+    "rewrap",
+    "rotate",
+    "rotation",
+    "running",
+    "seal",
+]

@@ -52,7 +52,12 @@ class ManifestFile:
         self._after: dict[str, Object] = {}
 
     def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
-        """Return those of the Secrets that exist, by ``namespace/name``.
+        """Return those of the Secrets that exist, by ``namespace/name``; raises as `load`."""
+        found = self.load()
+        return {item.place: found[item.place] for item in wanted if item.place in found}
+
+    def load(self) -> dict[str, Object]:
+        """Read the file; return all its Secrets that have a namespace, by ``namespace/name``.
 
         Raises:
             ConfigError: the file cannot be read, or is not YAML, or holds a Secret twice.
@@ -66,7 +71,7 @@ class ManifestFile:
                     raise ConfigError(f"{self.path}: Secret {place} occurs twice", remedy="remove one of them")
                 found[place] = document.secret
         self._after = dict(found)
-        return {item.place: found[item.place] for item in wanted if item.place in found}
+        return found
 
     def write(
         self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]

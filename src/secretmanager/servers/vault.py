@@ -212,7 +212,9 @@ class VaultClient:
         """
         # Vault would create a missing key, if the token may; with a type that does not exist, it cannot.
         only_existing = {"type": "existing-only"}
-        return self._batch("encrypt", key, items, "plaintext", "ciphertext", token=token, parameters=only_existing)
+        return _whole(
+            self._each("encrypt", key, items, "plaintext", "ciphertext", token=token, parameters=only_existing)
+        )
 
     def decrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[bytes]:
         """Decrypt each item; return the plaintexts in order.
@@ -222,17 +224,48 @@ class VaultClient:
             TransitKeyNotFound: there is no such key.
             PermissionDenied: the token lacks the capability.
         """
-        found = self._batch("decrypt", key, items, "ciphertext", "plaintext", token=token)
+        found = _whole(self._each("decrypt", key, items, "ciphertext", "plaintext", token=token))
         return [base64.b64decode(text) for text in found]
 
     def hmac(self, key: str, inputs: Sequence[bytes], *, token: str | None = None) -> list[str]:
         """Return the HMAC-SHA256 (``vault:vN:...``) of each input with the newest version of the key."""
         items = [TransitItem(value) for value in inputs]
-        return self._batch("hmac", key, items, "input", "hmac", token=token)
+        return _whole(self._each("hmac", key, items, "input", "hmac", token=token))
 
     def rewrap(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
-        """Encrypt each ciphertext again with the newest version of the key; the plaintext does not leave Vault."""
-        return self._batch("rewrap", key, items, "ciphertext", "ciphertext", token=token)
+        """Encrypt each ciphertext again with the newest version of the key; the plaintext does not leave Vault.
+
+        Raises:
+            DecryptionFailed: as `decrypt`.
+        """
+        return _whole(self._each("rewrap", key, items, "ciphertext", "ciphertext", token=token))
+
+    def rewrap_each(
+        self, key: str, items: Sequence[TransitItem], *, token: str | None = None
+    ) -> list[str | VaultError]:
+        """Rewrap as `rewrap`; return for an item that Vault refuses the error instead of raising it."""
+        return self._each("rewrap", key, items, "ciphertext", "ciphertext", token=token)
+
+    def rotate_key(self, key: str, *, token: str | None = None) -> None:
+        """Make a new version of a Transit key.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/secret/transit#rotate-key
+        """
+        self._post(f"{self._transit}/keys/{key}/rotate", {}, token)
+
+    def configure_key(self, key: str, parameters: Mapping[str, Any], *, token: str | None = None) -> None:
+        """Set parameters of a Transit key, such as ``min_decryption_version``.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/secret/transit#update-key-configuration
+        """
+        self._post(f"{self._transit}/keys/{key}/config", parameters, token)
+
+    def trim_key(self, key: str, min_available_version: int, *, token: str | None = None) -> None:
+        """Delete the versions of a Transit key that are older than this one, for ever.
+
+        Source: https://developer.hashicorp.com/vault/api-docs/secret/transit#trim-key
+        """
+        self._post(f"{self._transit}/keys/{key}/trim", {"min_available_version": min_available_version}, token)
 
     def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
         """Return the attributes of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
@@ -398,7 +431,10 @@ class VaultClient:
         kind = VaultError if response.status == 413 else VaultUnavailable
         return kind(message, place=self.url, status=response.status, remedy=remedy)
 
-    def _batch(
+    def _post(self, path: str, body: Mapping[str, Any], token: str | None) -> None:
+        self.checked("POST", path, self.request("POST", path, body, token=token, idempotent=False))
+
+    def _each(
         self,
         operation: str,
         key: str,
@@ -408,11 +444,15 @@ class VaultClient:
         *,
         token: str | None,
         parameters: Mapping[str, str] | None = None,
-    ) -> list[str]:
-        """Run a Transit operation over all items, with as few requests as the limits of a batch allow."""
+    ) -> list[str | VaultError]:
+        """Run a Transit operation over all items, with as few requests as the limits of a batch allow.
+
+        Returns:
+            The result of each, or the error that Vault gave for it.
+        """
         path = f"{self._transit}/{operation}/{key}"
         entries = [_entry(item, given) for item in items]
-        found: list[str] = []
+        found: list[str | VaultError] = []
         while (start := len(found)) < len(entries):
             batch = _first_batch(entries[start : start + BATCH_ITEMS], self._batch_bytes)
             body = {"batch_input": batch, **(parameters or {})}
@@ -428,9 +468,7 @@ class VaultClient:
                 continue
             texts = self._understood(response, partial(_texts, results, wanted, len(batch)))
             for item, (text, said) in zip(items[start : start + len(batch)], texts, strict=True):
-                if said:
-                    raise self._refused_item(operation, path, item, said, response.status)
-                found.append(text)
+                found.append(self._refused_item(operation, path, item, said, response.status) if said else text)
         return found
 
     def _refused_item(self, operation: str, path: str, item: TransitItem, error: str, status: int) -> VaultError:
@@ -532,6 +570,16 @@ def _first_batch(entries: Sequence[dict[str, str]], limit: int) -> Sequence[dict
         if index and size > limit:
             return entries[:index]
     return entries
+
+
+def _whole(results: Sequence[str | VaultError]) -> list[str]:
+    """Return the results of a batch; raise the first error among them."""
+    found = []
+    for result in results:
+        if isinstance(result, VaultError):
+            raise result
+        found.append(result)
+    return found
 
 
 def _results(response: Response) -> list[Any] | None:

@@ -1,0 +1,151 @@
+"""What ``kubevault rotate``, ``rewrap`` and ``retire`` share: their options, and how they run and report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import NotRetired
+from ..rotation.planning import Options, Shard
+from ..rotation.rewrapper import Report
+from ..rotation.rotation import Outcome, Steps, run
+from ..servers.kubernetes import KubernetesClient
+from . import options
+from .connections import kubernetes_of, vault_of
+
+EVERY = 10.0
+"""How often progress is told where there is no terminal, in seconds."""
+
+
+def rewrapping(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is rewrapped."""
+    for option in reversed(
+        (
+            click.option("--namespace", "-n", "namespaces", multiple=True, help="Only the Secrets of this namespace."),
+            click.option(
+                "--manifest",
+                "manifests",
+                multiple=True,
+                type=click.Path(exists=True, path_type=Path),
+                help="YAML file of sealed Secrets, or a folder of such files, as they are in Git.",
+            ),
+            click.option("--kubernetes/--no-kubernetes", default=True, help="Whether to rewrap in Kubernetes."),
+            click.option("--gitops", is_flag=True, help="Also live Secrets that Argo CD or Flux owns."),
+            click.option("--recreate", is_flag=True, help="Also immutable Secrets: delete them, and make them again."),
+            click.option("--unmanaged", is_flag=True, help="Also values that an older tool sealed with this key."),
+            click.option("--shard", metavar="I/N", help="Only this part of the Secrets, I from 0 to N-1."),
+            click.option(
+                "--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Secrets written at once."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that all three have."""
+    for option in reversed(
+        (
+            click.option("--transit-key", required=True, help="Vault's key."),
+            click.option("--check", is_flag=True, help="Change nothing; say what would be done."),
+            options.output,
+            options.vault,
+            options.kubernetes,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def perform(steps: Steps, output: str, **given: Any) -> None:
+    """Run some steps, and print what was done.
+
+    Raises:
+        click.exceptions.Exit: a Secret could not be written.
+        NotRetired: something is behind.
+        SecretManagerError: a server refused, or is unreachable.
+    """
+    shard = Shard.parse(given["shard"]) if given.get("shard") else None
+    chosen = Options(
+        given["transit_key"],
+        unmanaged=given.get("unmanaged", False),
+        gitops=given.get("gitops", False),
+        recreate=given.get("recreate", False),
+    )
+    with ExitStack() as stack:
+
+        def connect() -> KubernetesClient:
+            return stack.enter_context(kubernetes_of(given, connections=given.get("concurrency", 1)))
+
+        vault = stack.enter_context(vault_of(given, connect))
+        progress = stack.enter_context(_progress())
+        try:
+            outcome = run(
+                vault,
+                connect() if given.get("kubernetes", True) else None,
+                chosen,
+                steps,
+                namespaces=given.get("namespaces", ()),
+                manifests=given.get("manifests", ()),
+                shard=shard,
+                concurrency=given.get("concurrency", 1),
+                check=given["check"],
+                progress=progress,
+            )
+        except NotRetired as error:
+            _print(error.outcome, steps, output, given["transit_key"])
+            raise
+    _print(outcome, steps, output, given["transit_key"])
+    if outcome.report.failed:
+        raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Report], None]]:
+    """Show how many were rewrapped: on a terminal always, else a line now and then."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("listing", total=None)
+            yield lambda report: bar.update(task, description=_so_far(report))
+        return
+    said = time.monotonic()
+
+    def tell(report: Report) -> None:
+        nonlocal said
+        if time.monotonic() - said >= EVERY:
+            said = time.monotonic()
+            click.echo(f"kubevault: {_so_far(report)}", err=True)
+
+    yield tell
+
+
+def _so_far(report: Report) -> str:
+    return f"{len(report.rewrapped)} rewrapped, {report.current} current, {len(report.behind)} left behind"
+
+
+def _print(outcome: Outcome, steps: Steps, output: str, key: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(outcome.facts(), indent=2))
+        return
+    newest = f"version {outcome.newest_version}"
+    if steps.rotate:
+        click.echo(f"{key}: {'rotated' if outcome.rotated else 'young enough'}, newest is {newest}")
+    if steps.rewrap:
+        click.echo(f"{key}: {_so_far(outcome.report)}")
+    for place, why in sorted(outcome.report.behind.items()):
+        click.echo(f"  {place}: {why}")
+    if steps.retire:
+        done = "retired" if outcome.retired else "nothing to retire"
+        click.echo(f"{key}: {done}, oldest that decrypts is version {outcome.min_decryption_version}")

@@ -1,0 +1,6 @@
+"""The life of a Transit key: a new version, Secrets brought to it without their plaintext, old versions retired.
+
+It imports `sealing` for manifest files, `servers` and `sealed`. `manager`, `commands` and the plugins import it.
+"""
+
+__all__ = ["files", "keys", "planning", "rewrapper", "rotation", "usage"]

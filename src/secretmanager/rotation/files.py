@@ -1,0 +1,94 @@
+"""Rewrap sealed Secrets in YAML files, as they are kept in Git."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import SecretManagerError, VaultError
+from ..sealed import with_ciphertexts
+from ..sealing.manifestfile import ManifestFile
+from ..sealing.plan import Action
+from ..sealing.stores import Change
+from ..servers.vault import VaultClient
+from .planning import Object, Options, Skip, make_candidate
+from .rewrapper import Progress, Report, rewrapped
+
+_SIGNS = (b"dmF1bHQ6d", b"vault:v")
+"""How a ciphertext begins, in base64 and as text. Only files with one of them are read as YAML: a folder may hold
+others, such as templates of Helm."""
+
+
+class FileRewrapper:
+    """Rewraps Secrets in files, each of which is written whole or not at all.
+
+    Args:
+        vault: client whose token may rewrap with the key.
+        paths: files, and folders, whose ``*.yaml`` and ``*.yml`` are taken.
+        options: what is rewrapped; a Secret in a file is never recreated, nor does GitOps put it back.
+        newest: newest version of the Transit key.
+    """
+
+    def __init__(self, vault: VaultClient, paths: Sequence[Path], options: Options, newest: int) -> None:
+        self._vault = vault
+        self._paths = paths
+        self._options = Options(options.transit_key, options.unmanaged, gitops=True, recreate=True)
+        self._newest = newest
+
+    def run(self, report: Report, *, check: bool, progress: Progress) -> None:
+        """Rewrap; what became of each Secret is added to the report.
+
+        Raises:
+            VaultError: Vault refused, or is unreachable.
+        """
+        for path in files_of(self._paths):
+            try:
+                self._rewrap(path, report, check=check)
+            except VaultError:
+                raise
+            except SecretManagerError as error:
+                report.failed[str(path)] = str(error)
+            progress(report)
+
+    def _rewrap(self, path: Path, report: Report, *, check: bool) -> None:
+        file = ManifestFile(path)
+        found = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
+        behind = []
+        for candidate in filter(None, found):
+            if candidate.skip:
+                report.skipped[f"{path}: {candidate.place}"] = str(candidate.skip)
+            elif candidate.behind:
+                behind.append(candidate)
+            else:
+                report.current += 1
+        changes = []
+        for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, [] if check else behind):
+            if isinstance(ciphertexts, VaultError):
+                report.skipped[f"{path}: {candidate.place}"] = f"{Skip.REFUSED}: {'; '.join(ciphertexts.errors)}"
+            else:
+                secret = with_ciphertexts(candidate.secret, ciphertexts)
+                changes.append(Change(Action.UPDATED, candidate.secret, secret))
+        errors = file.write(changes, check=False, done=lambda change: None)
+        report.failed |= {f"{path}: {place}": str(error) for place, error in errors.items()}
+        written = [candidate.place for candidate in behind] if check else [change.place for change in changes]
+        report.rewrapped += [f"{path}: {place}" for place in written if place not in errors]
+
+
+def secrets_of(paths: Sequence[Path]) -> Iterator[tuple[str, Object]]:
+    """Yield the Secrets in files, each with the file and its ``namespace/name``.
+
+    Raises:
+        ConfigError: a file cannot be read, or is not YAML.
+    """
+    for path in files_of(paths):
+        for place, secret in ManifestFile(path).load().items():
+            yield f"{path}: {place}", secret
+
+
+def files_of(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files that may hold a ciphertext; of a folder, in the order of their names."""
+    for path in paths:
+        found = sorted(item for item in path.rglob("*.y*ml") if item.is_file()) if path.is_dir() else [path]
+        for file in found:
+            if file == path or any(sign in file.read_bytes() for sign in _SIGNS):
+                yield file

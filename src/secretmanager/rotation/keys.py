@@ -1,0 +1,131 @@
+"""Versions of a Transit key: make a new one, and retire old ones.
+
+Source: https://developer.hashicorp.com/vault/api-docs/secret/transit
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from ..servers.vault import VaultClient
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class KeyVersions:
+    """The versions of a Transit key.
+
+    Attributes:
+        name: the key's name.
+        newest: newest version.
+        min_decryption: oldest version that decrypts.
+        min_encryption: oldest version that encrypts; 0 for the newest alone.
+        min_available: oldest version that is kept; 0 if none was trimmed.
+        made: when each version that decrypts was made, in seconds since the epoch.
+    """
+
+    name: str
+    newest: int
+    min_decryption: int
+    min_encryption: int
+    min_available: int
+    made: Mapping[int, float]
+
+    @classmethod
+    def read(cls, vault: VaultClient, name: str) -> KeyVersions:
+        """Ask Vault for them.
+
+        Raises:
+            TransitKeyNotFound: there is no such key.
+            PermissionDenied: the token lacks ``read`` on the key.
+        """
+        found = vault.read_key(name)
+        return cls(
+            name,
+            int(found["latest_version"]),
+            int(found["min_decryption_version"]),
+            int(found["min_encryption_version"]),
+            int(found.get("min_available_version") or 0),
+            {int(version): _seconds(made) for version, made in found["keys"].items()},
+        )
+
+    @property
+    def age(self) -> float:
+        """Age of the newest version, in seconds."""
+        return time.time() - self.made[self.newest]
+
+
+def rotate(
+    vault: VaultClient, versions: KeyVersions, older_than: float, *, check: bool = False
+) -> tuple[KeyVersions, bool]:
+    """Make a new version of a key, if its newest one is old enough.
+
+    Args:
+        vault: client whose token may ``read`` the key and rotate it.
+        versions: the key's versions.
+        older_than: least age of the newest version, in seconds; 0 makes a new one in any case.
+        check: make nothing.
+
+    Returns:
+        The versions as they are then, and whether one was, or would be, made.
+
+    Raises:
+        TransitKeyNotFound, PermissionDenied: as `KeyVersions.read`.
+    """
+    if versions.age < older_than:
+        return versions, False
+    if not check:
+        vault.rotate_key(versions.name)
+        versions = KeyVersions.read(vault, versions.name)
+    return versions, True
+
+
+def retire(vault: VaultClient, versions: KeyVersions, *, trim: bool, check: bool = False) -> bool:
+    """Have a key decrypt nothing that an older version than the newest sealed.
+
+    Args:
+        vault: client whose token may configure the key, and trim it.
+        versions: the key's versions.
+        trim: also delete the older versions, for ever.
+        check: change nothing.
+
+    Returns:
+        Whether something was, or would be, changed.
+    """
+    newest = versions.newest
+    parameters = {"min_decryption_version": newest} if newest > versions.min_decryption else {}
+    trimmed = trim and newest > max(1, versions.min_available)
+    if trimmed and newest > versions.min_encryption:
+        parameters["min_encryption_version"] = newest  # Vault trims no version that it might still encrypt with
+    if parameters and not check:
+        vault.configure_key(versions.name, parameters)
+    if trimmed and not check:
+        vault.trim_key(versions.name, newest)
+    return bool(parameters) or trimmed
+
+
+def duration(text: str, option: str = "older_than") -> float:
+    """Parse a duration such as ``30d``, ``12h``, ``90m`` or ``0``; return seconds.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    match = re.fullmatch(r"(\d+)([smhd]?)", text)
+    if not match:
+        raise ConfigError(f"{option}: found {text!r}; allowed is a number with s, m, h or d, such as 30d")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def _seconds(made: Any) -> float:
+    """Return when a version was made: seconds of a symmetric key, and a time for each part of another one."""
+    if isinstance(made, Mapping):
+        from datetime import datetime
+
+        return datetime.fromisoformat(str(made["creation_time"])).timestamp()
+    return float(made)

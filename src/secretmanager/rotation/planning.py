@@ -1,0 +1,167 @@
+"""Plan the rewrap of one Secret, by pure functions: which of its values are behind, and whether it may be written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from ..errors import ConfigError, SealedDataError
+from ..sealed import Manifest, Place, SealedValue, checksum, manifest_of, sealed_values
+from ..servers.vault import TransitItem
+
+Object = dict[str, Any]
+
+GITOPS_LABELS = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name", "argocd.argoproj.io/instance")
+"""Labels of objects that Flux or Argo CD owns: https://fluxcd.io/flux/components/kustomize/kustomizations/ and
+https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/"""
+
+GITOPS_ANNOTATIONS = ("argocd.argoproj.io/tracking-id",)
+"""Annotations of such objects. Argo CD can also use the label ``app.kubernetes.io/instance``, which Helm sets, too."""
+
+
+class Skip(StrEnum):
+    """Why a Secret that is behind is not rewrapped."""
+
+    GITOPS = "Argo CD or Flux owns it: rewrap its file in Git, or use --gitops"
+    IMMUTABLE = "it is immutable: use --recreate"
+    DELETED = "it is being deleted"
+    DAMAGED = "its manifest, or a value, is damaged: seal it again"
+    REFUSED = "the key does not open it: it was sealed with another key, or its version is retired or lost"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is rewrapped.
+
+    Attributes:
+        transit_key: name of the Transit key.
+        unmanaged: also values that no manifest names, as an older tool seals them.
+        gitops: also Secrets that Argo CD or Flux owns.
+        recreate: also immutable Secrets, which are deleted and made again.
+    """
+
+    transit_key: str
+    unmanaged: bool = False
+    gitops: bool = False
+    recreate: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A Secret with values of the Transit key.
+
+    Attributes:
+        secret: as the API returns it.
+        behind: the values to rewrap, by data key.
+        oldest: oldest version among its values of this key.
+        skip: why it is not rewrapped; None if it is, or if nothing is behind.
+        unmanaged: whether it has values that no manifest names.
+    """
+
+    secret: Object
+    behind: Mapping[str, TransitItem]
+    oldest: int
+    skip: Skip | None = None
+    unmanaged: bool = False
+
+    @property
+    def place(self) -> str:
+        """``namespace/name``."""
+        return place_of(self.secret)
+
+
+def place_of(secret: Mapping[str, Any]) -> str:
+    """Return ``namespace/name``."""
+    return "{namespace}/{name}".format_map(secret["metadata"])
+
+
+def make_candidate(secret: Object, newest: int, options: Options) -> Candidate | None:
+    """Look at a Secret.
+
+    Args:
+        secret: as the API returns it.
+        newest: newest version of the Transit key.
+        options: what is rewrapped.
+
+    Returns:
+        What is to be done; None if it has no value of the key.
+    """
+    try:
+        manifest = manifest_of(secret)
+    except SealedDataError:
+        return Candidate(secret, {}, 0, Skip.DAMAGED)
+    ours = {key: value for key, value in sealed_values(secret).items() if _is_ours(value, options)}
+    missing = manifest.digests.keys() - ours.keys() if manifest and manifest.transit_key == options.transit_key else ()
+    if not ours and not missing:
+        return None
+    unmanaged = any(value.transit_key is None for value in ours.values())
+    behind = {key: value for key, value in ours.items() if value.version < newest}
+    oldest = min((value.version for value in ours.values()), default=newest)
+    if missing or any(_is_damaged(manifest, key, value) for key, value in ours.items()):
+        return Candidate(secret, {}, oldest, Skip.DAMAGED, unmanaged)
+    metadata = secret["metadata"]
+    items = {key: _item(Place(metadata["namespace"], metadata["name"], key), value) for key, value in behind.items()}
+    return Candidate(secret, items, oldest, _skip(secret, options) if behind else None, unmanaged)
+
+
+def _is_ours(value: SealedValue, options: Options) -> bool:
+    return options.unmanaged if value.transit_key is None else value.transit_key == options.transit_key
+
+
+def _is_damaged(manifest: Manifest | None, key: str, value: SealedValue) -> bool:
+    known = manifest.checksums.get(key) if manifest else None
+    return value.transit_key is not None and known is not None and known != checksum(value.ciphertext)
+
+
+def _item(place: Place, value: SealedValue) -> TransitItem:
+    context = place.context(value.scope) if value.scope else None
+    return TransitItem(value.ciphertext.encode(), context, str(place))
+
+
+def _skip(secret: Object, options: Options) -> Skip | None:
+    metadata = secret["metadata"]
+    if metadata.get("deletionTimestamp"):
+        return Skip.DELETED
+    if not options.gitops and is_owned_by_gitops(secret):
+        return Skip.GITOPS
+    return Skip.IMMUTABLE if secret.get("immutable") and not options.recreate else None
+
+
+def is_owned_by_gitops(secret: Object) -> bool:
+    """Whether Argo CD or Flux would put a Secret back as it is in Git."""
+    labels, annotations = (secret["metadata"].get(name) or {} for name in ("labels", "annotations"))
+    return any(name in labels for name in GITOPS_LABELS) or any(name in annotations for name in GITOPS_ANNOTATIONS)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of all Secrets, each of which one process rewraps.
+
+    Attributes:
+        index: from 0.
+        count: how many parts there are.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Parse ``I/N``, with I from 0 as in ``JOB_COMPLETION_INDEX``.
+
+        Raises:
+            ConfigError: it has another form.
+        """
+        index, slash, number = text.partition("/")
+        if not (slash and index.isdecimal() and number.isdecimal() and int(index) < int(number)):
+            raise ConfigError(f"shard: found {text!r}; allowed is I/N with I from 0 to N-1, such as 0/4")
+        return cls(int(index), int(number))
+
+    def __contains__(self, secret: Mapping[str, Any]) -> bool:
+        """Whether a Secret is in this part."""
+        if self.count == 1:
+            return True
+        return int.from_bytes(sha256(place_of(secret).encode()).digest()[:8], "big") % self.count == self.index

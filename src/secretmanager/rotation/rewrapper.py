@@ -1,0 +1,216 @@
+"""Rewrap: bring the values of Secrets to the newest version of their Transit key, without their plaintext.
+
+What is done is at the newest version, so a run that was broken off is resumed by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError
+from ..sealed import SEALED_LABEL, with_ciphertexts
+from ..servers.kubernetes import PAGE, KubernetesClient
+from ..servers.vault import VaultClient
+from .planning import Candidate, Object, Options, Shard, Skip, make_candidate
+
+CONCURRENCY = 8
+"""Number of Secrets that are written at once, by default."""
+
+ATTEMPTS = 5
+"""How often a Secret is read and rewrapped again because another writer changed it in between."""
+
+SHOWN = 10
+"""How many Secrets a message names."""
+
+
+@dataclass
+class Report:
+    """What became of the Secrets with values of a Transit key, each named by ``namespace/name``, or file and that.
+
+    Attributes:
+        current: how many were at the newest version already.
+        rewrapped: those that were rewrapped; in check mode, that would be.
+        skipped: those that are behind and were left so, and why.
+        failed: those that could not be written, and why.
+    """
+
+    current: int = 0
+    rewrapped: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def behind(self) -> dict[str, str]:
+        """Those that are still behind, and why."""
+        return {**self.skipped, **self.failed}
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "current": self.current,
+            "rewrapped": sorted(self.rewrapped),
+            "skipped": dict(sorted(self.skipped.items())),
+            "failed": dict(sorted(self.failed.items())),
+        }
+
+
+Progress = Callable[[Report], None]
+"""Called after each Secret, with what was done so far."""
+
+
+class Rewrapper:
+    """Rewraps Secrets in Kubernetes.
+
+    Args:
+        vault: client whose token may rewrap with the key.
+        kubernetes: client that may list, get and update Secrets (and delete and create them, to recreate some). It
+            should keep as many connections as ``concurrency``.
+        options: what is rewrapped.
+        newest: newest version of the Transit key.
+        namespaces: those whose Secrets are rewrapped; all without one.
+        concurrency: number of Secrets that are written at once.
+        shard: part of the Secrets.
+    """
+
+    def __init__(
+        self,
+        vault: VaultClient,
+        kubernetes: KubernetesClient,
+        options: Options,
+        newest: int,
+        namespaces: Sequence[str] = (),
+        concurrency: int = CONCURRENCY,
+        shard: Shard | None = None,
+    ) -> None:
+        self._vault = vault
+        self._kubernetes = kubernetes
+        self._options = options
+        self._newest = newest
+        self._namespaces = namespaces
+        self._concurrency = concurrency
+        self._shard = shard or Shard()
+        self._report = Report()
+        self._progress: Progress = lambda report: None
+
+    def run(self, report: Report, *, check: bool = False, progress: Progress = lambda report: None) -> None:
+        """Rewrap; what became of each Secret is added to the report.
+
+        While the Secrets of one page are written, the next page is listed and rewrapped.
+
+        Args:
+            report: gets what became of each Secret.
+            check: write nothing.
+            progress: called after each Secret.
+
+        Raises:
+            Forbidden: RBAC lacks ``list``.
+            VaultError: Vault refused, or is unreachable; what was written until then stays.
+        """
+        self._report, self._progress = report, progress
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            writing: list[Future[None]] = []
+            try:
+                for page in _pages(self._secrets()):
+                    written, writing = writing, self._rewrap(page, pool, check=check)
+                    _wait(written)
+            finally:
+                _wait(writing)
+
+    def _secrets(self) -> Iterator[Object]:
+        selector = None if self._options.unmanaged else f"{SEALED_LABEL}=true"
+        for namespace in self._namespaces or (None,):
+            for secret in self._kubernetes.list_secrets(namespace, selector):
+                if secret in self._shard:
+                    yield secret
+
+    def _rewrap(self, page: Sequence[Object], pool: ThreadPoolExecutor, *, check: bool) -> list[Future[None]]:
+        """Rewrap the Secrets of a page, and begin to write them."""
+        found = (make_candidate(secret, self._newest, self._options) for secret in page)
+        candidates = [candidate for candidate in found if candidate and not self._is_settled(candidate)]
+        if check:
+            for candidate in candidates:
+                self._done(candidate.place)
+            return []
+        return [
+            pool.submit(self._write, candidate, ciphertexts)
+            for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates)
+        ]
+
+    def _is_settled(self, candidate: Candidate) -> bool:
+        """Whether nothing is to be written; it is then in the report."""
+        if candidate.skip:
+            self._report.skipped[candidate.place] = str(candidate.skip)
+        elif candidate.behind:
+            return False
+        else:
+            self._report.current += 1
+        return True
+
+    def _write(self, candidate: Candidate, ciphertexts: Mapping[str, str] | VaultError) -> None:
+        """Write a Secret if it is still as it was found; otherwise read it again, and rewrap that."""
+        place = candidate.place
+        try:
+            for attempt in range(ATTEMPTS):
+                if isinstance(ciphertexts, VaultError):
+                    self._report.skipped[place] = f"{Skip.REFUSED}: {'; '.join(ciphertexts.errors)}"
+                    break
+                try:
+                    write(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
+                except ConflictError:
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                else:
+                    self._done(place)
+                    return
+                secret = self._kubernetes.get_secret(*place.split("/"))
+                again = make_candidate(secret, self._newest, self._options)
+                if again is None or self._is_settled(again):
+                    break
+                candidate = again
+                ((candidate, ciphertexts),) = rewrapped(self._vault, self._options.transit_key, [again])
+        except SecretNotFound:
+            pass  # somebody deleted it
+        except SecretManagerError as error:
+            self._report.failed[place] = str(error)
+        self._progress(self._report)
+
+    def _done(self, place: str) -> None:
+        self._report.rewrapped.append(place)
+        self._progress(self._report)
+
+
+def rewrapped(
+    vault: VaultClient, transit_key: str, candidates: Sequence[Candidate]
+) -> Iterator[tuple[Candidate, Mapping[str, str] | VaultError]]:
+    """Rewrap the values of several Secrets in one batch.
+
+    Yields:
+        Each Secret with its new ciphertexts by data key, or with the first error that Vault gave for one of them.
+    """
+    items = [item for candidate in candidates for item in candidate.behind.values()]
+    results = iter(vault.rewrap_each(transit_key, items) if items else ())
+    for candidate in candidates:
+        ciphertexts = dict(zip(candidate.behind, islice(results, len(candidate.behind)), strict=True))
+        refused = next((error for error in ciphertexts.values() if isinstance(error, VaultError)), None)
+        yield candidate, refused or {key: str(text) for key, text in ciphertexts.items()}
+
+
+def write(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+    """Replace a Secret if it is still as it was found."""
+    metadata = {name: value for name, value in secret["metadata"].items() if name != "managedFields"}
+    body = {**secret, "apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    kubernetes.update_secret(metadata["namespace"], body)
+
+
+def _pages(secrets: Iterator[Object]) -> Iterator[list[Object]]:
+    while page := list(islice(secrets, PAGE)):
+        yield page
+
+
+def _wait(writing: Iterable[Future[None]]) -> None:
+    for one in writing:
+        one.result()

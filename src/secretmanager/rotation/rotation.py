@@ -1,0 +1,132 @@
+"""A whole rotation: a new version of a Transit key, all Secrets brought to it, the old versions retired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import NotRetired
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import VaultClient
+from .files import FileRewrapper, secrets_of
+from .keys import KeyVersions, retire, rotate
+from .planning import Object, Options, Shard, place_of
+from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
+from .usage import behind
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done, in this order.
+
+    Attributes:
+        rotate: make a new version, if the newest is older than ``older_than``.
+        older_than: that age, in seconds.
+        rewrap: bring the Secrets to the newest version.
+        retire: have the key decrypt nothing older, unless something still is.
+        trim: also delete the older versions, for ever.
+    """
+
+    rotate: bool = False
+    older_than: float = 0.0
+    rewrap: bool = False
+    retire: bool = False
+    trim: bool = False
+
+
+@dataclass
+class Outcome:
+    """What was done; in check mode, would be.
+
+    Attributes:
+        rotated: whether a new version was made.
+        newest_version: newest version of the key; in check mode, of before.
+        report: what became of the Secrets.
+        retired: whether older versions were retired or trimmed.
+        min_decryption_version: oldest version that decrypts.
+    """
+
+    rotated: bool = False
+    newest_version: int = 0
+    report: Report = field(default_factory=Report)
+    retired: bool = False
+    min_decryption_version: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed."""
+        return self.rotated or bool(self.report.rewrapped) or self.retired
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "changed": self.changed,
+            "rotated": self.rotated,
+            "newest_version": self.newest_version,
+            **self.report.facts(),
+            "retired": self.retired,
+            "min_decryption_version": self.min_decryption_version,
+        }
+
+
+def run(
+    vault: VaultClient,
+    kubernetes: KubernetesClient | None,
+    options: Options,
+    steps: Steps,
+    *,
+    namespaces: Sequence[str] = (),
+    manifests: Sequence[Path] = (),
+    shard: Shard | None = None,
+    concurrency: int = CONCURRENCY,
+    check: bool = False,
+    progress: Progress = lambda report: None,
+) -> Outcome:
+    """Rotate, rewrap and retire.
+
+    Args:
+        vault: client that is logged in; each step needs rights of its own (docs/trust.md).
+        kubernetes: client of the Kubernetes API; None to rewrap files alone.
+        options: which values.
+        steps: what is done.
+        namespaces: those whose Secrets are rewrapped; all without one.
+        manifests: files, and folders of files, of sealed Secrets.
+        shard: part of the Secrets in Kubernetes that is rewrapped.
+        concurrency: number of Secrets that are written at once.
+        check: change nothing.
+        progress: called after each Secret.
+
+    Raises:
+        NotRetired: something is behind, so that nothing was retired; what was done before stays.
+        SecretManagerError: a server refused, or is unreachable.
+    """
+    outcome = Outcome()
+    versions = KeyVersions.read(vault, options.transit_key)
+    if steps.rotate:
+        versions, outcome.rotated = rotate(vault, versions, steps.older_than, check=check)
+    # In check mode the new version is not there, and everything will be behind it.
+    newest = versions.newest + (outcome.rotated and check)
+    if steps.rewrap:
+        if kubernetes:
+            rewrapper = Rewrapper(vault, kubernetes, options, newest, namespaces, concurrency, shard)
+            rewrapper.run(outcome.report, check=check, progress=progress)
+        FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
+    if steps.retire and not (check and (outcome.rotated or outcome.report.rewrapped)):
+        left = dict(behind(vault, _everything(kubernetes, manifests), options.transit_key, newest))
+        if left or outcome.report.behind:
+            raise NotRetired(options.transit_key, {**outcome.report.behind, **left}, outcome)
+    if steps.retire:
+        outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
+        if outcome.retired:
+            versions = KeyVersions.read(vault, options.transit_key)
+    outcome.newest_version, outcome.min_decryption_version = versions.newest, versions.min_decryption
+    return outcome
+
+
+def _everything(kubernetes: KubernetesClient | None, manifests: Sequence[Path]) -> Iterator[tuple[str, Object]]:
+    if kubernetes:
+        for secret in kubernetes.list_secrets():
+            yield place_of(secret), secret
+    yield from secrets_of(manifests)
