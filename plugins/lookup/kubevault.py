@@ -80,7 +80,8 @@ class LookupModule(LookupBase):
         """
         try:
             from secretmanager.errors import SecretManagerError, unexpected
-            from secretmanager.login.methods import Credentials, logged_in, method_of
+            from secretmanager.login.methods import Credentials, method_of
+            from secretmanager.login.session import logged_in
             from secretmanager.options import check_types
             from secretmanager.reading.opening import open_secrets
             from secretmanager.reading.requests import Request
@@ -101,7 +102,7 @@ class LookupModule(LookupBase):
                 closing(KubernetesClient.from_options(options)) as kubernetes,
                 logged_in(
                     VaultClient.from_options(options),
-                    method_of(Credentials.from_options(options), lambda: kubernetes),
+                    method_of(Credentials.from_options(options), lambda: kubernetes).log_in,
                     display.warning,
                 ) as vault,
             ):

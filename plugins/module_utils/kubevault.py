@@ -58,9 +58,9 @@ def logged_in_vault(module: Module) -> Iterator[VaultClient]:
     Raises:
         secretmanager.errors.SecretManagerError: the log-in was refused, or Vault is unreachable.
     """
-    from secretmanager.login.methods import logged_in
+    from secretmanager.login.session import logged_in
 
-    with logged_in(vault_client(module), _auth_method(module), partial(warn, module)) as client:
+    with logged_in(vault_client(module), _auth_method(module).log_in, partial(warn, module)) as client:
         module.no_log_values.add(client.token)
         yield client
 

@@ -33,6 +33,7 @@ class Intermediary:
     Attributes:
         url: its address.
         answer: its own answers, as bytes of HTTP.
+        after: called with the path after a request was passed, before the server's response is.
         limit: how long a request's body may be, in bytes; a longer one is refused before it is read.
         paths: the paths of all requests so far, in order.
     """
@@ -40,6 +41,7 @@ class Intermediary:
     def __init__(self, url: str, ca: str, certificate: tuple[Path, Path], port: int = 0) -> None:
         self._server, self._ca = urlsplit(url), ca
         self.answer: Answer = lambda path: None
+        self.after: Callable[[str], None] = lambda path: None
         self.limit = float("inf")
         self.paths: list[str] = []
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -104,6 +106,7 @@ def _handler(owner: Intermediary) -> type[BaseHTTPRequestHandler]:
                 return
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             response = owner.forward(self.command, self.path, body, headers)
+            owner.after(self.path)
             self.send_response_only(response.status)
             for name, value in response.headers.items():
                 if name not in ("Transfer-Encoding", "Connection"):

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from ..login.methods import Credentials, from_file, logged_in, method_of
+from ..login.methods import Credentials, from_file, method_of
+from ..login.session import logged_in
 from ..reading.opening import open_secrets
 from ..reading.requests import Request
 from ..servers.kubernetes import KubernetesClient
@@ -55,7 +56,7 @@ def vault_of(options: Options, kubernetes: Callable[[], KubernetesClient]) -> It
     token = None if options["vault_token_file"] else os.environ.get("VAULT_TOKEN")
     secrets = {"vault_token": token, "vault_secret_id": os.environ.get("VAULT_SECRET_ID")}
     method = method_of(Credentials.from_options({**options, **secrets}), kubernetes)
-    with logged_in(VaultClient.from_options(options), method, warn) as client:
+    with logged_in(VaultClient.from_options(options), method.log_in, warn) as client:
         yield client
 
 

@@ -10,13 +10,12 @@ import binascii
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from ..errors import ConfigError, LoginDenied, SecretManagerError
+from ..errors import ConfigError, LoginDenied
 from ..servers.http import credential
 from ..servers.kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken, expanded
 from ..servers.kubernetes import KubernetesClient
@@ -133,34 +132,6 @@ def method_of(credentials: Credentials, kubernetes: Callable[[], KubernetesClien
     if missing := credentials.missing:
         raise ConfigError(f"auth method {name} needs {', '.join(missing)}")
     return _METHODS[name](credentials, credentials.mount or name, kubernetes)
-
-
-@contextmanager
-def logged_in(vault: VaultClient, method: Method, warn: Callable[[str], None]) -> Iterator[VaultClient]:
-    """Log in for some requests, and revoke in the end a token that was issued for them.
-
-    Args:
-        vault: the client; it gets the token, and is closed in the end.
-        method: the auth method.
-        warn: called if the token cannot be revoked; what was done counts all the same.
-
-    Raises:
-        LoginDenied: Vault refused.
-        VaultUnavailable, TLSError: Vault is unreachable, or its certificate is not trusted.
-    """
-    try:
-        login = method.log_in(vault)
-        vault.token = login.client_token
-        try:
-            yield vault
-        finally:
-            if login.revocable:
-                try:
-                    vault.revoke_self()
-                except SecretManagerError as error:
-                    warn(f"the Vault token of this run could not be revoked; it expires by itself: {error}")
-    finally:
-        vault.close()
 
 
 def from_file(path: str) -> Callable[[], str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from ..errors import InvalidToken, ManagerClosed, PermissionDenied, SecretManagerError, VaultError, VaultUnavailable
@@ -38,6 +40,33 @@ class _Held:
     @property
     def usable(self) -> bool:
         return time.monotonic() < self.end - min(2.0, _LAST * self.login.lease_duration)
+
+
+@contextmanager
+def logged_in(
+    vault: VaultClient, log_in: Callable[[VaultClient], Login], warn: Callable[[str], None]
+) -> Iterator[VaultClient]:
+    """Log in for some requests, however long they take, and revoke in the end a token that was issued for them.
+
+    Args:
+        vault: the client; it always has a valid token, and is closed in the end.
+        log_in: logs in, as `methods.Method.log_in`.
+        warn: as of `VaultSession.close`.
+
+    Raises:
+        LoginDenied: Vault refused.
+        VaultUnavailable, TLSError: Vault is unreachable, or its certificate is not trusted.
+    """
+    session = VaultSession(vault, partial(log_in, vault))
+    try:
+        vault.token = session.token()
+        vault.token_source = session.token
+        try:
+            yield vault
+        finally:
+            session.close(warn)
+    finally:
+        vault.close()
 
 
 class VaultSession:
@@ -80,10 +109,22 @@ class VaultSession:
         with self._lock:
             if self._held is held:
                 self._held = None
-        return request(self._token().login.client_token)
+        return request(self.token())
 
-    def close(self) -> None:
-        """Revoke the token. A token that has expired, or expires by itself, is left alone."""
+    def token(self) -> str:
+        """Return a valid token.
+
+        Raises:
+            ManagerClosed, LoginDenied, VaultError, KubernetesError: as `call`.
+        """
+        return self._token().login.client_token
+
+    def close(self, warn: Callable[[str], None] = log.warning) -> None:
+        """Revoke the token. A token that has expired, or expires by itself, is left alone.
+
+        Args:
+            warn: called if it cannot be revoked; what was done counts all the same.
+        """
         with self._lock:
             held, self._held, self._closed = self._held, None, True
         if held is None or not held.login.revocable or not held.usable:
@@ -92,7 +133,7 @@ class VaultSession:
             self._vault.revoke_self(token=held.login.client_token)
             log.debug("the token is revoked")
         except VaultError as error:
-            log.warning("the Vault token was not revoked, it expires by itself: %s", error)
+            warn(f"the Vault token was not revoked; it expires by itself: {error}")
 
     def _token(self) -> _Held:
         held = self._held

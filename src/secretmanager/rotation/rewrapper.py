@@ -15,7 +15,8 @@ from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultErr
 from ..sealed import SEALED_LABEL, with_ciphertexts
 from ..servers.kubernetes import PAGE, KubernetesClient
 from ..servers.vault import VaultClient
-from .planning import Candidate, Object, Options, Shard, Skip, make_candidate
+from .planning import Candidate, Object, Options, Shard, Skip, make_candidate, place_of
+from .recreation import finish, is_copy, recreate
 
 CONCURRENCY = 8
 """Number of Secrets that are written at once, by default."""
@@ -114,18 +115,29 @@ class Rewrapper:
         with ThreadPoolExecutor(self._concurrency) as pool:
             writing: list[Future[None]] = []
             try:
-                for page in _pages(self._secrets()):
+                for page in _pages(self._secrets(check=check)):
                     written, writing = writing, self._rewrap(page, pool, check=check)
                     _wait(written)
             finally:
                 _wait(writing)
 
-    def _secrets(self) -> Iterator[Object]:
+    def _secrets(self, *, check: bool) -> Iterator[Object]:
+        """List the Secrets, and finish the recreation of those whose copy a run has left behind."""
         selector = None if self._options.unmanaged else f"{SEALED_LABEL}=true"
         for namespace in self._namespaces or (None,):
             for secret in self._kubernetes.list_secrets(namespace, selector):
-                if secret in self._shard:
+                if secret not in self._shard:
+                    continue
+                if not is_copy(secret):
                     yield secret
+                elif not check:
+                    self._finish(secret)
+
+    def _finish(self, copy: Object) -> None:
+        try:
+            finish(self._kubernetes, copy)
+        except SecretManagerError as error:
+            self._report.failed[place_of(copy)] = str(error)
 
     def _rewrap(self, page: Sequence[Object], pool: ThreadPoolExecutor, *, check: bool) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
@@ -159,7 +171,7 @@ class Rewrapper:
                     self._report.skipped[place] = f"{Skip.REFUSED}: {'; '.join(ciphertexts.errors)}"
                     break
                 try:
-                    write(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
+                    _replace(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
                 except ConflictError:
                     if attempt == ATTEMPTS - 1:
                         raise
@@ -199,8 +211,11 @@ def rewrapped(
         yield candidate, refused or {key: str(text) for key, text in ciphertexts.items()}
 
 
-def write(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+def _replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
     """Replace a Secret if it is still as it was found."""
+    if found.get("immutable"):
+        recreate(kubernetes, found, secret)
+        return
     metadata = {name: value for name, value in secret["metadata"].items() if name != "managedFields"}
     body = {**secret, "apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     kubernetes.update_secret(metadata["namespace"], body)

@@ -122,7 +122,7 @@ class VaultClient:
             and ``NO_PROXY`` say; None for no proxy.
         namespace: Vault namespace (Enterprise, OpenBao).
         timeout: time that one response may take, in seconds.
-        token: token to authenticate with.
+        token: token to authenticate with; with the attribute ``token_source``, what that returns for each request.
         transit_mount: where the Transit engine is mounted.
         retries: how often a request is repeated that may succeed later.
         election_timeout: how long it is repeated while Vault has no leader, in seconds.
@@ -178,6 +178,7 @@ class VaultClient:
         self._transit = transit_mount.strip("/")
         self._batch_bytes = BATCH_BYTES
         self.token = token
+        self.token_source: Callable[[], str] | None = None
 
     @property
     def url(self) -> str:
@@ -383,8 +384,9 @@ class VaultClient:
             VaultUnavailable: there is no connection, no response in time, or a response that is not Vault's.
             VaultError: something in front of Vault takes no request of this size (status 413).
         """
-        used = self.token if token is None else token
-        headers = {**self._headers, "X-Vault-Token": used} if used else self._headers
+        if token is None:
+            token = self.token_source() if self.token_source else self.token
+        headers = {**self._headers, "X-Vault-Token": token} if token else self._headers
         try:
             response = self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
         except ConnectionFailed as error:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
+import signal
 import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +18,9 @@ from typing import Any
 import pytest
 import yaml
 from support.ansible import BIN
+from support.intermediary import Intermediary
 from support.sealing import Chain, environment
+from support.servers import Authority
 
 from secretmanager.sealed import sealed_values
 from secretmanager.sealing.manifestfile import ManifestFile
@@ -195,3 +204,162 @@ def test_files_of_git(life: Life, name: str, tmp_path: Path) -> None:
     assert life.run("rewrap", "--no-kubernetes", "--manifest", str(path))["changed"] is False
     chain.vault.write(f"transit/keys/{life.key}/rotate")
     assert f"{path}: {life.place(name)} (version 2)" in life.run("retire", "--manifest", str(folder), status=1)["said"]
+
+
+# Broken-off runs, and others at the same time
+
+
+@pytest.fixture
+def between(chain: Chain, tmp_path: Path) -> Iterator[tuple[Intermediary, Intermediary]]:
+    """Something in front of Vault and of Kubernetes that sees each request."""
+    authority = Authority(tmp_path, "between")
+    configuration = chain.api.api_client.configuration
+    servers = ((chain.vault.url, chain.vault.ca), (configuration.host, configuration.ssl_ca_cert))
+    front = [Intermediary(url, ca, authority.issue(f"front-{n}")) for n, (url, ca) in enumerate(servers)]
+    yield front[0], front[1]
+    for one in front:
+        one.close()
+
+
+def start(life: Life, between: tuple[Intermediary, Intermediary], *options: str) -> subprocess.Popen[str]:
+    """Start a whole rotation through the intermediaries, without waiting for its end."""
+    vault, kubernetes = between
+    ca = str(life.folder / "between.crt")
+    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "get", "update", "create", "delete"]}
+    user = life.chain.cluster.account(f"rotator-{uuid.uuid4().hex[:8]}", [rule])
+    kubeconfig = life.chain.cluster.kubeconfig_of(user, life.folder, kubernetes.url, ca)
+    env = environment(life.chain, life.folder / "rotator") | {
+        "VAULT_ADDR": vault.url,
+        "VAULT_CACERT": ca,
+        "K8S_AUTH_KUBECONFIG": kubeconfig,
+    }
+    command = [BIN / "kubevault", "rotate", "--transit-key", life.key, "--older-than", "1h", "--rewrap", *options]
+    command += ["--namespace", life.chain.namespace, "--recreate", "--concurrency", "1"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.parametrize("lost", ["the request", "the response"])
+def test_kill_at_every_request(
+    one_life: Life, name: str, between: tuple[Intermediary, Intermediary], lost: str, tmp_path: Path
+) -> None:
+    chain, names = one_life.chain, [f"{name}-a", f"{name}-b", f"{name}-c"]
+    file = tmp_path / "secrets.yaml"
+    file_options = ("--manifest", str(file))
+    points = []
+    for number in itertools.count(1):
+        for each in names:
+            chain.api.delete_collection_namespaced_secret(chain.namespace, field_selector=f"metadata.name={each}")
+        file.unlink(missing_ok=True)
+        one_life.seal(one_life.spec(names[0]), one_life.spec(names[1]), one_life.spec(names[2], immutable=True))
+        seal_into(one_life.root, [one_life.spec(names[0])], file=ManifestFile(file))
+        chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+        process = start(one_life, between, *file_options)
+        asked: list[str] = []
+
+        def at(path: str, asked: list[str] = asked, process: Any = process, number: int = number) -> None:
+            asked.append(path.partition("?")[0])
+            if len(asked) == number:
+                process.kill()
+                process.wait()
+
+        def refuse(path: str, at: Any = at, asked: list[str] = asked, number: int = number) -> bytes | None:
+            at(path)
+            return b"" if len(asked) >= number else None
+
+        for one in between:
+            one.answer, one.after = (refuse, lambda path: None) if lost == "the request" else (lambda path: None, at)
+        output = process.communicate(timeout=60)[0]
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+        points.append(asked[-1])
+        for one in between:
+            one.answer, one.after = lambda path: None, lambda path: None
+        assert start(one_life, between, *file_options).wait(60) == 0
+        newest = int(chain.vault.root.read_key(one_life.key)["latest_version"])
+        assert [one_life.versions(each) for each in names] == [{newest}] * 3, points
+        assert [chain.opened(each) for each in names] == [VALUES] * 3, points
+        found = [secret.metadata.name for secret in chain.api.list_namespaced_secret(chain.namespace).items]
+        assert not [each for each in found if "copy" in each], points
+        assert chain.secret(names[2])["immutable"] is True
+        (secret,) = ManifestFile(file).load().values()
+        assert {value.version for value in sealed_values(secret).values()} == {newest}
+    print(len(points), *points, sep="\n")
+    # The key, the list, the batch, two writes, a copy, a deletion, a new one, the copy's deletion, the file's batch.
+    assert len(points) >= 10
+
+
+def test_its_memory_holds_no_plaintext(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
+    """The process is stopped when it has rewrapped all, before it writes the last Secret."""
+    chain = one_life.chain
+    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(20)))
+    chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    process = start(one_life, between)
+    memories: list[bytes] = []
+
+    def look(path: str) -> None:
+        if f"/secrets/{name}-" in path and not memories:
+            process.send_signal(signal.SIGSTOP)
+            memories.append(memory_of(process.pid))
+            process.send_signal(signal.SIGCONT)
+
+    between[1].after = look
+    assert process.wait(60) == 0
+    (memory,) = memories
+    assert one_life.key.encode() in memory
+    assert chain.secret(f"{name}-0")["data"]["a"].encode() in memory
+    assert b"PLAIN-" not in memory
+    assert base64.b64encode(b"PLAIN-a") not in memory
+
+
+def memory_of(pid: int) -> bytes:
+    """Return what a process can write to: its heap, stacks and buffers (proc_pid_mem(5))."""
+    parts = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights = line.split()[:2]
+            first, last = (int(number, 16) for number in place.split("-"))
+            if rights.startswith("rw") and "[vvar" not in line:
+                memory.seek(first)
+                parts.append(memory.read(last - first))
+    return b"".join(parts)
+
+
+def test_a_sealer_a_reader_and_a_second_rotator_at_the_same_time(one_life: Life, name: str) -> None:
+    chain, names = one_life.chain, [f"{name}-{number}" for number in range(30)]
+    one_life.seal(*(one_life.spec(each) for each in names))
+    chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    stop = threading.Event()
+    newest = {"a": b"PLAIN-new", "b.json": VALUES["b.json"]}
+
+    def read() -> int:
+        count = 0
+        while not stop.is_set():
+            for each in names:
+                assert chain.opened(each) in (VALUES, newest)
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        reading = pool.submit(read)
+        rotators = [pool.submit(one_life.run, "rewrap", "--namespace", chain.namespace) for _ in range(2)]
+        one_life.seal(*(one_life.spec(each, newest) for each in names[::2]))
+        reports = [rotator.result() for rotator in rotators]
+        stop.set()
+        assert reading.result() > 0
+    assert [report["failed"] for report in reports] == [{}, {}]
+    assert [one_life.versions(each) for each in names] == [{2}] * 30
+    assert [chain.opened(each) for each in names] == [newest, VALUES] * 15
+
+
+def test_shards(one_life: Life, name: str) -> None:
+    names = [f"{name}-{number}" for number in range(40)]
+    one_life.seal(*(one_life.spec(each) for each in names))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    done = [one_life.run("rewrap", "--shard", f"{index}/4")["rewrapped"] for index in range(3)]
+    assert "are behind" in one_life.run("retire", status=1)["said"]
+    done.append(one_life.run("rewrap", "--shard", "3/4")["rewrapped"])
+    assert all(done)
+    assert sorted(itertools.chain(*done)) == sorted(one_life.place(each) for each in names)
+    assert one_life.run("retire")["retired"]
+    assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=1)["said"]

@@ -1,0 +1,79 @@
+"""Recreate immutable Secrets so that none is lost: a copy is kept until the new one is there.
+
+A run that was broken off in between leaves the copy behind, and the next run finishes the work.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from ..errors import ConflictError, SecretNotFound
+from ..sealed import SEALED_LABEL
+from ..servers.kubernetes import KubernetesClient
+
+Object = dict[str, Any]
+
+COPY_OF = "kubevault.io/copy-of"
+"""Annotation of a copy: all of the original but its data, as JSON."""
+
+_OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
+
+
+def is_copy(secret: Object) -> bool:
+    """Whether a Secret is a copy that a recreation left behind."""
+    return COPY_OF in (secret["metadata"].get("annotations") or {})
+
+
+def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+    """Replace an immutable Secret, if it is still as it was found.
+
+    Args:
+        kubernetes: client that may also create and delete Secrets.
+        found: the Secret as found.
+        secret: the same with its new content.
+
+    Raises:
+        ConflictError: another writer changed it in between; nothing is changed then.
+        Forbidden: RBAC lacks ``create`` or ``delete``.
+    """
+    namespace, copy = found["metadata"]["namespace"], _copy(secret)
+    try:
+        copy = kubernetes.create_secret(namespace, copy)
+    except ConflictError:  # of a run that was broken off before it deleted the original
+        kubernetes.delete_secret(namespace, kubernetes.get_secret(namespace, copy["metadata"]["name"]))
+        copy = kubernetes.create_secret(namespace, copy)
+    try:
+        kubernetes.delete_secret(namespace, found)
+    except ConflictError:
+        kubernetes.delete_secret(namespace, copy)
+        raise
+    finish(kubernetes, copy)
+
+
+def finish(kubernetes: KubernetesClient, copy: Object) -> None:
+    """Make the original of a copy, unless it is there, and delete the copy."""
+    namespace = copy["metadata"]["namespace"]
+    original = json.loads(copy["metadata"]["annotations"][COPY_OF])
+    with suppress(ConflictError):  # it is there
+        kubernetes.create_secret(namespace, {**original, "data": copy.get("data") or {}})
+    with suppress(SecretNotFound, ConflictError):  # another run has finished it
+        kubernetes.delete_secret(namespace, copy)
+
+
+def _copy(secret: Object) -> Object:
+    metadata = {name: value for name, value in secret["metadata"].items() if name not in _OF_THE_SERVER}
+    original = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    original |= {name: secret[name] for name in ("type", "immutable") if name in secret}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "namespace": metadata["namespace"],
+            "name": f"{metadata['name'][:230]}.kubevault-copy",
+            "labels": {SEALED_LABEL: "true"},
+            "annotations": {COPY_OF: json.dumps(original)},
+        },
+        "data": secret["data"],
+    }
