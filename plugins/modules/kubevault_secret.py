@@ -37,6 +37,8 @@ options:
           - V(present) seals the values in the Secret.
           - V(absent) deletes the whole Secret. If it, or one of its data keys, was not sealed by this module, that requires
             O(force).
+          - A Secret that has finalizers exists until they are done. The module does not wait for that. It warns, and the result names
+            the finalizers.
           - In an entry of O(secrets), the default is the value of the task.
         type: str
         choices: [present, absent]
@@ -101,6 +103,7 @@ options:
           - Delete and recreate a Secret if the change affects fields that Kubernetes makes immutable, which are the data of an
             immutable Secret, and the type.
           - Between the two requests there is no Secret. If a run is interrupted there, the next run creates it.
+          - A Secret that is being deleted already is created again when it is gone. See O(timeout).
         type: bool
       force: &force
         description:
@@ -145,6 +148,10 @@ options:
       - Whether to write to Kubernetes. The default is true, unless O(dest) is given.
       - With O(dest), Kubernetes receives the same ciphertext as the file, if the value is missing or differs.
     type: bool
+  timeout:
+    description: How long O(recreate) waits for the end of a Secret that has finalizers, in seconds.
+    type: float
+    default: 30.0
   concurrency:
     description: How many Secrets are written to Kubernetes at once.
     type: int
@@ -247,7 +254,9 @@ secrets:
       type: str
       sample: matrix-secrets
     action: &action
-      description: What became of it; C(unchanged), C(created), C(updated), C(recreated) or C(deleted).
+      description:
+        - What became of it; C(unchanged), C(created), C(updated), C(recreated), C(deleted), or C(deleting) if Kubernetes keeps it until
+          its finalizers are done.
       type: str
       sample: created
     transit_key: &transit_key
@@ -285,6 +294,11 @@ secrets:
       type: list
       elements: str
       sample: [namespace payments, Transit key payments-key]
+    finalizers: &finalizers
+      description: The finalizers that keep a Secret which is deleted. It still exists.
+      returned: with O(state=absent), if there are any
+      type: list
+      elements: str
 secret:
   description: The same of one Secret.
   returned: with O(name), on success
@@ -301,6 +315,7 @@ secret:
     adopted: *adopted
     metadata: *metadata
     awaits: *awaits
+    finalizers: *finalizers
 dest:
   description: The manifest file.
   returned: with O(dest)
@@ -363,6 +378,7 @@ def main() -> None:
             "transit_mount": {"type": "str", "default": "transit"},
             "dest": {"type": "path"},
             "apply": {"type": "bool"},
+            "timeout": {"type": "float", "default": 30.0},
             "concurrency": {"type": "int", "default": 8},
             **REDIS_OPTIONS,
             **VAULT_OPTIONS,
@@ -394,6 +410,8 @@ def main() -> None:
         module.fail_json(msg=str(error), changed=changed, secrets=[outcome.facts() for outcome in error.outcomes])
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
+    for warning in filter(None, (outcome.warning for outcome in outcomes)):
+        warn(module, warning)
     done = [outcome.facts() for outcome in outcomes]
     result |= {"secrets": done} if several else {"secret": done[0]}
     if warning := awaited(outcomes):
@@ -435,7 +453,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
             vault,
             specs,
             file=ManifestFile(dest) if dest else None,
-            kubernetes=KubernetesStore(kubernetes, concurrency, written) if kubernetes else None,
+            kubernetes=KubernetesStore(kubernetes, concurrency, written, params["timeout"]) if kubernetes else None,
             check=module.check_mode,
         )
     changed = dest_changed or any(outcome.changed for outcome in outcomes)

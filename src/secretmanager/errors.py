@@ -23,7 +23,7 @@
     │   └── DecryptionFailed         the key does not decrypt this ciphertext at this place
     ├── KubernetesError          the Kubernetes API refused
     │   ├── KubernetesUnavailable    there is no connection, or no response in time
-    │   ├── Forbidden                RBAC lacks a permission, or the API does not know the caller
+    │   ├── Forbidden                RBAC, or an admission control, does not permit it; or the caller is not known
     │   ├── SecretNotFound           the Secret or ConfigMap does not exist
     │   └── ConflictError            another writer changed the object in between
     └── NoticeError              Redis refused, or is unreachable
@@ -328,7 +328,7 @@ class KubernetesUnavailable(KubernetesError):
 
 
 class Forbidden(KubernetesError):
-    """RBAC lacks a permission, or the API does not know the caller."""
+    """RBAC lacks a permission, an admission control refuses the request, or the API does not know the caller."""
 
 
 class SecretNotFound(KubernetesError):

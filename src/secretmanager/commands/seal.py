@@ -17,7 +17,7 @@ from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Outcome, awaited
 from ..sealing.sealer import seal_into
 from ..sealing.spec import Behavior, SecretSpec, State, from_options
-from ..sealing.stores import KubernetesStore
+from ..sealing.stores import TIMEOUT, KubernetesStore
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
@@ -61,6 +61,13 @@ from .connections import kubernetes_of, vault_of, warn
 @click.option("--manifest", type=options.FILE, help="Write the sealed Secrets to a YAML file, for Git.")
 @click.option("--apply/--no-apply", default=None, help="Whether to write to Kubernetes: by default without --manifest.")
 @click.option("--check", is_flag=True, help="Write nothing; say what would be done.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=TIMEOUT,
+    show_default=True,
+    help="Seconds that --recreate waits for the end of a Secret that has finalizers.",
+)
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Secrets written at once.")
 @options.redis
 @options.output
@@ -87,7 +94,7 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
                 stack.enter_context(vault_of(given, connect)),
                 wanted,
                 file=ManifestFile(manifest) if manifest else None,
-                kubernetes=KubernetesStore(connect(), concurrency, written) if apply else None,
+                kubernetes=KubernetesStore(connect(), concurrency, written, given["timeout"]) if apply else None,
                 check=given["check"],
                 progress=stack.enter_context(_progress(len(wanted))),
             )
@@ -202,6 +209,9 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
+    for outcome in outcomes:
+        if outcome.warning:
+            warn(outcome.warning)
     if output == "json":
         click.echo(json.dumps([outcome.facts() for outcome in outcomes], indent=2))
         return

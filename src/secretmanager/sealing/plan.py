@@ -33,6 +33,17 @@ from .spec import (
 
 Object = dict[str, Any]
 
+_OF_THE_SERVER = (
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "generation",
+)
+"""Fields of ``metadata`` that a new object does not take over."""
+
 
 class Action(StrEnum):
     """What happens to a Secret."""
@@ -42,6 +53,8 @@ class Action(StrEnum):
     UPDATED = "updated"
     RECREATED = "recreated"
     DELETED = "deleted"
+    DELETING = "deleting"
+    """It is deleted, but Kubernetes keeps it until its finalizers are done."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Outcome:
         adopted: those of ``updated`` whose plaintext was found in the Secret.
         metadata: what else changed: ``labels``, ``annotations``, ``type``, ``immutable``.
         awaits: what does not exist yet, in check mode alone: ``Transit key NAME``, ``namespace NAME``.
+        finalizers: what keeps a Secret that is, or was to be, deleted: it still exists.
     """
 
     namespace: str
@@ -73,6 +87,7 @@ class Outcome:
     adopted: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     awaits: tuple[str, ...] = ()
+    finalizers: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -93,7 +108,16 @@ class Outcome:
             "adopted": list(self.adopted),
             "metadata": list(self.metadata),
             **({"awaits": list(self.awaits)} if self.awaits else {}),
+            **({"finalizers": list(self.finalizers)} if self.finalizers else {}),
         }
+
+    @property
+    def warning(self) -> str | None:
+        """That a Secret which should be absent still exists, and why."""
+        if not self.finalizers:
+            return None
+        names = ", ".join(self.finalizers)
+        return f"{self.namespace}/{self.name}: is being deleted, and exists until its finalizers are done: {names}"
 
     def diff(self, spec: SecretSpec) -> dict[str, Any]:
         """Return the structure before and after, as Ansible's ``--diff`` shows it, without any value.
@@ -253,14 +277,12 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> 
     """
     spec, found = draft.spec, draft.found
     if spec.state is State.ABSENT:
-        action = Action.UNCHANGED if found is None else Action.DELETED
-        removed = tuple(sorted(draft.data))
-        return Plan(draft, None, (), {}, Outcome(spec.namespace, spec.name, action, removed=removed))
+        return Plan(draft, None, (), {}, _deletion(draft))
     base = _base(draft, scope)
     data, removed_keys = draft.data, draft.removed
     sealing = [key for key in draft.values if not _is_sealed(base, data.get(key), key, digests[key])]
     metadata = _metadata_changes(spec, found, draft.exposing_annotations)
-    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest)
+    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or being_deleted(found))
     if found is None:
         action = Action.CREATED if draft.values else Action.UNCHANGED
     elif not changed:
@@ -280,6 +302,30 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> 
         metadata=metadata,
     )
     return Plan(draft, base, tuple(sealing), digests, outcome)
+
+
+def _deletion(draft: Draft) -> Outcome:
+    spec, found = draft.spec, draft.found
+    finalizers = finalizers_of(found)
+    if found is None or being_deleted(found):
+        return Outcome(spec.namespace, spec.name, Action.UNCHANGED, finalizers=finalizers)
+    action = Action.DELETING if finalizers else Action.DELETED
+    return Outcome(spec.namespace, spec.name, action, removed=tuple(sorted(draft.data)), finalizers=finalizers)
+
+
+def finalizers_of(secret: Object | None) -> tuple[str, ...]:
+    """Return what keeps a Secret after it was deleted, until who put it there takes it away.
+
+    Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/
+    """
+    return tuple(((secret or {}).get("metadata") or {}).get("finalizers") or ())
+
+
+def being_deleted(secret: Object | None) -> str | None:
+    """Say since when a Secret is being deleted, and what keeps it; None if it is not."""
+    since = ((secret or {}).get("metadata") or {}).get("deletionTimestamp")
+    names = ", ".join(finalizers_of(secret)) or "none"
+    return f"it is being deleted since {since}; finalizers that keep it: {names}" if since else None
 
 
 def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
@@ -336,10 +382,12 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
         reasons.append("the Secret is immutable")
     if spec.type is not None and spec.type != found.get("type", "Opaque"):
         reasons.append(f"its type is {found.get('type', 'Opaque')}, and a type cannot change")
+    remedy = "set recreate to delete the Secret and create it again"
+    if deletion := being_deleted(found):
+        reasons = [deletion]
+        remedy = "run again when it is gone, or set recreate to wait for that and create it again"
     if reasons and not spec.recreate:
-        raise ConfigError(
-            " and ".join(reasons), place=spec.place, remedy="set recreate to delete the Secret and create it again"
-        )
+        raise ConfigError(" and ".join(reasons), place=spec.place, remedy=remedy)
     return bool(reasons)
 
 
@@ -363,7 +411,7 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
     if annotations or "annotations" in metadata:
         metadata["annotations"] = annotations
     if outcome.action is Action.RECREATED:
-        for name in ("uid", "resourceVersion", "creationTimestamp", "selfLink", "generation"):
+        for name in _OF_THE_SERVER:
             metadata.pop(name, None)
     data = {key: text for key, text in plan.draft.data.items() if key not in outcome.removed}
     data |= {key: encode(text.encode()) for key, text in ciphertexts.items()}

@@ -378,7 +378,7 @@ def _lacks_namespace(change: Change, errors: Mapping[str, SecretManagerError]) -
 
 
 def _change(plan: Plan, ciphertexts: Mapping[str, str]) -> Change:
-    deleted = plan.outcome.action is Action.DELETED
+    deleted = plan.outcome.action in (Action.DELETED, Action.DELETING)
     return Change(plan.outcome.action, plan.draft.found, None if deleted else secret_of(plan, ciphertexts))
 
 

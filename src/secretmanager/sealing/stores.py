@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from ..errors import Forbidden, SecretManagerError, SecretNotFound
+from ..errors import Forbidden, KubernetesError, SecretManagerError, SecretNotFound
 from ..sealed import SEALED_LABEL
 from ..servers.kubernetes import KubernetesClient
-from .plan import Action, Object
+from .plan import Action, Object, being_deleted, finalizers_of
 from .spec import SecretSpec
 
 CONCURRENCY = 8
 """Number of concurrent requests by default."""
+
+TIMEOUT = 30.0
+"""Time to wait by default until a deleted Secret is gone, in seconds."""
 
 LIST_FROM = 10
 """From this number of Secrets on, they are looked up by listing and not one by one."""
@@ -79,6 +83,7 @@ class KubernetesStore:
         concurrency: number of concurrent requests.
         written: called after each write with the change, and the Secret as Kubernetes then has it (None if it was
             deleted); by several threads.
+        timeout: time to wait until a Secret that is to be recreated is gone, in seconds.
     """
 
     def __init__(
@@ -86,10 +91,12 @@ class KubernetesStore:
         kubernetes: KubernetesClient,
         concurrency: int = CONCURRENCY,
         written: Callable[[Change, Object | None], None] | None = None,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._kubernetes = kubernetes
         self._concurrency = concurrency
         self._written = written
+        self._timeout = timeout
 
     def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
         """Return those of the Secrets that exist, by ``namespace/name``.
@@ -163,9 +170,11 @@ class KubernetesStore:
         return refused
 
     def _write(self, change: Change, *, dry_run: bool) -> Object | None:
-        if change.found and change.action in (Action.DELETED, Action.RECREATED):
+        if change.found and change.action in (Action.DELETED, Action.DELETING, Action.RECREATED):
             with contextlib.suppress(SecretNotFound):  # gone already
                 self._kubernetes.delete_secret(change.namespace, change.found, dry_run=dry_run)
+            if change.action is Action.RECREATED and finalizers_of(change.found) and not dry_run:
+                self._wait_until_gone(change.namespace, change.found["metadata"])
         if change.secret is None or (change.action is Action.RECREATED and dry_run):
             return None
         if change.action is Action.UPDATED:
@@ -176,6 +185,23 @@ class KubernetesStore:
             if change.action is Action.RECREATED:
                 error.remedy = "run again: the old Secret is deleted already, and the new one could not be made"
             raise
+
+    def _wait_until_gone(self, namespace: str, metadata: Mapping[str, Any]) -> None:
+        """Wait for the end of a Secret that has finalizers.
+
+        Raises:
+            KubernetesError: it is still there after the timeout.
+        """
+        deadline, pause = time.monotonic() + self._timeout, 0.05
+        while (found := self._get((namespace, metadata["name"]))) and found["metadata"]["uid"] == metadata["uid"]:
+            if time.monotonic() > deadline:
+                raise KubernetesError(
+                    f"{being_deleted(found)}; it is still there after {self._timeout:g} s",
+                    place=f"{namespace}/{metadata['name']}",
+                    remedy="run again when it is gone: it is deleted, and the new one is not created yet",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
 
     def _each(self, call: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         if len(items) <= 1 or self._concurrency == 1:

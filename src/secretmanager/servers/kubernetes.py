@@ -7,6 +7,7 @@ Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -29,6 +30,9 @@ PAGE = 500
 
 FIELD_MANAGER = "kubevault"
 """Who wrote a field, in a Secret's ``managedFields``."""
+
+TERMINATING = "because it is being terminated"
+"""How Kubernetes says that a namespace takes no new objects since it is being deleted."""
 
 STREAM_GRACE = 10
 """Time that the server may take to end a watch after its timeout, in seconds; then the connection counts as lost."""
@@ -275,8 +279,21 @@ class KubernetesClient:
     def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         place = f"{namespace}/{body['metadata']['name']}"
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
-        response = self._call(method, f"{path}?{urlencode(query)}", place, body)
+        try:
+            response = self._call(method, f"{path}?{urlencode(query)}", place, body)
+        except Forbidden as error:
+            if TERMINATING in error.message:
+                error.message += self._what_holds(namespace)
+            raise
         return self._understood(response, lambda: _stored(response.json()))
+
+    def _what_holds(self, namespace: str) -> str:
+        """Say what holds a namespace that is being deleted; nothing if the caller may not read that."""
+        try:
+            response = self._call("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}", namespace)
+            return self._understood(response, lambda: _holders(response.json()))
+        except KubernetesError:
+            return ""
 
     def _call(
         self,
@@ -331,8 +348,11 @@ class KubernetesClient:
         kind, remedy = _REFUSALS.get(response.status, (KubernetesError, None))
         if _recovers(response):
             kind, remedy = KubernetesUnavailable, "wait until the API is ready, and etcd has a leader"
+        message = str(status.get("message") or f"HTTP status {response.status}")
+        if response.status == 403:
+            remedy = next((told for words, told in _FORBIDDEN.items() if re.search(words, message)), remedy)
         return kind(
-            str(status.get("message") or f"HTTP status {response.status}"),
+            message,
             status=response.status,
             reason=str(status.get("reason") or ""),
             place=place,
@@ -442,9 +462,31 @@ def _recovers(response: Response) -> bool:
 
 _REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
     401: (Forbidden, "the API does not know the caller: check the kubeconfig's user, or its token"),
-    403: (Forbidden, "grant it by RBAC"),
+    403: (Forbidden, "an admission control of the cluster refused it: change the request, or the control"),
     404: (SecretNotFound, "check name and namespace"),
     409: (ConflictError, "try again"),
     413: (KubernetesError, "divide it: Kubernetes takes Secrets of 1 MiB, and requests of 3 MiB"),
     429: (KubernetesUnavailable, "send fewer requests, or wait"),
 }
+
+_FORBIDDEN = {
+    r" is forbidden: User \"[^\"]*\" cannot ": "grant it by RBAC",
+    TERMINATING: "wait until the namespace is gone, and create it again",
+    "exceeded quota": "raise the namespace's quota, or delete what is not needed",
+}
+"""What to do about a 403, by the words of who refused: the authorizer, which is RBAC's, and the admission controls
+NamespaceLifecycle and ResourceQuota. Others, such as webhooks and policies, have words of their own.
+
+Source: ``forbiddenMessage`` in ``endpoints/handlers/responsewriters`` of k8s.io/apiserver.
+"""
+
+
+def _holders(namespace: Object) -> str:
+    """Return the finalizers of a namespace, and what its conditions say of what remains in it."""
+    finalizers = [*(namespace["metadata"].get("finalizers") or ()), *(namespace["spec"].get("finalizers") or ())]
+    remaining = [
+        condition["message"]
+        for condition in namespace["status"].get("conditions") or ()
+        if condition["type"].endswith("Remaining") and condition["status"] == "True"
+    ]
+    return "; ".join([f" (finalizers: {', '.join(finalizers) or 'none'}", *remaining]) + ")"
