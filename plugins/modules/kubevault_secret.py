@@ -90,6 +90,12 @@ options:
       annotations: &annotations
         description: Annotations to set. Others stay.
         type: dict
+      bank_vaults_skip: &bank_vaults_skip
+        description:
+          - Set the annotations that keep bank-vaults' webhook from the Secret, C(secrets-webhook.security.bank-vaults.io/mutate) and
+            C(vault.security.banzaicloud.io/mutate), to V(skip).
+          - That webhook takes values that begin with C(vault:) for references to Vault's secrets. All ciphertexts of Transit do.
+        type: bool
       type: &type
         description: Type of the Secret. A new Secret is C(Opaque) by default. Changing the type requires O(recreate).
         type: str
@@ -128,6 +134,7 @@ options:
   absent_keys: *absent_keys
   labels: *labels
   annotations: *annotations
+  bank_vaults_skip: {<<: *bank_vaults_skip, default: false}
   type: *type
   immutable: *immutable
   recreate: {<<: *recreate, default: false}
@@ -354,6 +361,7 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "absent_keys": {"type": "list", "elements": "raw", "no_log": False},
     "labels": {"type": "dict"},
     "annotations": {"type": "dict"},
+    "bank_vaults_skip": {"type": "bool"},
     "type": {"type": "str"},
     "immutable": {"type": "bool"},
     "recreate": {"type": "bool"},
@@ -362,7 +370,14 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
 
-DEFAULTS = {"state": "present", "behavior": "merge", "recreate": False, "force": False, "adopt": False}
+DEFAULTS = {
+    "state": "present",
+    "behavior": "merge",
+    "recreate": False,
+    "force": False,
+    "adopt": False,
+    "bank_vaults_skip": False,
+}
 
 
 @guarded

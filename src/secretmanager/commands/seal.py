@@ -53,6 +53,9 @@ from .connections import kubernetes_of, vault_of, warn
 )
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
 @click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Set an annotation.")
+@click.option(
+    "--bank-vaults-skip", is_flag=True, help="Annotate the Secret so that bank-vaults' webhook leaves it alone."
+)
 @click.option("--type", "secret_type", help="Type of the Secret.")
 @click.option("--immutable/--no-immutable", default=None, help="Whether Kubernetes refuses later changes.")
 @click.option("--recreate", is_flag=True, help="Delete and make again what Kubernetes does not let change.")
@@ -122,6 +125,7 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
             "recreate",
             "force",
             "adopt",
+            "bank_vaults_skip",
         )
     }
     base |= {name: options.pairs(given[name], f"--{name.removesuffix('s')}") for name in ("labels", "annotations")}

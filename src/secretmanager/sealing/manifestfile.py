@@ -23,7 +23,7 @@ import yaml
 
 from ..errors import ConfigError, ConflictError, SecretManagerError
 from ..sealed import Place, SealedValue, encode, sealed_values
-from .plan import Object
+from .plan import OF_THE_SERVER, Object
 from .spec import SecretSpec
 from .stores import Change
 
@@ -199,8 +199,9 @@ class _Document:
 
     @property
     def secret(self) -> Object:
-        """The Secret as the API would hold it: ``stringData`` merged into ``data``."""
+        """The Secret as the API would take it: ``stringData`` merged into ``data``, and nothing that the API sets."""
         secret = {key: value for key, value in self.content.items() if key != "stringData"}
+        secret["metadata"] = {key: value for key, value in secret["metadata"].items() if key not in OF_THE_SERVER}
         plain = {key: encode(str(text).encode()) for key, text in (self.content.get("stringData") or {}).items()}
         return {**secret, "data": {**(secret.get("data") or {}), **plain}}
 

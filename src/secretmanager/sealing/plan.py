@@ -33,7 +33,7 @@ from .spec import (
 
 Object = dict[str, Any]
 
-_OF_THE_SERVER = (
+OF_THE_SERVER = (
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -41,8 +41,9 @@ _OF_THE_SERVER = (
     "deletionGracePeriodSeconds",
     "selfLink",
     "generation",
+    "managedFields",
 )
-"""Fields of ``metadata`` that a new object does not take over."""
+"""Fields of ``metadata`` that the API sets: a new object, or a manifest, has none of them."""
 
 
 class Action(StrEnum):
@@ -411,7 +412,7 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
     if annotations or "annotations" in metadata:
         metadata["annotations"] = annotations
     if outcome.action is Action.RECREATED:
-        for name in _OF_THE_SERVER:
+        for name in OF_THE_SERVER:
             metadata.pop(name, None)
     data = {key: text for key, text in plan.draft.data.items() if key not in outcome.removed}
     data |= {key: encode(text.encode()) for key, text in ciphertexts.items()}

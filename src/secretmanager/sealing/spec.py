@@ -36,6 +36,17 @@ SERVICE_ACCOUNT_TOKEN_TYPE = "kubernetes.io/service-account-token"
 """Type of Secrets that Kubernetes itself fills; nothing in them can be sealed."""
 
 
+BANK_VAULTS_SKIP = {
+    "secrets-webhook.security.bank-vaults.io/mutate": "skip",
+    "vault.security.banzaicloud.io/mutate": "skip",
+}
+"""Annotations that keep bank-vaults' webhooks from replacing values that begin with ``vault:``, as all ciphertexts do:
+those of secrets-webhook, and of its predecessor vault-secrets-webhook.
+
+Source: https://bank-vaults.dev/docs/mutating-webhook/annotations/
+"""
+
+
 class State(StrEnum):
     """Whether the Secret should exist."""
 
@@ -74,6 +85,7 @@ class SecretSpec:
         recreate: delete and make again what Kubernetes does not let change: an immutable Secret, or its type.
         force: take over a Secret, or data keys, that were not sealed here; given values replace theirs.
         adopt: as ``force``, and seal in place all plaintext found there.
+        bank_vaults_skip: whether to set `BANK_VAULTS_SKIP` among the annotations.
 
     Raises:
         ConfigError: names, keys or sizes that Kubernetes does not allow, or options that do not go together; names all.
@@ -95,8 +107,11 @@ class SecretSpec:
     recreate: bool = False
     force: bool = False
     adopt: bool = False
+    bank_vaults_skip: bool = False
 
     def __post_init__(self) -> None:
+        if self.bank_vaults_skip:
+            object.__setattr__(self, "annotations", {**BANK_VAULTS_SKIP, **self.annotations})
         if problems := list(self._problems()):
             raise ConfigError("; ".join(problems))
 
@@ -251,6 +266,7 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
     kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
     kinds |= {"labels": dict, "annotations": dict, "recreate": bool, "force": bool, "adopt": bool, "absent_keys": list}
+    kinds["bank_vaults_skip"] = bool
     for key, kind in kinds.items():
         if key in given and not isinstance(given[key], kind):
             problems.append(f"{key} is of type {type(given[key]).__name__}; allowed is {kind.__name__}")
