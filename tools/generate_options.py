@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from secretmanager.login.methods import NEEDS
 from secretmanager.options import KUBERNETES, REDIS, VAULT_CONNECTION, VAULT_LOGIN, Option
 from secretmanager.servers.http import NO_PATH
 
@@ -26,6 +25,11 @@ HEADER = """\
 # Written by `make options` from src/secretmanager/options.py; do not edit.
 """
 
+VARIABLES = (
+    "An option counts before a variable. The variables of a server belong together: if an option names another server"
+    " than they do, only a CA among them counts. In the roles and playbooks of this collection, variables of the shell"
+    " do not count at all."
+)
 PROXIES = (
     "The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a"
     " C(~/.netrc) names for other programs are not used, unless an option for a proxy says so."
@@ -50,9 +54,11 @@ def main() -> None:
 def files() -> dict[str, str]:
     """Return the content of each file by its path."""
     vault = {
-        "CONNECTION": fragment(VAULT_CONNECTION, requirements=["kubevault (Python package)"], notes=[PROXIES]),
+        "CONNECTION": fragment(
+            VAULT_CONNECTION, requirements=["kubevault (Python package)"], notes=[VARIABLES, PROXIES]
+        ),
         "LOGIN": fragment(VAULT_LOGIN, notes=[hashi_note((*VAULT_CONNECTION, *VAULT_LOGIN))]),
-        "LOOKUP": lookup_fragment((*VAULT_CONNECTION, *VAULT_LOGIN), notes=[PROXIES]),
+        "LOOKUP": lookup_fragment((*VAULT_CONNECTION, *VAULT_LOGIN), notes=[VARIABLES, PROXIES]),
     }
     kubernetes = {"DOCUMENTATION": fragment(KUBERNETES), "LOOKUP": lookup_fragment(KUBERNETES)}
     fragments = "plugins/doc_fragments"
@@ -70,7 +76,6 @@ def argument_specs() -> str:
         '"""Argument specs of the connection options."""',
         "from __future__ import annotations",
         "from typing import Any",
-        "from ansible.module_utils.basic import env_fallback",
     ]
     for name, (table, meaning) in SPECS.items():
         entries = "".join(f"{option.name!r}: {spec(option)}," for option in table if "module" in option.places)
@@ -80,17 +85,13 @@ def argument_specs() -> str:
         '"""Argument spec of modules that reach Vault and log in."""'
     )
     parts.append(f'NO_PATH = {NO_PATH!r}\n"""Matches what is not a path but may be a secret."""')
-    meaning = "For ``required_if`` of modules that have ``VAULT_OPTIONS``."
-    parts.append(f'VAULT_REQUIRED_IF = {list(required_if())!r}\n"""{meaning}"""')
     return HEADER + "\n\n".join(parts)
 
 
 def spec(option: Option) -> str:
     """Return an option's argument spec, as Python."""
     facts: dict[str, Any] = {"type": option.type}
-    if option.required:
-        facts["required"] = True
-    if option.default is not None:
+    if option.default is not None and not variables_of(option):
         facts["default"] = option.default
     if option.choices:
         facts["choices"] = list(option.choices)
@@ -98,17 +99,14 @@ def spec(option: Option) -> str:
         facts["no_log"] = option.secret
     if option.aliases:
         facts["aliases"] = list(option.aliases)
-    items = [f"{key!r}: {value!r}" for key, value in facts.items()]
-    if option.fallback and option.ansible_variables:
-        items.append(f"'fallback': (env_fallback, {list(option.ansible_variables)!r})")
-    return "{" + ", ".join(items) + "}"
+    return repr(facts)
 
 
-def required_if() -> Iterator[tuple[str, str, list[str], bool]]:
-    """Yield what each auth method needs, as Ansible wants it: one option of each group."""
-    for method, groups in NEEDS.items():
-        for names in groups:
-            yield "vault_auth_method", method, [f"vault_{name}" for name in names], True
+def variables_of(option: Option) -> tuple[str, ...]:
+    """Return the variables that Ansible reads. They are no fallbacks of its argument specs, which cannot tell an option
+    that is given from a variable: see `secretmanager.options.with_variables`.
+    """
+    return (*option.variables, *option.others)
 
 
 def fragment(table: Iterable[Option], **more: list[str]) -> str:
@@ -118,27 +116,22 @@ def fragment(table: Iterable[Option], **more: list[str]) -> str:
 
 
 def lookup_fragment(table: Iterable[Option], **more: list[str]) -> str:
-    """Return the documentation of options of the lookup plugin, which read environment variables by it."""
-    options = {}
-    for option in table:
-        if "lookup" in option.places:
-            options[option.name] = documented(option, variables=False)
-            if option.ansible_variables:
-                options[option.name]["env"] = [{"name": name} for name in option.ansible_variables]
+    """Return the documentation of options of the lookup plugin, as YAML."""
+    options = {option.name: documented(option) for option in table if "lookup" in option.places}
     return dumped({"options": options, **more})
 
 
-def documented(option: Option, *, variables: bool = True) -> dict[str, Any]:
+def documented(option: Option) -> dict[str, Any]:
     """Return the documentation of one option."""
     sentences = [marked(option.help), *option.notes]
-    if variables and option.fallback and option.variables:
+    if option.variables:
         sentences.append(f"Falls back to the environment variable {' or '.join(f'E({v})' for v in option.variables)}.")
+    if option.default is not None and variables_of(option):
+        sentences.append(f"The default is V({option.default}).")
     facts: dict[str, Any] = {"description": sentences, "type": option.type}
-    if option.required:
-        facts["required"] = True
     if option.choices:
         facts["choices"] = list(option.choices)
-    if option.default is not None:
+    if option.default is not None and not variables_of(option):
         facts["default"] = option.default
     if option.aliases:
         facts["aliases"] = list(option.aliases)
@@ -153,8 +146,8 @@ def marked(text: str) -> str:
 
 def hashi_note(table: Iterable[Option]) -> str:
     """Return the note on the variables of community.hashi_vault."""
-    names = ", ".join(f"E({option.ansible_variables[0]})" for option in table if option.hashi)
-    return f"The variables of C(community.hashi_vault) count as well, and before Vault's own: {names}."
+    names = ", ".join(f"E({name})" for option in table for name in option.others)
+    return f"The variables of C(community.hashi_vault) count as well, after those named here: {names}."
 
 
 def dumped(facts: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
 """Action plugin of all modules (links to this file): keeps secrets out of files and off the screen, and reads files.
+For roles and playbooks of ours, it keeps the variables of the shell away.
 
 It does on the controller what a module cannot do: it decides how the module and its arguments get to the host, sees the
 loop and the environment of the task, and sees keys as YAML read them, before they are sent as JSON.
@@ -9,10 +10,12 @@ loop and the environment of the task, and sees keys as YAML read them, before th
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ansible import constants
@@ -29,13 +32,37 @@ VALUES = ("data", "binary_data", "files")
 NESTED = {"secrets": VALUES, "resources": ("secret_data",)}
 """Suboptions that hold secrets."""
 
+SHELL = re.compile(r"(VAULT|KUBEVAULT|ANSIBLE_HASHI_VAULT|K8S_AUTH)_|KUBECONFIG$|(HTTPS?|ALL|NO)_PROXY$", re.IGNORECASE)
+"""Matches the names of variables that say who is asked, and who asks."""
+
+OURS = tuple(Path(__file__).resolve().parents[2] / folder for folder in ("roles", "playbooks"))
+"""Where the roles and playbooks of this collection, or repository, are."""
+
 KEY_AS_TEXT = 'write it in quotes, as "NO", "on", "1.5" or "null"'
 
 LONG = 8
 """A text with fewer characters may occur in another by coincidence."""
 
 
-class ActionModule(ActionBase):
+class InventoryOnly(ActionBase):
+    """Starts modules in roles and playbooks of ours without the variables of the operator's shell.
+
+    For them the inventory, and ``environment`` of a play, say which servers are used. Only a process of this machine,
+    by the connection "local", inherits the variables. To set them to nothing would not do: for kubernetes.core, an
+    empty one is a value.
+    """
+
+    def _low_level_execute_command(self, *args: Any, **options: Any) -> dict[str, Any]:
+        path = Path(self._task.get_path()).resolve()
+        ours = any(path.is_relative_to(folder) for folder in OURS)
+        hidden = {name: os.environ.pop(name) for name in list(os.environ) if ours and SHELL.match(name)}
+        try:
+            return super()._low_level_execute_command(*args, **options)
+        finally:
+            os.environ.update(hidden)
+
+
+class ActionModule(InventoryOnly):
     """Passes everything on to the module; the content of files as values in base64."""
 
     _requires_connection = True

@@ -17,7 +17,6 @@ options:
     - Several addresses, separated by commas, are tried in turn.
     - Falls back to the environment variable E(VAULT_ADDR).
     type: str
-    required: true
     aliases:
     - url
   vault_ca_cert:
@@ -72,6 +71,9 @@ options:
 requirements:
 - kubevault (Python package)
 notes:
+- 'An option counts before a variable. The variables of a server belong together: if an option names another
+  server than they do, only a CA among them counts. In the roles and playbooks of this collection, variables
+  of the shell do not count at all.'
 - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
   C(~/.netrc) names for other programs are not used, unless an option for a proxy says so.
 """
@@ -82,13 +84,14 @@ options:
     description:
     - How to log in to Vault.
     - V(token) uses a token that exists; the others get one, which is revoked in the end.
+    - Falls back to the environment variable E(KUBEVAULT_AUTH_METHOD).
+    - The default is V(token).
     type: str
     choices:
     - kubernetes
     - approle
     - gcp
     - token
-    default: token
     aliases:
     - auth_method
   vault_auth_mount:
@@ -100,7 +103,7 @@ options:
   vault_token:
     description:
     - Token, for auth method token.
-    - If neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) is used.
+    - Falls back to the environment variable E(VAULT_TOKEN).
     type: str
     aliases:
     - token
@@ -108,10 +111,12 @@ options:
     description:
     - File that holds the token; without it and E(VAULT_TOKEN), C(~/.vault-token).
     - O(vault_token) is used before it.
+    - Falls back to the environment variable E(VAULT_TOKEN_FILE).
     type: path
   vault_role:
     description:
     - Role of Vault, for auth methods kubernetes and gcp.
+    - Falls back to the environment variable E(KUBEVAULT_ROLE).
     type: str
   vault_jwt:
     description:
@@ -154,7 +159,7 @@ options:
       metadata server knows.
     type: path
 notes:
-- 'The variables of C(community.hashi_vault) count as well, and before Vault''s own: E(ANSIBLE_HASHI_VAULT_ADDR),
+- 'The variables of C(community.hashi_vault) count as well, after those named here: E(ANSIBLE_HASHI_VAULT_ADDR),
   E(ANSIBLE_HASHI_VAULT_CA_CERT), E(ANSIBLE_HASHI_VAULT_NAMESPACE), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD),
   E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), E(ANSIBLE_HASHI_VAULT_TOKEN), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE),
   E(ANSIBLE_HASHI_VAULT_JWT), E(ANSIBLE_HASHI_VAULT_ROLE_ID), E(ANSIBLE_HASHI_VAULT_SECRET_ID).'
@@ -166,61 +171,49 @@ options:
     description:
     - Address of Vault, as C(https://vault.example.org:8200).
     - Several addresses, separated by commas, are tried in turn.
+    - Falls back to the environment variable E(VAULT_ADDR).
     type: str
-    required: true
     aliases:
     - url
-    env:
-    - name: ANSIBLE_HASHI_VAULT_ADDR
-    - name: VAULT_ADDR
   vault_ca_cert:
     description:
     - PEM file of the CA that signed Vault's certificate; the system's CAs by default.
     - The certificate is always verified.
+    - Falls back to the environment variable E(VAULT_CACERT).
     type: path
     aliases:
     - vault_cacert
-    env:
-    - name: ANSIBLE_HASHI_VAULT_CA_CERT
-    - name: VAULT_CACERT
   vault_ca_path:
     description:
     - Folder of PEM files of CAs, instead of one file.
+    - Falls back to the environment variable E(VAULT_CAPATH).
     type: path
-    env:
-    - name: VAULT_CAPATH
   vault_client_cert:
     description:
     - PEM file of a client certificate, for a Vault that requires one.
+    - Falls back to the environment variable E(VAULT_CLIENT_CERT).
     type: path
-    env:
-    - name: VAULT_CLIENT_CERT
   vault_client_key:
     description:
     - PEM file of that certificate's key.
+    - Falls back to the environment variable E(VAULT_CLIENT_KEY).
     type: path
-    env:
-    - name: VAULT_CLIENT_KEY
   vault_tls_server_name:
     description:
     - Name that Vault's certificate must hold, if not that of its address.
+    - Falls back to the environment variable E(VAULT_TLS_SERVER_NAME).
     type: str
-    env:
-    - name: VAULT_TLS_SERVER_NAME
   vault_proxy:
     description:
     - HTTP proxy to Vault, as http://proxy.example.org:3128.
     - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. Without it there is no proxy.
+    - Falls back to the environment variable E(VAULT_PROXY_ADDR).
     type: str
-    env:
-    - name: VAULT_PROXY_ADDR
   vault_namespace:
     description:
     - Vault namespace (Enterprise, OpenBao).
+    - Falls back to the environment variable E(VAULT_NAMESPACE).
     type: str
-    env:
-    - name: ANSIBLE_HASHI_VAULT_NAMESPACE
-    - name: VAULT_NAMESPACE
   vault_timeout:
     description:
     - Time that one request may take, in seconds.
@@ -235,46 +228,39 @@ options:
     description:
     - How to log in to Vault.
     - V(token) uses a token that exists; the others get one, which is revoked in the end.
+    - Falls back to the environment variable E(KUBEVAULT_AUTH_METHOD).
+    - The default is V(token).
     type: str
     choices:
     - kubernetes
     - approle
     - gcp
     - token
-    default: token
     aliases:
     - auth_method
-    env:
-    - name: ANSIBLE_HASHI_VAULT_AUTH_METHOD
   vault_auth_mount:
     description:
     - Path at which the auth method is mounted, if not at its own name.
     type: str
     aliases:
     - mount_point
-    env:
-    - name: ANSIBLE_HASHI_VAULT_MOUNT_POINT
   vault_token:
     description:
     - Token, for auth method token.
-    - If neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) is used.
+    - Falls back to the environment variable E(VAULT_TOKEN).
     type: str
     aliases:
     - token
-    env:
-    - name: ANSIBLE_HASHI_VAULT_TOKEN
-    - name: VAULT_TOKEN
   vault_token_file:
     description:
     - File that holds the token; without it and E(VAULT_TOKEN), C(~/.vault-token).
     - O(vault_token) is used before it.
+    - Falls back to the environment variable E(VAULT_TOKEN_FILE).
     type: path
-    env:
-    - name: ANSIBLE_HASHI_VAULT_TOKEN_FILE
-    - name: VAULT_TOKEN_FILE
   vault_role:
     description:
     - Role of Vault, for auth methods kubernetes and gcp.
+    - Falls back to the environment variable E(KUBEVAULT_ROLE).
     type: str
   vault_jwt:
     description:
@@ -283,8 +269,6 @@ options:
     type: str
     aliases:
     - jwt
-    env:
-    - name: ANSIBLE_HASHI_VAULT_JWT
   service_account:
     description:
     - Service account that Kubernetes issues a token of, for auth method kubernetes; without it the pod's
@@ -298,12 +282,10 @@ options:
   vault_role_id:
     description:
     - Role ID, for auth method approle.
+    - Falls back to the environment variable E(VAULT_ROLE_ID).
     type: str
     aliases:
     - role_id
-    env:
-    - name: ANSIBLE_HASHI_VAULT_ROLE_ID
-    - name: VAULT_ROLE_ID
   vault_role_id_file:
     description:
     - File that holds the role ID.
@@ -312,12 +294,10 @@ options:
     description:
     - Secret ID, for auth method approle.
     - A role with C(bind_secret_id=false) needs none.
+    - Falls back to the environment variable E(VAULT_SECRET_ID).
     type: str
     aliases:
     - secret_id
-    env:
-    - name: ANSIBLE_HASHI_VAULT_SECRET_ID
-    - name: VAULT_SECRET_ID
   vault_secret_id_file:
     description:
     - File that holds the secret ID; without it E(VAULT_SECRET_ID).
@@ -333,6 +313,9 @@ options:
       metadata server knows.
     type: path
 notes:
+- 'An option counts before a variable. The variables of a server belong together: if an option names another
+  server than they do, only a CA among them counts. In the roles and playbooks of this collection, variables
+  of the shell do not count at all.'
 - The options alone say where requests go. Proxies, CA bundles and passwords that the environment or a
   C(~/.netrc) names for other programs are not used, unless an option for a proxy says so.
 """

@@ -82,7 +82,7 @@ class LookupModule(LookupBase):
             from secretmanager.errors import SecretManagerError, unexpected
             from secretmanager.login.methods import Credentials, method_of
             from secretmanager.login.session import logged_in
-            from secretmanager.options import check_types
+            from secretmanager.options import KUBERNETES, VAULT, check_types, with_variables
             from secretmanager.reading.opening import open_secrets
             from secretmanager.reading.requests import Request
             from secretmanager.servers.kubernetes import KubernetesClient
@@ -95,7 +95,7 @@ class LookupModule(LookupBase):
             raise AnsibleOptionsError(str(error)) from None
         self.set_options(var_options=variables, direct=kwargs)
         places = [self._place(term) for term in terms]
-        options = self.get_options()
+        options = with_variables(self.get_options(), VAULT, KUBERNETES, others=True)
         transit_key = options["transit_key"]
         try:
             with (

@@ -36,6 +36,15 @@ def require(module: Module, library: str, error: ImportError) -> NoReturn:
     module.fail_json(msg=missing_required_lib(library, reason=f"({error})"), exception=detail)
 
 
+def connection_options(module: Module) -> dict[str, Any]:
+    """Return the module's options, completed by variables, whose secrets are masked as those of options are."""
+    from secretmanager.options import KUBERNETES, OPTIONS, REDIS, VAULT, with_variables
+
+    found = with_variables(module.params, VAULT, KUBERNETES, REDIS, others=True)
+    module.no_log_values |= {str(found[option.name]) for option in OPTIONS if option.secret and found.get(option.name)}
+    return found
+
+
 def vault_client(module: Module, **more: Any) -> VaultClient:
     """Return a client for the module's VAULT_CONNECTION_OPTIONS. The package ``secretmanager`` must be importable.
 
@@ -48,7 +57,7 @@ def vault_client(module: Module, **more: Any) -> VaultClient:
     """
     from secretmanager.servers.vault import VaultClient
 
-    return VaultClient.from_options(module.params, **more)
+    return VaultClient.from_options(connection_options(module), **more)
 
 
 @contextmanager
@@ -119,7 +128,8 @@ def connect_to_kubernetes(module: Module, **more: Any) -> KubernetesClient:
 
 def kubernetes_options(module: Module) -> dict[str, Any]:
     """Return the module's KUBERNETES_OPTIONS; a kubeconfig that was given as a dict is not among its parameters."""
-    options = {name: module.params[name] for name in KUBERNETES_OPTIONS}
+    found = connection_options(module)
+    options = {name: found.get(name) for name in KUBERNETES_OPTIONS}
     path = options["kubeconfig"]
     return {**options, "kubeconfig": module.kubeconfig or (os.path.expandvars(path) if path else None)}
 
@@ -127,13 +137,4 @@ def kubernetes_options(module: Module) -> dict[str, Any]:
 def _auth_method(module: Module) -> Method:
     from secretmanager.login.methods import Credentials, method_of
 
-    options = dict(module.params)
-    if not options["vault_token"] and not options["vault_token_file"]:
-        # Not as fallbacks of the argument spec: a variable of one must not win over the other option.
-        options["vault_token"], options["vault_token_file"] = _environment("TOKEN"), _environment("TOKEN_FILE")
-    return method_of(Credentials.from_options(options), lambda: connect_to_kubernetes(module))
-
-
-def _environment(name: str) -> str | None:
-    """Return a variable by community.hashi_vault's name, or Vault's own."""
-    return os.environ.get(f"ANSIBLE_HASHI_VAULT_{name}") or os.environ.get(f"VAULT_{name}")
+    return method_of(Credentials.from_options(connection_options(module)), lambda: connect_to_kubernetes(module))

@@ -336,9 +336,9 @@ dest_changed:
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
+from ..module_utils.kubevault import connect_to_kubernetes, connection_options, logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS
 from ..module_utils.kubevault_results import conceal, finish, guarded, warn
 
 if TYPE_CHECKING:
@@ -401,7 +401,6 @@ def main() -> None:
         },
         required_one_of=[("name", "secrets")],
         mutually_exclusive=[("secrets", name) for name in ("name", "data", "binary_data", "files", "absent_keys")],
-        required_if=VAULT_REQUIRED_IF,
         supports_check_mode=True,
     )
     entries = take_secrets(module)
@@ -462,7 +461,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
 
     params, dest, concurrency = module.params, module.params["dest"], module.params["concurrency"]
     apply = params["apply"] if params["apply"] is not None else not dest
-    with logged_in_vault(module) as vault, announcing(params, partial(warn, module)) as written:
+    with logged_in_vault(module) as vault, announcing(connection_options(module), partial(warn, module)) as written:
         kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
         outcomes, dest_changed = seal_into(
             vault,

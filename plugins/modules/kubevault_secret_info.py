@@ -125,9 +125,9 @@ secrets:
 
 from contextlib import nullcontext
 
-from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
+from ..module_utils.kubevault import connect_to_kubernetes, connection_options, logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
 
@@ -143,11 +143,9 @@ def main() -> None:
             "transit_key": {"type": "str", "no_log": False},
             "transit_mount": {"type": "str", "default": "transit"},
             **VAULT_OPTIONS,
-            "vault_url": {**VAULT_OPTIONS["vault_url"], "required": False},
             **KUBERNETES_OPTIONS,
         },
         required_by={"name": ["namespace"]},
-        required_if=VAULT_REQUIRED_IF,
         supports_check_mode=True,
     )
     try:
@@ -166,7 +164,7 @@ def main() -> None:
                 secrets = []
         else:
             secrets = list(kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"])))
-        with logged_in_vault(module) if params["vault_url"] else nullcontext() as vault:
+        with logged_in_vault(module) if connection_options(module)["vault_url"] else nullcontext() as vault:
             found = [facts(info) for info in inspect(secrets, NewestVersions(vault), params["transit_key"])]
     except SecretManagerError as error:
         module.fail_json(msg=str(error))

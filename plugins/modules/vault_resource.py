@@ -167,7 +167,7 @@ resources:
 
 from ..module_utils.kubevault import logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_options import VAULT_OPTIONS
 from ..module_utils.kubevault_results import conceal, guarded, warn
 
 
@@ -189,7 +189,6 @@ def main() -> None:
             },
             **VAULT_OPTIONS,
         },
-        required_if=VAULT_REQUIRED_IF,
         supports_check_mode=True,
     )
     entries = module.params["resources"]

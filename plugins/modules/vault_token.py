@@ -80,7 +80,7 @@ from functools import partial
 
 from ..module_utils.kubevault import administer_vault, log_in, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import VAULT_OPTIONS, VAULT_REQUIRED_IF
+from ..module_utils.kubevault_options import VAULT_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
 
@@ -96,7 +96,7 @@ def main() -> None:
             "display_name": {"type": "str"},
             **VAULT_OPTIONS,
         },
-        required_if=[*VAULT_REQUIRED_IF, ("state", "present", ["policies"])],
+        required_if=[("state", "present", ["policies"])],
         supports_check_mode=True,
     )
     try:

@@ -8,8 +8,10 @@ one line here, ``make options``, and its use in `login.methods` or the clients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from .errors import ConfigError
 from .servers.connection import ENVIRONMENT
@@ -28,16 +30,16 @@ class Option(NamedTuple):
         default: its default value.
         choices: the values that are allowed; empty if all are.
         aliases: further names in Ansible.
-        variables: environment variables for it; the first that is set counts.
-        hashi: the part after ``ANSIBLE_HASHI_VAULT_`` of community.hashi_vault's variable, which
-            counts before them.
-        command_variables: further variables that only the command reads.
-        required: whether Ansible requires it.
+        variables: environment variables for it; the first that is set counts. See `with_variables`.
+        hashi: the part after ``ANSIBLE_HASHI_VAULT_`` of community.hashi_vault's variable, which Ansible's modules and
+            the lookup plugin read too.
+        address: whether it names a server.
+        trust: whether it says who is trusted, which may be the same for several servers.
+        yields_to: options that say the same in another way; if one of them is given, its variables do not count.
         secret: whether its value is a secret: Ansible does not log it, and the command does not take it as an argument,
             which other users of the machine could read.
         credential: whether it serves to log in, so that it is not passed on to other programs: a file of a secret, for
             example; a secret is one in any case.
-        fallback: False if Ansible's modules must not read the variables themselves, since they depend on other options.
         config: its name in `config.Config`; None if the client has no such option.
         flag: its name in the command; None if the command has no such option.
         metavar: form of the value in the command's help.
@@ -53,32 +55,34 @@ class Option(NamedTuple):
     aliases: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     hashi: str | None = None
-    command_variables: tuple[str, ...] = ()
-    required: bool = False
+    address: bool = False
+    trust: bool = False
+    yields_to: tuple[str, ...] = ()
     secret: bool = False
     credential: bool = False
-    fallback: bool = True
     config: str | None = None
     flag: str | None = None
     metavar: str | None = None
     places: tuple[Place, ...] = ("module", "lookup")
 
     @property
-    def ansible_variables(self) -> tuple[str, ...]:
-        """Environment variables that Ansible reads, the first that is set counts."""
-        return (*((f"ANSIBLE_HASHI_VAULT_{self.hashi}",) if self.hashi else ()), *self.variables)
+    def others(self) -> tuple[str, ...]:
+        """Variables of other tools that Ansible's modules and the lookup plugin read too."""
+        return (f"ANSIBLE_HASHI_VAULT_{self.hashi}",) if self.hashi else ()
 
 
 # fmt: off
 VAULT_CONNECTION = (
-    Option("vault_url", "Address of Vault, as https://vault.example.org:8200.", required=True, aliases=("url",),
+    Option("vault_url", "Address of Vault, as https://vault.example.org:8200.", address=True, aliases=("url",),
            notes=("Several addresses, separated by commas, are tried in turn.",),
            variables=("VAULT_ADDR",), hashi="ADDR", config="vault_url", flag="--vault-url"),
     Option("vault_ca_cert", "PEM file of the CA that signed Vault's certificate; the system's CAs by default.",
            type="path", notes=("The certificate is always verified.",), aliases=("vault_cacert",),
-           variables=("VAULT_CACERT",), hashi="CA_CERT", config="ca_cert", flag="--vault-ca-cert"),
+           variables=("VAULT_CACERT",), hashi="CA_CERT", trust=True,
+           yields_to=("vault_ca_path",), config="ca_cert", flag="--vault-ca-cert"),
     Option("vault_ca_path", "Folder of PEM files of CAs, instead of one file.", type="path",
-           variables=("VAULT_CAPATH",), config="ca_path", flag="--vault-ca-path"),
+           variables=("VAULT_CAPATH",), trust=True, yields_to=("vault_ca_cert",), config="ca_path",
+           flag="--vault-ca-path"),
     Option("vault_client_cert", "PEM file of a client certificate, for a Vault that requires one.", type="path",
            credential=True, variables=("VAULT_CLIENT_CERT",), config="vault_client_cert", flag="--vault-client-cert"),
     Option("vault_client_key", "PEM file of that certificate's key.", type="path",
@@ -101,31 +105,34 @@ VAULT_LOGIN = (
     Option("vault_auth_method", "How to log in to Vault.", default="token",
            notes=("V(token) uses a token that exists; the others get one, which is revoked in the end.",),
            choices=("kubernetes", "approle", "gcp", "token"), aliases=("auth_method",),
-           command_variables=("KUBEVAULT_AUTH_METHOD",), hashi="AUTH_METHOD", config="auth", flag="--auth-method"),
+           variables=("KUBEVAULT_AUTH_METHOD",), hashi="AUTH_METHOD", yields_to=("vault_token", "vault_token_file"),
+           config="auth", flag="--auth-method"),
     Option("vault_auth_mount", "Path at which the auth method is mounted, if not at its own name.",
-           aliases=("mount_point",), hashi="MOUNT_POINT", config="auth_mount", flag="--auth-mount"),
-    Option("vault_token", "Token, for auth method token.", secret=True, fallback=False, aliases=("token",),
-           notes=("If neither it nor O(vault_token_file) is given, E(VAULT_TOKEN) is used.",),
-           variables=("VAULT_TOKEN",), hashi="TOKEN", config="vault_token"),
+           aliases=("mount_point",), hashi="MOUNT_POINT", yields_to=("vault_auth_method",),
+           config="auth_mount", flag="--auth-mount"),
+    Option("vault_token", "Token, for auth method token.", secret=True, aliases=("token",),
+           variables=("VAULT_TOKEN",), hashi="TOKEN", yields_to=("vault_token_file",), config="vault_token"),
     Option("vault_token_file", "File that holds the token; without it and $VAULT_TOKEN, ~/.vault-token.", type="path",
-           fallback=False, notes=("O(vault_token) is used before it.",),
+           notes=("O(vault_token) is used before it.",), yields_to=("vault_token",),
            credential=True, variables=("VAULT_TOKEN_FILE",), hashi="TOKEN_FILE", config="vault_token_file",
            flag="--token-file"),
     Option("vault_role", "Role of Vault, for auth methods kubernetes and gcp.",
-           command_variables=("KUBEVAULT_ROLE",), config="role", flag="--role"),
+           variables=("KUBEVAULT_ROLE",), config="role", flag="--role"),
     Option("vault_jwt", "Token of a service account, for auth method kubernetes.", secret=True, aliases=("jwt",),
-           notes=("Without it, the token that Kubernetes mounts into a pod is used.",), hashi="JWT"),
+           notes=("Without it, the token that Kubernetes mounts into a pod is used.",), hashi="JWT",
+           yields_to=("service_account",)),
     Option("service_account", "Service account that Kubernetes issues a token of, for auth method kubernetes; without"
            " it the pod's own.", metavar="NAMESPACE/NAME", flag="--service-account", places=("lookup",)),
     Option("audience", "Audience of that token.", default="vault",
            config="audience", flag="--audience", places=("lookup",)),
     Option("vault_role_id", "Role ID, for auth method approle.", aliases=("role_id",),
-           credential=True, variables=("VAULT_ROLE_ID",), hashi="ROLE_ID", config="role_id", flag="--role-id"),
+           credential=True, variables=("VAULT_ROLE_ID",), hashi="ROLE_ID",
+           yields_to=("vault_role_id_file",), config="role_id", flag="--role-id"),
     Option("vault_role_id_file", "File that holds the role ID.", type="path",
            config="role_id_file", flag="--role-id-file"),
     Option("vault_secret_id", "Secret ID, for auth method approle.", secret=True, aliases=("secret_id",),
            notes=("A role with C(bind_secret_id=false) needs none.",),
-           variables=("VAULT_SECRET_ID",), hashi="SECRET_ID", config="secret_id"),
+           variables=("VAULT_SECRET_ID",), hashi="SECRET_ID", yields_to=("vault_secret_id_file",), config="secret_id"),
     Option("vault_secret_id_file", "File that holds the secret ID; without it $VAULT_SECRET_ID.", type="path",
            config="secret_id_file", flag="--secret-id-file"),
     Option("vault_secret_id_wrapped", "Whether the secret ID is a response-wrapping token, which is unwrapped once.",
@@ -144,24 +151,28 @@ TRANSIT = (
 KUBERNETES = (
     Option("kubeconfig", "Kubeconfig file; without it $KUBECONFIG, a pod's own service account, ~/.kube/config.",
            type="raw", notes=("Its content, as a dict, is allowed too.",), variables=("K8S_AUTH_KUBECONFIG",),
-           config="kube_config", flag="--kubeconfig"),
+           address=True, config="kube_config", flag="--kubeconfig"),
     Option("context", "Context of the kubeconfig file, if not its current one.",
-           variables=("K8S_AUTH_CONTEXT",), config="context", flag="--context"),
+           variables=("K8S_AUTH_CONTEXT",), yields_to=("kubeconfig", "host"), config="context", flag="--context"),
     Option("host", "Address of the Kubernetes API, as https://k8s.example.org:6443, instead of a kubeconfig file.",
            notes=("It needs O(api_key), or O(client_cert) and O(client_key).",),
-           variables=("K8S_AUTH_HOST",), flag="--host"),
+           variables=("K8S_AUTH_HOST",), address=True, yields_to=("kubeconfig", "context"), flag="--host"),
     Option("api_key", "Bearer token for the Kubernetes API.", secret=True,
            notes=("Without O(host), it is used instead of the kubeconfig file's user.",),
-           variables=("K8S_AUTH_API_KEY",)),
+           variables=("K8S_AUTH_API_KEY",),
+           yields_to=("kubeconfig", "context", "api_key_file", "client_cert", "client_key")),
     Option("api_key_file", "File that holds a bearer token for the Kubernetes API; without it $K8S_AUTH_API_KEY.",
            type="path", flag="--api-key-file", places=()),
     Option("ca_cert", "PEM file of the CA that signed the Kubernetes API's certificate, for a host.", type="path",
            notes=("By default the system's CAs. The certificate is always verified. Vault has O(vault_ca_cert).",),
-           aliases=("ssl_ca_cert",), variables=("K8S_AUTH_SSL_CA_CERT",), flag="--ca-cert"),
+           aliases=("ssl_ca_cert",), variables=("K8S_AUTH_SSL_CA_CERT",), trust=True,
+           yields_to=("kubeconfig", "context"), flag="--ca-cert"),
     Option("client_cert", "PEM file of a client certificate, for a host.", type="path",
-           credential=True, variables=("K8S_AUTH_CERT_FILE",), flag="--client-cert"),
+           credential=True, variables=("K8S_AUTH_CERT_FILE",),
+           yields_to=("kubeconfig", "context", "api_key", "api_key_file"), flag="--client-cert"),
     Option("client_key", "PEM file of the client certificate's key.", type="path",
-           credential=True, variables=("K8S_AUTH_KEY_FILE",), flag="--client-key"),
+           credential=True, variables=("K8S_AUTH_KEY_FILE",),
+           yields_to=("kubeconfig", "context", "api_key", "api_key_file"), flag="--client-key"),
     Option("proxy", "HTTP proxy to the Kubernetes API, as http://proxy.example.org:3128.", secret=True,
            notes=(f"With V({ENVIRONMENT}), E(HTTPS_PROXY) and E(NO_PROXY) are used. It counts before the kubeconfig"
                   " file's C(proxy-url). Without both there is no proxy.",),
@@ -174,19 +185,23 @@ REDIS = (
            notes=("Services that wait for changes (C(SecretManager.watch)) are notified by it. A notice holds the place"
                   " and the versions, never a ciphertext or a value.",
                   "If Redis is unreachable, the module warns. The Secrets are written all the same."),
-           variables=("KUBEVAULT_REDIS_URL",), config="redis_url", flag="--redis-url", places=("module",)),
+           variables=("KUBEVAULT_REDIS_URL",), address=True, config="redis_url", flag="--redis-url",
+           places=("module",)),
     Option("redis_password_file", "File that holds the password of Redis.", type="path",
            credential=True, variables=("KUBEVAULT_REDIS_PASSWORD_FILE",), config="redis_password_file",
            flag="--redis-password-file", places=("module",)),
     Option("redis_ca_cert", "PEM file of the CA of Redis' certificate, besides the system's CAs.", type="path",
-           variables=("KUBEVAULT_REDIS_CACERT",), config="redis_ca_cert", flag="--redis-ca-cert", places=("module",)),
+           variables=("KUBEVAULT_REDIS_CACERT",), trust=True, config="redis_ca_cert", flag="--redis-ca-cert",
+           places=("module",)),
     Option("redis_channel", "First part of the names of Redis' channels, CHANNEL:NAMESPACE/NAME.", default="kubevault",
            config="redis_channel", flag="--redis-channel", places=("module",)),
 )
 """Who is notified of changes."""
 # fmt: on
 
-OPTIONS = (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT, *KUBERNETES, *REDIS)
+VAULT = (*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT)
+
+OPTIONS = (*VAULT, *KUBERNETES, *REDIS)
 
 
 def check_types(given: Mapping[str, object]) -> None:
@@ -208,10 +223,44 @@ def check_types(given: Mapping[str, object]) -> None:
                 raise ConfigError(f"{name}: found {found}; allowed is {words}")
 
 
+def with_variables(given: Mapping[str, Any], *servers: Sequence[Option], others: bool = False) -> dict[str, Any]:
+    """Return options with what variables and defaults say of those that are not given.
+
+    An option counts before a variable, and our variables before those of other tools. The variables of one server
+    belong together: where they name another server than what counts before them, only a CA among them counts.
+
+    Args:
+        given: values by the options' names; None if an option is not given.
+        servers: the options of each server.
+        others: whether variables of other tools count, as they do in Ansible.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for table in servers:
+        for rank in ("variables", "others") if others else ("variables",):
+            named = {option.name: text for option in table if (text := _first(getattr(option, rank), option))}
+            before, here = _addresses(found, table), _addresses(named, table)
+            elsewhere = bool(before and here and before != here)
+            missing = [item for item in table if not found.keys() & {item.name, *item.yields_to}]
+            counting = [item.name for item in missing if item.trust or not elsewhere]
+            found |= {name: named[name] for name in counting if name in named}
+        found = {option.name: option.default for option in table if option.default is not None} | found
+    return {**given, **found}
+
+
+def _addresses(values: Mapping[str, Any], table: Sequence[Option]) -> dict[str, str]:
+    return {item.name: str(values[item.name]).rstrip("/") for item in table if item.address and item.name in values}
+
+
+def _first(variables: Iterable[str], option: Option) -> str | None:
+    """Return the first variable that is set; an empty one is not."""
+    text = next(filter(None, map(os.environ.get, variables)), None)
+    return str(Path(text).expanduser()) if text and option.type in ("path", "raw") else text
+
+
 CREDENTIAL_VARIABLES = frozenset(
     variable
     for option in OPTIONS
     if option.secret or option.credential
-    for variable in (*option.ansible_variables, *option.command_variables)
+    for variable in (*option.variables, *option.others)
 )
 """Environment variables that serve to log in, which a program that `kubevault exec` runs does not get."""

@@ -302,7 +302,8 @@ def test_a_certificate_that_is_not_to_be_trusted_is_refused(
         ({"vault_url": vault.url.replace("https", "http")}, "vault_url: found one with the scheme 'http'"),
         ({"vault_ca_cert": str(tmp_path / "none")}, "vault_ca_cert: "),
     ]
-    tasks = [{"vault_resource": {"resources": [policy], **options}} for options, _ in cases]
+    given = {"vault_token": vault.root.token}  # the variable is for the server of VAULT_ADDR
+    tasks = [{"vault_resource": {"resources": [policy], **given, **options}} for options, _ in cases]
     tasks += [{"vault_init": {**init, **options}} for options, _ in cases]
     messages = [failure(result) for result in ansible.run(*tasks)]
     for message, (_, expected) in zip(messages, cases * 2, strict=True):

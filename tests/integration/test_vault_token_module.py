@@ -176,8 +176,16 @@ def operator_variables(suffix: str) -> dict[str, Any]:
     }
 
 
+SERVERS = {
+    name: f"{{{{ lookup('ansible.builtin.env', '{name}') }}}}"
+    for name in ("VAULT_ADDR", "VAULT_CACERT", "VAULT_TOKEN_FILE")
+}
+"""A play may take the shell's variables over; the roles by themselves do not read them."""
+
+
 def role(name: str, variables: dict[str, Any]) -> Task:
-    return {"ansible.builtin.include_role": {"name": name}, "vars": variables}
+    included = {"ansible.builtin.include_role": {"name": name}}
+    return {"block": [included], "vars": variables, "environment": SERVERS}
 
 
 @pytest.fixture

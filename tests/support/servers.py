@@ -423,6 +423,30 @@ class Proxy:
         _cut(source, sink)
 
 
+class Decoy:
+    """A listener that nothing should reach: it counts connections, and closes them.
+
+    Attributes:
+        url: its address.
+        connections: number of connections so far.
+    """
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._listener.accept()[0].close()
+                self.connections += 1
+
+    def close(self) -> None:
+        self._listener.close()
+
+
 class _Records:
     """Reassembles the TLS records (RFC 8446 section 5.1) of one direction."""
 

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +24,11 @@ from secretmanager.options import (
     OPTIONS,
     REDIS,
     TRANSIT,
+    VAULT,
     VAULT_CONNECTION,
     VAULT_LOGIN,
     Option,
+    with_variables,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -85,9 +88,69 @@ def test_the_command_has_the_options(command: click.Command, table: tuple[Option
             continue
         parameter = found[option.name]
         assert parameter.opts == [option.flag]
-        assert parameter.default == option.default
-        assert parameter.envvar == ([*option.variables, *option.command_variables] or None)
+        assert parameter.default == (None if option.variables else option.default)
         assert option.help in (parameter.help or "")
+
+
+SERVERS = (VAULT, KUBERNETES, REDIS)
+READ = [(option, variable) for option in OPTIONS for variable in (*option.variables, *option.others)]
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """Sets variables; no others that the table names are set."""
+    for _, variable in READ:
+        monkeypatch.delenv(variable, raising=False)
+
+    def put(variables: dict[str, str]) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+@pytest.mark.parametrize(("option", "variable"), READ, ids=lambda item: getattr(item, "name", item))
+def test_an_option_counts_before_each_variable(option: Option, variable: str, shell: Callable[..., None]) -> None:
+    shell({variable: "/shell"})
+    assert with_variables({}, *SERVERS, others=True)[option.name] == "/shell"
+    assert with_variables({option.name: "given"}, *SERVERS, others=True)[option.name] == "given"
+    for other in option.yields_to:
+        assert option.name not in (
+            with_variables({other: "given"}, *SERVERS, others=True).keys() - {"vault_auth_method"}
+        )
+    shell({variable: ""})
+    assert with_variables({}, *SERVERS, others=True).get(option.name) == option.default
+
+
+def test_our_variables_count_before_those_of_other_tools(shell: Callable[..., None]) -> None:
+    shell({name: f"/own/{option.name}" for option in OPTIONS for name in option.variables})
+    shell({name: f"/other/{option.name}" for option in OPTIONS for name in option.others})
+    found = with_variables({}, *SERVERS, others=True)
+    assert {name: value for name, value in found.items() if "/other/" in str(value)} == {}
+    assert found["vault_url"] == "/own/vault_url"
+    # Not even a token of another tool's Vault goes to ours.
+    for name in ("VAULT_TOKEN", "VAULT_TOKEN_FILE"):
+        shell({name: ""})
+    assert with_variables({}, *SERVERS, others=True).keys() & {"vault_token", "vault_token_file"} == set()
+
+
+@pytest.mark.parametrize("place", [option.name for option in OPTIONS if option.address])
+def test_no_variable_of_another_server_counts(place: str, shell: Callable[..., None]) -> None:
+    shell({variable: f"/shell/{option.name}" for option, variable in READ})
+    (table,) = (table for table in SERVERS if any(option.name == place for option in table))
+    defaults = {option.name: option.default for option in table if option.default is not None}
+    found = with_variables({place: "given"}, table, others=True)
+    assert {**found, **dict.fromkeys(trusted(table))} == {**defaults, place: "given", **dict.fromkeys(trusted(table))}
+
+
+def trusted(table: tuple[Option, ...]) -> list[str]:
+    """Return the options that say who is trusted: a company's CA, for example, signs for several servers."""
+    return [option.name for option in table if option.trust]
+
+
+def test_the_same_server_by_an_option_is_no_other(shell: Callable[..., None]) -> None:
+    shell({"VAULT_ADDR": "https://vault:8200/", "VAULT_TOKEN": "x"})
+    assert with_variables({"vault_url": "https://vault:8200"}, VAULT)["vault_token"] == "x"
 
 
 def test_secrets_are_no_arguments() -> None:
@@ -127,5 +190,5 @@ def test_the_action_plugin_knows_what_is_secret() -> None:
     source = (ROOT / "plugins/action/kubevault_secret.py").read_text()
     (pattern,) = re.findall(r'^CREDENTIAL = re.compile\(r"(.*)", re.IGNORECASE\)$', source, re.MULTILINE)
     for option in OPTIONS:
-        for name in (option.name, *option.aliases, *option.ansible_variables):
+        for name in (option.name, *option.aliases, *option.variables, *option.others):
             assert bool(re.search(pattern, name, re.IGNORECASE)) is option.secret, name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -31,7 +30,7 @@ def kubernetes_of(options: Options, **more: Any) -> Iterator[KubernetesClient]:
         ConfigError: an option is missing or cannot be used.
     """
     path = options["api_key_file"]
-    api_key = from_file(path)() if path else os.environ.get("K8S_AUTH_API_KEY")
+    api_key = from_file(path)() if path else options.get("api_key")
     with closing(KubernetesClient.from_options({**options, "api_key": api_key}, **more)) as client:
         yield client
 
@@ -52,10 +51,7 @@ def vault_of(options: Options, kubernetes: Callable[[], KubernetesClient]) -> It
     """
     if not options["vault_url"]:
         raise click.UsageError("--vault-url, or $VAULT_ADDR, is missing")
-    # Not options of the command line: other users of the machine see the arguments of a program.
-    token = None if options["vault_token_file"] else os.environ.get("VAULT_TOKEN")
-    secrets = {"vault_token": token, "vault_secret_id": os.environ.get("VAULT_SECRET_ID")}
-    method = method_of(Credentials.from_options({**options, **secrets}), kubernetes)
+    method = method_of(Credentials.from_options(options), kubernetes)
     with logged_in(VaultClient.from_options(options), method.log_in, warn) as client:
         yield client
 

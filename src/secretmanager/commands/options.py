@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 import click
 
-from ..options import KUBERNETES, REDIS, TRANSIT, VAULT_CONNECTION, VAULT_LOGIN, Option
+from ..options import KUBERNETES, REDIS, VAULT, Option, with_variables
 
 Command = Callable[..., Any]
 
@@ -18,33 +19,41 @@ _TYPES: dict[str, Any] = {"str": str, "path": FILE, "raw": FILE, "float": float,
 
 
 def from_table(*options: Option) -> Callable[[Command], Command]:
-    """Return a decorator that adds those of the options that the command has; they keep the table's names."""
+    """Return a decorator that adds those of a server's options that the command has; they keep the table's names.
+
+    The command gets all of the options, completed by variables.
+    """
 
     def add(command: Command) -> Command:
+        @wraps(command)
+        def completed(**given: Any) -> Any:
+            return command(**with_variables(given, options))
+
+        decorated: Command = completed
         for option in reversed(options):
             if option.flag:
-                command = _click_option(option, option.flag)(command)
-        return command
+                decorated = _click_option(option, option.flag)(decorated)
+        return decorated
 
     return add
 
 
 def _click_option(option: Option, flag: str) -> Callable[[Command], Command]:
-    variables = (*option.variables, *option.command_variables)
+    # Not click's own variables: it cannot say whether a variable or an option was given.
+    default = None if option.variables else option.default
     return click.option(
         flag,
         option.name,
         type=click.Choice(option.choices) if option.choices else _TYPES[option.type],
         is_flag=option.type == "bool",
-        default=option.default,
-        show_default=option.default is not None,
-        envvar=list(variables) or None,
+        default=default,
+        show_default=str(option.default) if option.default is not None and default is None else default is not None,
         metavar=option.metavar,
-        help=option.help + "".join(f"  [${variable}]" for variable in variables),
+        help=option.help + "".join(f"  [${variable}]" for variable in option.variables),
     )
 
 
-vault = from_table(*VAULT_CONNECTION, *VAULT_LOGIN, *TRANSIT)
+vault = from_table(*VAULT)
 """How Vault is reached, and who logs in."""
 
 kubernetes = from_table(*KUBERNETES)

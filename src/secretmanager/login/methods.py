@@ -172,7 +172,8 @@ class Token:
             return MountedToken(self._path)()
         except ConfigError as error:
             raise ConfigError(
-                f"no Vault token: {error.message}", remedy="give a token, a token file or another auth method"
+                f"no Vault token: {error.message}",
+                remedy="give a token, a token file or another auth method (VAULT_TOKEN is for the Vault of VAULT_ADDR)",
             ) from error
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import (
+    ConfigError,
     DecryptionFailed,
     InvalidToken,
     LoginDenied,
@@ -194,8 +195,10 @@ class VaultClient:
             more: further arguments of the class.
 
         Raises:
-            ConfigError: as the class.
+            ConfigError: the address is missing, or as the class.
         """
+        if not options["vault_url"]:
+            raise ConfigError("vault_url is missing", remedy="give it, or set VAULT_ADDR")
         names = ("ca_cert", "ca_path", "client_cert", "client_key", "tls_server_name", "proxy", "namespace", "timeout")
         given = {name: options.get(f"vault_{name}") for name in names}
         given |= {name: options.get(name) for name in ("election_timeout", "transit_mount")}

@@ -71,6 +71,8 @@ def by_client(reading: Reading, login: Login) -> dict[str, Any]:
 
 def by_command(reading: Reading, login: Login) -> dict[str, Any]:
     options, env = ["--transit-key", "plain"], reading.env
+    if "url" in login:
+        del env["VAULT_ADDR"]  # $VAULT_TOKEN is for the Vault that it names
     for name, value in login.items():
         option = TABLE[f"vault_{name}"]
         if option.flag:

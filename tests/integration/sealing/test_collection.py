@@ -18,6 +18,8 @@ import pytest
 import yaml
 from support.ansible import BIN, ROOT, play
 from support.sealing import Chain, environment
+from support.servers import Decoy
+from support.shell import misleading
 
 MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
 FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))
@@ -88,22 +90,25 @@ def test_the_artifact_s_roles_do_not_know_their_names_of_the_repository(artifact
 def test_a_foreign_playbook_uses_the_roles_of_the_installed_collection(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str], installed: Path
 ) -> None:
-    """Keys, trust and a policy by the roles, a sealed Secret by the module; the second run changes nothing."""
+    """Keys, trust and a policy by the roles, a sealed Secret by the module; the second run changes nothing.
+
+    The play names the servers, and the shell others, which nothing reaches.
+    """
     (tmp_path / "root").write_text(chain.vault.root.token or "")
     (tmp_path / "play.yml").write_text(yaml.safe_dump([FOREIGN_PLAY]))
+    servers = {name: env[name] for name in ("VAULT_ADDR", "VAULT_CACERT", "K8S_AUTH_KUBECONFIG")}
+    servers["VAULT_TOKEN_FILE"] = str(tmp_path / "root")
     variables = {"namespace": chain.namespace, "secret": name, "key": f"foreign-{uuid.uuid4().hex[:8]}"}
-    env = bare(
-        {
-            **env,
-            "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{posix_collections()}",
-            "VAULT_TOKEN_FILE": str(tmp_path / "root"),
-        },
-        tmp_path,
-    )
-    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", "-e", json.dumps(variables)]
-    first, second = (run(command, env, tmp_path) for _ in range(2))
+    decoy = Decoy()
+    misled = misleading(decoy.url, tmp_path)
+    shell = {**env, "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{posix_collections()}", **misled}
+    given = json.dumps({**variables, "servers": servers, "only": {**dict.fromkeys(misled, ""), **servers}})
+    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", "-e", given]
+    first, second = (run(command, bare(shell, tmp_path), tmp_path) for _ in range(2))
+    decoy.close()
     assert "changed=0" not in first
     assert "changed=0 " in second, second
+    assert decoy.connections == 0
     assert chain.vault.root.read_key(variables["key"])["derived"]
     policy = chain.vault.root.request("GET", f"sys/policies/acl/kubevault-reader-{variables['key']}").json()["data"]
     assert f'path "transit/decrypt/{variables["key"]}"' in policy["policy"]
@@ -114,6 +119,7 @@ FOREIGN_PLAY = {
     "hosts": "localhost",
     "gather_facts": False,
     "vars": {"ansible_python_interpreter": sys.executable},
+    "environment": "{{ servers }}",
     "roles": [
         {"role": "kubevault.core.transit_keys", "transit_keys": [{"name": "{{ key }}", "derived": True}]},
         {"role": "kubevault.core.microk8s_vault_auth"},
@@ -136,12 +142,14 @@ FOREIGN_PLAY = {
     ],
     "tasks": [
         {
+            # In a task of the user's own, the shell's variables count too. An empty one is not set.
+            "environment": "{{ only }}",
             "kubevault.core.kubevault_secret": {
                 "name": "{{ secret }}",
                 "namespace": "{{ namespace }}",
                 "transit_key": "{{ key }}",
                 "data": {"a": "sesame"},
-            }
+            },
         }
     ],
 }
@@ -202,7 +210,8 @@ def test_values_are_in_no_file_on_their_way_to_the_module(
 def test_every_module_has_the_action_plugin() -> None:
     """By a link, which works by path too; for a redirect in meta/runtime.yml, ansible-lint asks for its target."""
     plugins = {path.stem: path.resolve().name for path in (ROOT / "plugins/action").glob("*.py")}
-    assert plugins == dict.fromkeys(MODULES, "kubevault_secret.py")
+    theirs = dict.fromkeys(("k8s", "k8s_info", "k8s_cluster_info"), "k8s.py")  # of kubernetes.core, for our roles
+    assert plugins == {**dict.fromkeys(MODULES, "kubevault_secret.py"), **theirs}
 
 
 def test_a_foreign_playbook_uses_the_modules_by_path(

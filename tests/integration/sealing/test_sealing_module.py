@@ -140,7 +140,7 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
         ({"data": {"a": "1"}, "host": "https://127.0.0.1:1"}, "is missing: host needs credentials"),
         (
             {"data": {"a": "1"}, "vault_auth_method": "approle"},
-            "are missing: vault_role_id, vault_role_id_file",
+            "auth method approle needs role_id or role_id_file",
         ),
         ({"files": {"a": "nosuch"}}, "files[a]: there is no such file"),
     ],
@@ -205,7 +205,9 @@ def test_ways_to_log_in_to_vault(chain: Chain, name: str, tmp_path: Path, env: d
     assert not [display for display in displayed if display.startswith(("approle", "elsewhere"))]
     by_variables = [
         {**bare, "VAULT_TOKEN": chain.token},
-        {**bare, "ANSIBLE_HASHI_VAULT_TOKEN": chain.token, "VAULT_TOKEN": "not-a-token"},
+        {**bare, "VAULT_TOKEN": chain.token, "ANSIBLE_HASHI_VAULT_TOKEN": "not-a-token"},
+        {**bare, "VAULT_TOKEN_FILE": str(tmp_path / "token"), "ANSIBLE_HASHI_VAULT_TOKEN": "not-a-token"},
+        {**bare, "ANSIBLE_HASHI_VAULT_TOKEN": chain.token, "VAULT_TOKEN": ""},
         {
             **bare,
             "ANSIBLE_HASHI_VAULT_AUTH_METHOD": "approle",
