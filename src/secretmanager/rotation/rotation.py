@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,10 @@ def run(
     versions = KeyVersions.read(vault, options.transit_key)
     if steps.rotate:
         versions, outcome.rotated = rotate(vault, versions, steps.older_than, check=check)
-    # In check mode the new version is not there, and everything will be behind it.
-    newest = versions.newest + (outcome.rotated and check)
+    before = versions
+    if outcome.rotated and check:  # everything would be behind the new version
+        versions = replace(versions, newest=versions.newest + 1)
+    newest = versions.newest
     if steps.rewrap:
         if kubernetes:
             rewrapper = Rewrapper(vault, kubernetes, options, newest, namespaces, concurrency, shard)
@@ -119,8 +121,10 @@ def run(
             raise NotRetired(options.transit_key, {**outcome.report.behind, **left}, outcome)
     if steps.retire:
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
-        if outcome.retired:
-            versions = KeyVersions.read(vault, options.transit_key)
+    if check:
+        versions = before
+    elif outcome.retired:
+        versions = KeyVersions.read(vault, options.transit_key)
     outcome.newest_version, outcome.min_decryption_version = versions.newest, versions.min_decryption
     return outcome
 

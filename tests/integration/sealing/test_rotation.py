@@ -140,8 +140,10 @@ def test_a_sealing_run_after_it_changes_nothing(life: Life, name: str) -> None:
 
 def test_one_command_does_all_three(one_life: Life, name: str) -> None:
     one_life.seal(one_life.spec(name))
-    done = one_life.run("rotate", "--older-than", "0", "--rewrap", "--retire", "--trim", who="all")
-    assert (done["rotated"], done["rewrapped"], done["retired"]) == (True, [one_life.place(name)], True)
+    options = ("--older-than", "0", "--rewrap", "--retire", "--trim")
+    for more in (["--check"], []):
+        done = one_life.run("rotate", *options, *more, who="all")
+        assert (done["rotated"], done["rewrapped"], done["retired"]) == (True, [one_life.place(name)], True)
 
 
 def test_what_is_left_behind_is_told_and_not_retired(one_life: Life, name: str) -> None:
