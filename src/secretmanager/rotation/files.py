@@ -61,6 +61,10 @@ class FileRewrapper:
                 behind.append(candidate)
             else:
                 report.current += 1
+        for name, secret in _unplaced(path, file):
+            unplaced = make_candidate(secret, self._newest, self._options)
+            if unplaced and unplaced.behind:
+                report.skipped[name] = str(Skip.UNPLACED)
         changes = []
         for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, [] if check else behind):
             if isinstance(ciphertexts, VaultError):
@@ -81,8 +85,16 @@ def secrets_of(paths: Sequence[Path]) -> Iterator[tuple[str, Object]]:
         ConfigError: a file cannot be read, or is not YAML.
     """
     for path in files_of(paths):
-        for place, secret in ManifestFile(path).load().items():
-            yield f"{path}: {place}", secret
+        file = ManifestFile(path)
+        yield from ((f"{path}: {place}", secret) for place, secret in file.load().items())
+        yield from _unplaced(path, file)
+
+
+def _unplaced(path: Path, file: ManifestFile) -> Iterator[tuple[str, Object]]:
+    """Yield the Secrets of a file that name no namespace."""
+    for secret in file.unplaced:
+        metadata = {**secret["metadata"], "namespace": ""}
+        yield f"{path}: {metadata['name']}", {**secret, "metadata": metadata}
 
 
 def files_of(paths: Sequence[Path]) -> Iterator[Path]:

@@ -28,6 +28,7 @@ class Skip(StrEnum):
     GITOPS = "Argo CD or Flux owns it: rewrap its file in Git, or use --gitops"
     IMMUTABLE = "it is immutable: use --recreate"
     DELETED = "it is being deleted"
+    UNPLACED = "its file names no namespace, which its values may be bound to: add it"
     DAMAGED = "its manifest, or a value, is damaged: seal it again"
     REFUSED = "the key does not open it: it was sealed with another key, or its version is retired or lost"
 

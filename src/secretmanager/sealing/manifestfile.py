@@ -43,6 +43,9 @@ class ManifestFile:
 
     Args:
         path: the file; created if it is missing, and deleted with its last document.
+
+    Attributes:
+        unplaced: its Secrets without a namespace, which are left alone.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,6 +53,7 @@ class ManifestFile:
         self._text: str | None = None
         self._documents: list[_Document] = []
         self._after: dict[str, Object] = {}
+        self.unplaced: list[Object] = []
 
     def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
         """Return those of the Secrets that exist, by ``namespace/name``; raises as `load`."""
@@ -71,6 +75,7 @@ class ManifestFile:
                     raise ConfigError(f"{self.path}: Secret {place} occurs twice", remedy="remove one of them")
                 found[place] = document.secret
         self._after = dict(found)
+        self.unplaced = [document.secret for document in self._documents if document.is_secret and not document.place]
         return found
 
     def write(
@@ -190,12 +195,15 @@ class _Document:
     @property
     def place(self) -> str | None:
         """``namespace/name`` of a Secret; None for other documents."""
-        if not isinstance(self.content, dict) or self.content.get("kind") != "Secret":
-            return None
-        metadata = self.content.get("metadata")
-        if not isinstance(metadata, dict) or not metadata.get("namespace") or not metadata.get("name"):
-            return None
-        return f"{metadata['namespace']}/{metadata['name']}"
+        metadata = self.content["metadata"] if self.is_secret else {}
+        return f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else None
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is a Secret that has a name."""
+        content = self.content if isinstance(self.content, dict) else {}
+        metadata = content.get("metadata")
+        return content.get("kind") == "Secret" and isinstance(metadata, dict) and bool(metadata.get("name"))
 
     @property
     def secret(self) -> Object:

@@ -204,6 +204,14 @@ def test_files_of_git(life: Life, name: str, tmp_path: Path) -> None:
     secret = next(yaml.safe_load_all(path.read_text()))
     assert {value.version for value in sealed_values(secret).values()} == {2}
     assert life.run("rewrap", "--no-kubernetes", "--manifest", str(path))["changed"] is False
+    unplaced = path.with_name("unplaced.yaml")
+    unplaced.write_text("\n".join(line for line in before if "namespace:" not in line) + "\n")
+    done = life.run("rewrap", "--no-kubernetes", "--manifest", str(unplaced))
+    assert done["skipped"] == {
+        f"{unplaced}: {name}": "its file names no namespace, which its values may be bound to: add it"
+    }
+    assert f"{unplaced}: {name} (version 1)" in life.run("retire", "--manifest", str(unplaced), status=1)["said"]
+    unplaced.unlink()
     chain.vault.write(f"transit/keys/{life.key}/rotate")
     assert f"{path}: {life.place(name)} (version 2)" in life.run("retire", "--manifest", str(folder), status=1)["said"]
 
