@@ -25,7 +25,8 @@
     │   ├── KubernetesUnavailable    there is no connection, or no response in time
     │   ├── Forbidden                RBAC, or an admission control, does not permit it; or the caller is not known
     │   ├── SecretNotFound           the Secret or ConfigMap does not exist
-    │   └── ConflictError            another writer changed the object in between
+    │   ├── ConflictError            another writer changed the object in between
+    │   └── LeaseHeld                another rotation of the key is running, or took over
     └── NoticeError              Redis refused, or is unreachable
 
 No message holds a value, a token or a key. What a server said is quoted in the message.
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidToken",
     "KubernetesError",
     "KubernetesUnavailable",
+    "LeaseHeld",
     "LoginDenied",
     "ManagerClosed",
     "NotRetired",
@@ -337,6 +339,18 @@ class SecretNotFound(KubernetesError):
 
 class ConflictError(KubernetesError):
     """Another writer changed the object in between, or created it first."""
+
+
+class LeaseHeld(KubernetesError):
+    """Another rotation of the key is running, or has taken over; what was done before stays.
+
+    Attributes:
+        holder: who holds the Lease; empty if that is not known.
+    """
+
+    def __init__(self, message: str, *, holder: str, place: str) -> None:
+        super().__init__(message, place=place, remedy="wait until the other rotation has ended, and run it again")
+        self.holder = holder
 
 
 class NoticeError(SecretManagerError):

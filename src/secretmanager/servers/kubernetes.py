@@ -1,4 +1,4 @@
-"""The part of the Kubernetes API that sealing and reading need: Secrets, ConfigMaps, TokenRequest.
+"""The part of the Kubernetes API that KUBEVAULT needs: Secrets, ConfigMaps, TokenRequest, Leases.
 
 Objects are JSON dicts, as the API returns and accepts them.
 Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
@@ -261,6 +261,32 @@ class KubernetesClient:
         path = _path(namespace, "secrets", metadata["name"])
         self._call("DELETE", path, f"{namespace}/{metadata['name']}", options)
 
+    def get_lease(self, namespace: str, name: str) -> Object:
+        """Return a Lease; raises as `get_secret`.
+
+        Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/lease-v1/
+        """
+        response = self._call("GET", _lease_path(namespace, name), f"{namespace}/{name}")
+        return self._understood(response, lambda: _stored(response.json()))
+
+    def put_lease(self, namespace: str, body: Mapping[str, Any]) -> Object:
+        """Replace a Lease if its ``resourceVersion`` is still the one in the body; without one, create it.
+
+        The API creates Leases by PUT too. Unlike POST, that lets RBAC limit ``create`` by ``resourceNames``.
+
+        Raises:
+            ConflictError: another writer changed or created it in between.
+            SecretNotFound: the namespace does not exist.
+        """
+        path = _lease_path(namespace, body["metadata"]["name"])
+        try:
+            return self._write("PUT", path, namespace, body, dry_run=False)
+        except KubernetesError as error:
+            # So the API refuses an update without a version.
+            if error.status == 422 and "must be specified for an update" in str(error):
+                raise ConflictError(str(error), status=error.status, reason=error.reason, place=error.place) from error
+            raise
+
     def close(self) -> None:
         """Close all connections."""
         self._api.close()
@@ -408,6 +434,10 @@ class Events:
 def _path(namespace: str, resource: str, name: str | None = None) -> str:
     path = f"/api/v1/namespaces/{quote(namespace, safe='')}/{resource}"
     return f"{path}/{quote(name, safe='')}" if name else path
+
+
+def _lease_path(namespace: str, name: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases/{quote(name)}"
 
 
 def _headers(access: ClusterAccess) -> dict[str, Any]:

@@ -1,0 +1,165 @@
+"""A Lease of Kubernetes, by which one rotation of a key runs at a time in a cluster.
+
+It spares work and conflicts. That nothing is lost where two run all the same is due to the compare-and-swap of each
+Secret, so a Lease does not have to be exact to the second.
+
+Source: https://kubernetes.io/docs/concepts/architecture/leases/; the fields mean what leader election means by them
+(https://pkg.go.dev/k8s.io/client-go/tools/leaderelection), which does not compare the clocks of two machines either.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from ..errors import ConflictError, KubernetesError, LeaseHeld, SecretNotFound
+from ..servers.kubernetes import KubernetesClient, Object
+
+DURATION = 30
+"""Time after which a Lease that its holder does not renew is taken over, in seconds."""
+
+
+@contextmanager
+def held(
+    kubernetes: KubernetesClient, namespace: str, name: str, holder: str | None = None, *, duration: int = DURATION
+) -> Iterator[Lease]:
+    """Hold a Lease: it is created or taken over at the beginning, renewed by a thread, and released in the end.
+
+    Args:
+        kubernetes: client whose user may ``get``, ``create`` and ``update`` the Lease.
+        namespace: the Lease's namespace.
+        name: its name; `admin.definitions.lease_name` makes that of a Transit key.
+        holder: who holds it; its own former Lease is taken over at once. The default is unique.
+        duration: time after which another one may take it over if it is not renewed, in seconds.
+
+    Raises:
+        LeaseHeld: another one holds it, and renewed it within its time.
+        Forbidden: RBAC lacks a verb on the Lease.
+        SecretNotFound: the namespace does not exist.
+    """
+    lease = Lease(kubernetes, namespace, name, holder or f"{socket.gethostname()}_{uuid.uuid4()}", duration)
+    lease.acquire()
+    ended = threading.Event()
+    renewer = threading.Thread(target=lease.keep, args=(ended,), name=f"lease {name}", daemon=True)
+    renewer.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewer.join()
+        lease.release()
+
+
+class Lease:
+    """A Lease; arguments as of `held`, which is how to use it. Threads may share it."""
+
+    def __init__(self, kubernetes: KubernetesClient, namespace: str, name: str, holder: str, duration: int) -> None:
+        self.holder = holder
+        self._kubernetes = kubernetes
+        self._namespace = namespace
+        self._name = name
+        self._duration = duration
+        self._found: Object | None = None
+        self._until = 0.0
+        self._taken_by: str | None = None
+
+    def check(self) -> None:
+        """Return if it is still held; to be called before each write.
+
+        Raises:
+            LeaseHeld: another one took it over, or may have done so, because it could not be renewed in time.
+        """
+        if self._taken_by is not None:
+            raise self._refusal(f"it was taken over by {self._taken_by}", self._taken_by)
+        if time.monotonic() > self._until:
+            raise self._refusal(f"it could not be renewed for {self._duration} s, so that another one may hold it", "")
+
+    def acquire(self) -> None:
+        """Create it, or take it over: at once if nobody holds it, else if its holder does not renew it within its time.
+
+        Raises:
+            LeaseHeld, Forbidden, SecretNotFound: as `held`.
+        """
+        seen, since = None, 0.0
+        while True:
+            self._found = self._read()
+            spec = _spec(self._found)
+            other = spec.get("holderIdentity")
+            if other and other != self.holder:
+                if spec != seen:
+                    if seen:
+                        raise self._refusal(f"{other} holds it since {spec.get('acquireTime')}", other)
+                    seen, since = spec, time.monotonic()
+                duration = spec.get("leaseDurationSeconds") or self._duration
+                if (left := since + duration - time.monotonic()) > 0:
+                    time.sleep(min(1.0, left))
+                    continue
+            with suppress(ConflictError):  # another one was faster
+                return self._write(spec, other)
+
+    def keep(self, ended: threading.Event) -> None:
+        """Renew it, three times within its duration, until an event is set or it is lost."""
+        while self._taken_by is None and not ended.wait(self._duration / 3):
+            # The API may be back before the time is over; `check` knows when it is.
+            with suppress(KubernetesError):
+                self._renew()
+
+    def release(self) -> None:
+        """Let others have it at once, unless it is lost. Where the API is unreachable, its time ends it."""
+        if self._taken_by is None and time.monotonic() < self._until:
+            with suppress(KubernetesError):
+                spec = {**_spec(self._found), "leaseDurationSeconds": 1, "renewTime": _now()}
+                del spec["holderIdentity"]
+                self._put(spec)
+
+    def _renew(self) -> None:
+        try:
+            self._write(_spec(self._found), self.holder)
+        except (ConflictError, SecretNotFound):
+            self._found = self._read()
+            spec = _spec(self._found)
+            if spec.get("holderIdentity") != self.holder:
+                self._taken_by = spec.get("holderIdentity") or "nobody: it was deleted or released"
+                return
+            self._write(spec, self.holder)
+
+    def _write(self, spec: dict[str, Any], before: str | None) -> None:
+        now, began = _now(), time.monotonic()
+        spec = {**spec, "holderIdentity": self.holder, "leaseDurationSeconds": self._duration, "renewTime": now}
+        if before != self.holder:
+            transitions = int(spec.get("leaseTransitions", -1)) + 1
+            spec |= {"acquireTime": now, "leaseTransitions": transitions}
+        self._put(spec)
+        self._until = began + self._duration
+
+    def _put(self, spec: dict[str, Any]) -> None:
+        found = self._found or {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name},
+        }
+        self._found = self._kubernetes.put_lease(self._namespace, {**found, "spec": spec})
+
+    def _read(self) -> Object | None:
+        try:
+            return self._kubernetes.get_lease(self._namespace, self._name)
+        except SecretNotFound:
+            return None
+
+    def _refusal(self, message: str, holder: str) -> LeaseHeld:
+        return LeaseHeld(f"Lease {self._name}: {message}", holder=holder, place=f"{self._namespace}/{self._name}")
+
+
+def _spec(found: Object | None) -> dict[str, Any]:
+    return dict(found["spec"]) if found else {}
+
+
+def _now() -> str:
+    """Return the time as the API's MicroTime."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
