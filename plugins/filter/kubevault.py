@@ -32,5 +32,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
-        names = ("key_resources", "policy_names", "policy_resources", "role_resources")
+        names = ("key_resources", "lease_names", "policy_names", "policy_resources", "role_resources")
         return {f"kubevault_{name}": _definition(name) for name in names}

@@ -14,11 +14,14 @@ from secretmanager.admin.definitions import (
     POLICY_PATHS,
     TOKEN_TTL,
     key_resources,
+    lease_name,
+    lease_names,
     policy_names,
     policy_resources,
     role_resources,
 )
 from secretmanager.errors import ConfigError
+from secretmanager.names import SUBDOMAIN
 from secretmanager.options import OPTIONS
 from secretmanager.sealed import DIGEST_SUFFIX
 
@@ -72,10 +75,12 @@ def test_a_text_in_place_of_a_list_is_not_taken_for_its_letters() -> None:
 
 
 def granted(policy: str) -> dict[str, str]:
-    """Return the capability on each path of a policy in HCL."""
-    found = dict(re.findall(r'^path "([^"]+)" \{\n  capabilities = \["([a-z]+)"\]\n\}$', policy, re.MULTILINE))
+    """Return the capability on each path of a policy in HCL, with the parameters that are allowed if not all are."""
+    limits = r'(?:  allowed_parameters = \{\n((?:    "[a-z_]+" = \[\]\n)+)  \}\n)?'
+    rule = rf'^path "([^"]+)" \{{\n  capabilities = \["([a-z]+)"\]\n{limits}\}}$'
+    found = re.findall(rule, policy, re.MULTILINE)
     assert policy.count("path ") == len(found)
-    return found
+    return {path: " ".join([capability, *re.findall(r"\w+", allowed)]) for path, capability, allowed in found}
 
 
 OWN = {"auth/token/renew-self": "update", "auth/token/revoke-self": "update"}
@@ -96,6 +101,12 @@ def test_what_each_policy_grants() -> None:
             "transit-eu/rewrap/k": "update",
             **OWN,
         },
+        "sys/policies/acl/kubevault-retirer-k": {
+            "transit-eu/keys/k": "read",
+            "transit-eu/keys/k/config": "update min_decryption_version min_encryption_version",
+            "transit-eu/keys/k/trim": "update min_available_version",
+            **OWN,
+        },
     }
 
 
@@ -105,8 +116,23 @@ def test_no_policy_grants_both_encrypt_and_decrypt() -> None:
 
 
 def test_the_operator_s_patterns_cover_every_policy() -> None:
-    assert policy_names("*") == ["kubevault-reader-*", "kubevault-sealer-*", "kubevault-rotator-*"]
+    assert policy_names("*") == [f"kubevault-{access}-*" for access in ("reader", "sealer", "rotator", "retirer")]
     assert [resource["path"].rpartition("/")[2] for resource in policy_resources(["k"])] == policy_names("k")
+
+
+def test_the_names_of_a_key_s_leases() -> None:
+    assert lease_names(["a", "b"]) == ["kubevault-rotation-a", "kubevault-rotation-b"]
+    shards = [f"kubevault-rotation-a-shard-{index}-of-2" for index in range(2)]
+    assert lease_names(["a"], 2) == ["kubevault-rotation-a", *shards]
+    with pytest.raises(ConfigError, match="is not allowed"):
+        lease_names(["*"])
+
+
+def test_each_key_has_leases_of_its_own_that_kubernetes_allows() -> None:
+    keys = ["a_b", "A_b", "a-b", "a.b", "a..b", "_", "A" * 255, "a" * 255]
+    names = [lease_name(key, shard) for key in keys for shard in (None, (0, 2), (1, 2))]
+    assert len(set(names)) == len(names)
+    assert all(SUBDOMAIN.allows(name) for name in names)
 
 
 def test_a_role_binds_one_service_account_and_lives_seconds() -> None:

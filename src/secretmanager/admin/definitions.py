@@ -1,13 +1,15 @@
 """The keys, policies and roles that KUBEVAULT needs in Vault, as data for `resources.Resource`.
 
-This is the one place that decides which policy grants what, and how policies and digest keys are named. The roles use
-it through the filter plugins ``kubevault_*_resources``.
+This is the one place that decides which policy grants what, and how policies, digest keys and the Leases of rotations
+are named. The roles use it through the filter plugins ``kubevault_*``.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/kubernetes, /system/policies
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,12 +21,22 @@ POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     "reader": {"decrypt/{key}": "update"},
     "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update"},
     "rotator": {"keys/{key}": "read", "keys/{key}/rotate": "update", "rewrap/{key}": "update"},
+    "retirer": {"keys/{key}": "read", "keys/{key}/config": "update", "keys/{key}/trim": "update"},
 }
-"""The three policies of a key: paths below the Transit mount, and the capability on each. No policy grants both
-encrypt and decrypt."""
+"""The policies of a key: paths below the Transit mount, and the capability on each. No policy grants both encrypt and
+decrypt, and the rotator, which may run on a schedule, cannot make a ciphertext unreadable."""
 
-GRANTS: Mapping[str, str] = {"reads": "reader", "seals": "sealer", "rotates": "rotator"}
+ALLOWED_PARAMETERS: Mapping[str, Sequence[str]] = {
+    # Vault trims only a key that has both of these; no other setting of the key belongs to its retiring.
+    "keys/{key}/config": ("min_decryption_version", "min_encryption_version"),
+    "keys/{key}/trim": ("min_available_version",),
+}
+"""The only parameters that policies allow on a path; on other paths they allow all."""
+
+GRANTS: Mapping[str, str] = {"reads": "reader", "seals": "sealer", "rotates": "rotator", "retires": "retirer"}
 """Fields of a workload that list keys, and the policy that each grants."""
+
+LEASE_PREFIX = "kubevault-rotation-"
 
 SELF_PATHS = ("auth/token/renew-self", "auth/token/revoke-self")
 """Paths on which each token may act on itself. Workloads do not get Vault's policy ``default``, which grants more."""
@@ -85,7 +97,7 @@ def policy_names(key: str) -> list[str]:
 def policy_resources(
     keys: Sequence[str], mount: str = "transit", digest_suffix: str = DIGEST_SUFFIX
 ) -> list[Definition]:
-    """Return the resources of the policies of Transit keys, three for each key.
+    """Return the resources of the policies of Transit keys, one for each key and kind of access.
 
     Args:
         keys: names of the keys.
@@ -101,11 +113,46 @@ def policy_resources(
     return [
         {
             "path": f"sys/policies/acl/{policy_name(access, key)}",
-            "data": {"policy": _policy(_paths(access, key, mount, digest_suffix))},
+            "data": {"policy": "".join(_rules(access, key, mount, digest_suffix))},
         }
         for key in keys
         for access in POLICY_PATHS
     ]
+
+
+def lease_name(key: str, shard: tuple[int, int] | None = None) -> str:
+    """Return the name of the Lease that a rotation of a key holds, such as ``kubevault-rotation-KEY``.
+
+    A name that Kubernetes would refuse, because of the key's letters or length, gets a hash of the key instead of
+    what is not allowed.
+
+    Args:
+        key: the Transit key.
+        shard: index, from 0, and number of the shards that the rotation is divided into.
+    """
+    index, shards = shard or (0, 1)
+    end = f"-shard-{index}-of-{shards}" if shards > 1 else ""
+    if not SUBDOMAIN.allows(name := f"{LEASE_PREFIX}{key}{end}"):
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        spelled = re.sub(r"[^a-z0-9]+", "-", key.lower())[:100].strip("-")
+        name = f"{LEASE_PREFIX}{spelled}-{digest}{end}"
+    return name
+
+
+def lease_names(keys: Sequence[str], shards: int = 1) -> list[str]:
+    """Return the names of all Leases of rotations of keys, by `lease_name`.
+
+    Args:
+        keys: the Transit keys.
+        shards: number of the shards that each rotation is divided into; 1 if it is not.
+
+    Raises:
+        ConfigError: a name is not allowed.
+    """
+    names = _key_names("transit keys", keys)
+    whole = [lease_name(key) for key in names]
+    # An undivided run too: a rotation may be run by hand.
+    return whole + [lease_name(key, (index, shards)) for key in names for index in range(shards) if shards > 1]
 
 
 def role_resources(
@@ -114,8 +161,9 @@ def role_resources(
     """Return the resources of workloads' roles of the Kubernetes auth method.
 
     Args:
-        workloads: ``role``, ``service_account`` and ``namespace`` of each; its keys in ``reads``, ``seals`` and
-            ``rotates``; and, if they differ, ``audience``, ``token_type``, ``token_ttl`` and ``token_max_ttl``.
+        workloads: ``role``, ``service_account`` and ``namespace`` of each; its keys in ``reads``, ``seals``,
+            ``rotates`` and ``retires``; and, if they differ, ``audience``, ``token_type``, ``token_ttl`` and
+            ``token_max_ttl``.
         mount: path at which the auth method is mounted.
         audience: audience of a workload's token, unless the workload names its own.
 
@@ -156,16 +204,19 @@ def _token_policies(named: str, workload: Mapping[str, Any]) -> list[str]:
     return [policy_name(access, key) for field, access in GRANTS.items() for key in keys[field]]
 
 
-def _paths(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[tuple[str, str]]:
+def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[str]:
+    """Yield the rules of a policy as HCL (https://developer.hashicorp.com/vault/docs/concepts/policies)."""
     for path, capability in POLICY_PATHS[access].items():
-        yield f"{mount}/{path.format(key=key, digest_key=key + digest_suffix)}", capability
+        full = f"{mount}/{path.format(key=key, digest_key=key + digest_suffix)}"
+        yield _rule(full, capability, ALLOWED_PARAMETERS.get(path, ()))
     for path in SELF_PATHS:
-        yield path, "update"
+        yield _rule(path, "update")
 
 
-def _policy(paths: Iterable[tuple[str, str]]) -> str:
-    """Return a policy as HCL (https://developer.hashicorp.com/vault/docs/concepts/policies)."""
-    return "".join(f'path "{path}" {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in paths)
+def _rule(path: str, capability: str, parameters: Iterable[str] = ()) -> str:
+    allowed = "".join(f'    "{name}" = []\n' for name in parameters)
+    limit = f"  allowed_parameters = {{\n{allowed}  }}\n" if allowed else ""
+    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{limit}}}\n'
 
 
 def _items(kind: str, value: Any) -> Sequence[Any]:
