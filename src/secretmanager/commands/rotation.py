@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..errors import NotRetired
+from ..rotation.lease import one_at_a_time
 from ..rotation.planning import Options, Shard
 from ..rotation.rewrapper import Report
 from ..rotation.rotation import Outcome, Steps, run
@@ -55,6 +56,10 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--transit-key", required=True, help="Vault's key."),
+            click.option(
+                "--lease-namespace",
+                help="Hold a Lease of Kubernetes in this namespace, so that one rotation of the key runs at a time.",
+            ),
             click.option("--check", is_flag=True, help="Change nothing; say what would be done."),
             options.output,
             options.vault,
@@ -86,11 +91,14 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
             return stack.enter_context(kubernetes_of(given, connections=given.get("concurrency", 1)))
 
         vault = stack.enter_context(vault_of(given, connect))
+        kubernetes = connect() if given.get("kubernetes", True) else None
+        lease_namespace = None if given["check"] else given["lease_namespace"]
+        still_held = stack.enter_context(one_at_a_time(kubernetes, lease_namespace, chosen.transit_key, shard))
         progress = stack.enter_context(_progress())
         try:
             outcome = run(
                 vault,
-                connect() if given.get("kubernetes", True) else None,
+                kubernetes,
                 chosen,
                 steps,
                 namespaces=given.get("namespaces", ()),
@@ -99,6 +107,7 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
                 concurrency=given.get("concurrency", 1),
                 check=given["check"],
                 progress=progress,
+                still_held=still_held,
             )
         except NotRetired as error:
             _print(error.outcome, steps, output, given["transit_key"])

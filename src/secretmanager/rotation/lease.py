@@ -13,13 +13,15 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import ConflictError, KubernetesError, LeaseHeld, SecretNotFound
+from ..admin.definitions import lease_name
+from ..errors import ConfigError, ConflictError, KubernetesError, LeaseHeld, SecretNotFound
 from ..servers.kubernetes import KubernetesClient, Object
+from .planning import Shard
 
 DURATION = 30
 """Time after which a Lease that its holder does not renew is taken over, in seconds."""
@@ -54,6 +56,32 @@ def held(
         ended.set()
         renewer.join()
         lease.release()
+
+
+@contextmanager
+def one_at_a_time(
+    kubernetes: KubernetesClient | None, namespace: str | None, transit_key: str, shard: Shard | None = None
+) -> Iterator[Callable[[], None]]:
+    """Hold the Lease of a rotation, if there is a namespace for it; yield a function that checks that it is still held.
+
+    Args:
+        kubernetes: as of `held`.
+        namespace: the Lease's namespace; None to hold none.
+        transit_key: the key that is rotated.
+        shard: part of the Secrets, which has a Lease of its own.
+
+    Raises:
+        ConfigError: there is a namespace, and no Kubernetes.
+        LeaseHeld, Forbidden, SecretNotFound: as `held`.
+    """
+    if not namespace:
+        yield lambda: None
+    elif kubernetes is None:
+        raise ConfigError("lease_namespace: a Lease needs Kubernetes")
+    else:
+        name = lease_name(transit_key, (shard.index, shard.count) if shard else None)
+        with held(kubernetes, namespace, name) as lease:
+            yield lease.check
 
 
 class Lease:

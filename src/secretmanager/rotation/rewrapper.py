@@ -97,7 +97,14 @@ class Rewrapper:
         self._report = Report()
         self._progress: Progress = lambda report: None
 
-    def run(self, report: Report, *, check: bool = False, progress: Progress = lambda report: None) -> None:
+    def run(
+        self,
+        report: Report,
+        *,
+        check: bool = False,
+        progress: Progress = lambda report: None,
+        still_held: Callable[[], None] = lambda: None,
+    ) -> None:
         """Rewrap; what became of each Secret is added to the report.
 
         While the Secrets of one page are written, the next page is listed and rewrapped.
@@ -106,6 +113,7 @@ class Rewrapper:
             report: gets what became of each Secret.
             check: write nothing.
             progress: called after each Secret.
+            still_held: called before each page; raises where another rotation took over.
 
         Raises:
             Forbidden: RBAC lacks ``list``.
@@ -116,6 +124,7 @@ class Rewrapper:
             writing: list[Future[None]] = []
             try:
                 for page in _pages(self._secrets(check=check)):
+                    still_held()
                     written, writing = writing, self._rewrap(page, pool, check=check)
                     _wait(written)
             finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def run(
     concurrency: int = CONCURRENCY,
     check: bool = False,
     progress: Progress = lambda report: None,
+    still_held: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Rotate, rewrap and retire.
 
@@ -97,13 +98,17 @@ def run(
         concurrency: number of Secrets that are written at once.
         check: change nothing.
         progress: called after each Secret.
+        still_held: called before each step and page of Secrets; raises where another rotation took over
+            (`lease.one_at_a_time`).
 
     Raises:
+        LeaseHeld: another rotation took over; what was done before stays.
         NotRetired: something is behind, so that nothing was retired; what was done before stays.
         SecretManagerError: a server refused, or is unreachable.
     """
     outcome = Outcome()
     versions = KeyVersions.read(vault, options.transit_key)
+    still_held()
     if steps.rotate:
         versions, outcome.rotated = rotate(vault, versions, steps.older_than, check=check)
     before = versions
@@ -113,13 +118,14 @@ def run(
     if steps.rewrap:
         if kubernetes:
             rewrapper = Rewrapper(vault, kubernetes, options, newest, namespaces, concurrency, shard)
-            rewrapper.run(outcome.report, check=check, progress=progress)
+            rewrapper.run(outcome.report, check=check, progress=progress, still_held=still_held)
         FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
     if steps.retire and not (check and (outcome.rotated or outcome.report.rewrapped)):
         left = dict(behind(vault, _everything(kubernetes, manifests), options.transit_key, newest))
         if left or outcome.report.behind:
             raise NotRetired(options.transit_key, {**outcome.report.behind, **left}, outcome)
     if steps.retire:
+        still_held()
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
     if check:
         versions = before

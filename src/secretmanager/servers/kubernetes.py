@@ -437,7 +437,7 @@ def _path(namespace: str, resource: str, name: str | None = None) -> str:
 
 
 def _lease_path(namespace: str, name: str) -> str:
-    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases/{quote(name)}"
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases/{quote(name, safe='')}"
 
 
 def _headers(access: ClusterAccess) -> dict[str, Any]:
