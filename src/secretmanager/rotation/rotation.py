@@ -120,11 +120,12 @@ def run(
             rewrapper = Rewrapper(vault, kubernetes, options, newest, namespaces, concurrency, shard)
             rewrapper.run(outcome.report, check=check, progress=progress, still_held=still_held)
         FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
-    if steps.retire and not (check and (outcome.rotated or outcome.report.rewrapped)):
+    if steps.retire:
         left = dict(behind(vault, _everything(kubernetes, manifests), options.transit_key, newest))
+        if check:  # they would not be left
+            left = {place: why for place, why in left.items() if place not in {*outcome.report.rewrapped}}
         if left or outcome.report.behind:
             raise NotRetired(options.transit_key, {**outcome.report.behind, **left}, outcome)
-    if steps.retire:
         still_held()
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
     if check:
