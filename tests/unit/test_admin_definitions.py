@@ -203,7 +203,7 @@ def test_the_roles_defaults_are_the_package_s() -> None:
             if name.endswith(end):
                 assert default == value, name
                 found += 1
-    assert found == 10
+    assert found == 12
     assert defaults("transit-keys")["transit_keys_mount"] == facts["transit_mount"]
 
 

@@ -1,0 +1,226 @@
+"""The role kubevault-rotation on the lab: rotation now, by a CronJob, and by a systemd timer."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+from support.ansible import BIN, ROOT, environment, play, play_in_lab
+from support.lab import Lab
+from support.servers import wait_until
+
+from secretmanager.sealed import sealed_values
+
+ROLE = ROOT / "roles/kubevault-rotation"
+IMAGE = "registry.example.org/kubevault:1"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    assert "KUBEVAULT_LAB" in os.environ, "run by tests/in-a-lab, or set KUBEVAULT_LAB to the folder of a lab"
+    return Lab(Path(os.environ["KUBEVAULT_LAB"]))
+
+
+def test_the_playbook_rotates_rewraps_and_retires_as_the_operator(lab: Lab) -> None:
+    """Check mode predicts it, and a rerun changes nothing."""
+    new = f"new-{uuid.uuid4().hex[:8]}"
+    inventory = {
+        "kubevault_transit_keys": [{"name": new, "derived": True}],
+        "kubevault_workloads": [],
+        "kubevault_secrets": [{"name": new, "namespace": "default", "transit_key": new, "data": {"a": "PLAIN-a"}}],
+    }
+    play_in_lab("playbooks/trust.yml", lab.folder, "playbooks/seal.yml", "-e", json.dumps(inventory))
+    whole = {"kubevault_rotated_keys": [new], "kubevault_rotation_retire": True, "kubevault_rotation_older_than": "0"}
+    rerun = {**whole, "kubevault_rotation_older_than": "30d"}
+    runs = [
+        play_in_lab("playbooks/rotate.yml", lab.folder, *check, "-e", json.dumps(given)).changed
+        for check, given in ((["--check"], whole), ([], whole), (["--check"], rerun), ([], rerun))
+    ]
+    assert runs == [1, 1, 0, 0]
+    secret = lab.operator().get_secret("default", new)
+    assert {value.version for value in sealed_values(secret).values()} == {2}
+    token = Path(lab.env["VAULT_TOKEN_FILE"]).read_text().strip()
+    assert lab.vault(token=token).read_key(new)["min_decryption_version"] == 2
+
+
+@pytest.fixture(scope="module")
+def cronjob(lab: Lab) -> dict[str, Any]:
+    """The CronJob of a key, in its form of JSON; its name is not one of another test."""
+    name = f"rotation-{uuid.uuid4().hex[:8]}"
+    given = {
+        "kubevault_scheduled_keys": ["aes256-key"],
+        "kubevault_rotation_image": IMAGE,
+        "kubevault_rotation_name": name,
+        "kubevault_rotation_namespace": ["default", "payments"],
+    }
+    runs = [
+        play_in_lab("playbooks/schedule.yml", lab.folder, *check, "-e", json.dumps(given)).changed
+        for check in (["--check"], [], [])
+    ]
+    assert runs == [1, 1, 0]
+    api = client.BatchV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+    found: dict[str, Any] = api.api_client.sanitize_for_serialization(api.read_namespaced_cron_job(name, "kubevault"))
+    return found
+
+
+def test_a_cronjob_runs_one_at_a_time_and_keeps_little_history(cronjob: dict[str, Any]) -> None:
+    spec = cronjob["spec"]
+    assert {
+        name: spec[name] for name in ("concurrencyPolicy", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    } == {
+        "concurrencyPolicy": "Forbid",
+        "successfulJobsHistoryLimit": 3,
+        "failedJobsHistoryLimit": 3,
+    }
+    assert spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+
+
+def test_its_pod_is_let_into_a_restricted_namespace_and_its_success_is_recorded(
+    lab: Lab, cronjob: dict[str, Any]
+) -> None:
+    """The lab has no node: the test ends the pod as a kubelet would."""
+    connection = config.new_client_from_config(lab.env["KUBECONFIG"])
+    api, core = client.BatchV1Api(connection), client.CoreV1Api(connection)
+    level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    core.patch_namespace("kubevault", level)
+    name = cronjob["metadata"]["name"]
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "name": name,
+        "uid": cronjob["metadata"]["uid"],
+        "controller": True,
+    }
+    job = {"metadata": {"name": name, "ownerReferences": [owner]}, "spec": cronjob["spec"]["jobTemplate"]["spec"]}
+    api.create_namespaced_job("kubevault", job)
+
+    def pods() -> list[Any]:
+        return list(core.list_namespaced_pod("kubevault", label_selector=f"batch.kubernetes.io/job-name={name}").items)
+
+    wait_until("the pod", lambda: bool(pods()))
+    core.patch_namespaced_pod_status(pods()[0].metadata.name, "kubevault", {"status": {"phase": "Succeeded"}})
+
+    def last_success() -> object:
+        return api.read_namespaced_cron_job(name, "kubevault").status.last_successful_time
+
+    wait_until("the record of the success", lambda: last_success() is not None)
+    api.delete_namespaced_cron_job(name, "kubevault", propagation_policy="Background")
+
+
+def test_what_it_runs_needs_no_more_than_its_service_account(lab: Lab, cronjob: dict[str, Any], tmp_path: Path) -> None:
+    """Its command, run with the token that a pod would have: it logs in, holds the Lease, and looks at the Secrets."""
+    container = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    kubeconfig = yaml.safe_load(Path(lab.env["KUBECONFIG"]).read_text())
+    for user in kubeconfig["users"]:
+        user["user"] = {"token": lab.jwt("kubevault", "rotator", None)}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    env = environment(
+        VAULT_ADDR=variables["VAULT_ADDR"],
+        VAULT_CACERT=lab.env["VAULT_CACERT"],
+        K8S_AUTH_KUBECONFIG=str(tmp_path / "kubeconfig"),
+    )
+    command = [BIN / container["command"][0], *container["args"]]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["changed"], facts["failed"], facts["current"]) == (False, {}, 1)
+    lease = client.CoordinationV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+    held = lease.read_namespaced_lease("kubevault-rotation-aes256-key", "kubevault")
+    assert (held.spec.holder_identity, held.spec.lease_duration_seconds) == (None, 1), "it was held, and released"
+
+
+def test_shards_are_pods_of_an_indexed_job(lab: Lab) -> None:
+    name = f"rotation-{uuid.uuid4().hex[:8]}"
+    given = {
+        "kubevault_scheduled_keys": ["aes256-key"],
+        "kubevault_rotation_image": IMAGE,
+        "kubevault_rotation_name": name,
+        "kubevault_rotation_shards": 4,
+    }
+    play_in_lab("playbooks/schedule.yml", lab.folder, "-e", json.dumps(given))
+    api = client.BatchV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+    job = api.read_namespaced_cron_job(name, "kubevault").spec.job_template.spec
+    assert (job.completion_mode, job.completions, job.parallelism) == ("Indexed", 4, 4)
+    assert "--shard=$(JOB_COMPLETION_INDEX)/4" in job.template.spec.containers[0].args
+    api.delete_namespaced_cron_job(name, "kubevault")
+    retiring = json.dumps({**given, "kubevault_rotation_retire": True})
+    run = play_in_lab("playbooks/schedule.yml", lab.folder, "-e", retiring, fails=True)
+    assert "a shard cannot know whether the others have ended" in " ".join(run.output.split())
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> dict[str, Path]:
+    """The units of a timer, as the role's templates make them."""
+    defaults, more = (yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars"))
+    variables = {
+        **defaults,
+        **more,
+        "kubevault_rotation_transit_key": "aes256-key",
+        "kubevault_rotation_program": "/bin/true",
+        "kubevault_rotation_environment": {"VAULT_ADDR": "https://vault.example.org:8200", "ODD": 'a "b" 100% $x'},
+        "kubevault_rotation_namespace": ["a", "b"],
+        "kubevault_rotation_manifest": ["/srv/git repository"],
+        "kubevault_rotation_textfile_dir": str(tmp_path),
+    }
+    paths = {kind: tmp_path / f"kubevault-rotation-aes256-key.{kind}" for kind in ("service", "timer")}
+    tasks = [
+        {"ansible.builtin.template": {"src": str(ROLE / f"templates/rotation.{kind}.j2"), "dest": str(path)}}
+        for kind, path in paths.items()
+    ]
+    play(tasks, tmp_path, environment(ANSIBLE_HOME=str(tmp_path / "ansible")), variables=variables)
+    return paths
+
+
+def test_systemd_accepts_the_units(units: dict[str, Path]) -> None:
+    if not (program := shutil.which("systemd-analyze")):
+        pytest.skip("there is no systemd-analyze")
+    done = subprocess.run([program, "verify", *units.values()], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "kubevault" in line]) == (0, [])
+
+
+def test_a_timer_has_the_same_options_and_records_its_success(units: dict[str, Path], tmp_path: Path) -> None:
+    text = units["service"].read_text()
+    (started,) = re.findall(r"^ExecStart=/bin/true (.*)$", text, re.MULTILINE)
+    arguments = re.findall(r'"([^"]*)"', started)
+    expected = ["rotate", "--transit-key=aes256-key", "--older-than=30d", "--rewrap", "--namespace=a", "--namespace=b"]
+    assert set(expected) <= {*arguments}
+    assert "--manifest=/srv/git repository" in arguments
+    assert r'Environment="ODD=a \"b\" 100%% $x"' in text
+    # As systemd reads it: the text in quotes, with C's escapes, and doubled signs.
+    (recorded,) = re.findall(r"^ExecStartPost=\+/bin/sh -c '(.*)'$", text, re.MULTILINE)
+    script = codecs.decode(recorded, "unicode_escape").replace("$$", "$").replace("%%", "%")
+    before = int(time.time())
+    subprocess.run(["/bin/sh", "-c", script], check=True)
+    metric = (tmp_path / "kubevault-rotation-aes256-key.prom").read_text().splitlines()[-1]
+    name, value = metric.split(" ")
+    assert name == 'kubevault_rotation_last_success_timestamp_seconds{transit_key="aes256-key"}'
+    assert int(value) >= before
+
+
+def test_a_key_that_vault_rotates_and_nothing_rewraps_is_warned_of(lab: Lab) -> None:
+    keys = [{"name": f"new-{period or 0}", "auto_rotate_period": period} for period in ("24h", "0", "0s")]
+    keys.append({"name": "new-none"})
+    runs = [
+        play_in_lab(
+            "playbooks/trust.yml",
+            lab.folder,
+            "--check",
+            "-e",
+            json.dumps({**given, "kubevault_transit_keys": keys, "kubevault_workloads": []}),
+        )
+        for given in ({}, {"kubevault_scheduled_keys": ["new-24h"]})
+    ]
+    warned = [re.findall(r"WARNING: Vault rotates (.*?) by itself", " ".join(run.output.split())) for run in runs]
+    assert warned == [["new-24h"], []]
