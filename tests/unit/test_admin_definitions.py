@@ -105,6 +105,7 @@ def test_what_each_policy_grants() -> None:
             "transit-eu/keys/k": "read",
             "transit-eu/keys/k/config": "update min_decryption_version min_encryption_version",
             "transit-eu/keys/k/trim": "update min_available_version",
+            "transit-eu/rewrap/k": "update",
             **OWN,
         },
     }

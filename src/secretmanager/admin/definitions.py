@@ -21,7 +21,13 @@ POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     "reader": {"decrypt/{key}": "update"},
     "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update"},
     "rotator": {"keys/{key}": "read", "keys/{key}/rotate": "update", "rewrap/{key}": "update"},
-    "retirer": {"keys/{key}": "read", "keys/{key}/config": "update", "keys/{key}/trim": "update"},
+    # By a rewrap, whose answer is thrown away, it tells whether the key opens a value that no manifest names.
+    "retirer": {
+        "keys/{key}": "read",
+        "keys/{key}/config": "update",
+        "keys/{key}/trim": "update",
+        "rewrap/{key}": "update",
+    },
 }
 """The policies of a key: paths below the Transit mount, and the capability on each. No policy grants both encrypt and
 decrypt, and the rotator, which may run on a schedule, cannot make a ciphertext unreadable."""

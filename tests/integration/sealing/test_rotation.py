@@ -73,7 +73,10 @@ class Life:
 
 
 ROTATOR = ("rotator", {"keys/{}": ["read"], "keys/{}/rotate": ["update"], "rewrap/{}": ["update"]})
-RETIRER = ("retirer", {"keys/{}": ["read"], "keys/{}/config": ["update"], "keys/{}/trim": ["update"]})
+RETIRER = (
+    "retirer",
+    {"keys/{}": ["read"], "keys/{}/config": ["update"], "keys/{}/trim": ["update"], "rewrap/{}": ["update"]},
+)
 
 
 @pytest.fixture(params=[True, False], ids=["derived", "plain"])
@@ -182,7 +185,7 @@ def test_values_of_an_older_tool(chain: Chain, name: str, tmp_path: Path) -> Non
     chain.put(f"{name}-foreign", {"value": foreign.encode()})
     done = life.run("rotate", "--older-than", "0", "--rewrap")
     assert (done["rewrapped"], done["skipped"]) == ([], {})
-    assert f"1 Secrets are behind: {life.place(name)}" in life.run("retire", status=1, who="all")["said"]
+    assert f"1 Secrets are behind: {life.place(name)}" in life.run("retire", status=1)["said"]
     done = life.run("rewrap", "--unmanaged", "--namespace", chain.namespace)
     assert done["rewrapped"] == [life.place(name)]
     assert set(done["skipped"]) == {life.place(f"{name}-foreign")}
