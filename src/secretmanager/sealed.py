@@ -17,7 +17,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -40,6 +40,8 @@ _CIPHERTEXT = re.compile(
     r"vault:v([1-9][0-9]*):(?=.)(?:[A-Za-z0-9+/]{4})*"
     r"(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
 )
+
+_VERSION = re.compile(rb"vault:v([1-9][0-9]{0,8}):")
 
 
 class Scope(StrEnum):
@@ -96,6 +98,8 @@ class Manifest:
         digest_key: name of the Transit key that made the digests.
         digests: Transit HMAC (``vault:vN:...``) of each sealed data key.
         checksums: `checksum` of the ciphertext of each, by which a sealer without permission to decrypt detects damage.
+        oldest_versions: of a value that was encrypted again unchanged, as by a rewrap, the oldest version of the
+            Transit key that sealed it: whoever knows that version may know the value.
     """
 
     transit_key: str
@@ -103,6 +107,7 @@ class Manifest:
     digest_key: str
     digests: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    oldest_versions: Mapping[str, int] = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """Return the manifest as JSON: the same bytes for the same content."""
@@ -113,6 +118,7 @@ class Manifest:
             "digest_key": self.digest_key,
             "digests": dict(self.digests),
             "checksums": dict(self.checksums),
+            **({"oldest_versions": dict(self.oldest_versions)} if self.oldest_versions else {}),
         }
         return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
 
@@ -138,10 +144,13 @@ class Manifest:
                     remedy="upgrade the package kubevault",
                 )
             digests, checksums = facts["digests"], facts.get("checksums", {})
+            oldest = facts.get("oldest_versions", {})
             texts = [facts["transit_key"], facts["digest_key"], *digests.values(), *checksums.values()]
             if not all(isinstance(text, str) for text in texts):
                 raise TypeError("a field is not a string")  # noqa: TRY301 - handled below with all other malformed manifests
-            return cls(facts["transit_key"], Scope(facts["scope"]), facts["digest_key"], digests, checksums)
+            if not all(type(version) is int for version in oldest.values()):
+                raise TypeError("a version is not a number")  # noqa: TRY301 - as above
+            return cls(facts["transit_key"], Scope(facts["scope"]), facts["digest_key"], digests, checksums, oldest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SealedDataError(
                 f"the manifest in data key {MANIFEST_KEY!r} is damaged",
@@ -224,9 +233,39 @@ def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) 
     data = {**(secret.get("data") or {}), **{key: encode(text.encode()) for key, text in ciphertexts.items()}}
     manifest = manifest_of(secret)
     if manifest:
-        ours = {key: checksum(text) for key, text in ciphertexts.items() if key in manifest.digests}
-        data[MANIFEST_KEY] = encode(replace(manifest, checksums={**manifest.checksums, **ours}).dump())
+        ours = {key: text for key, text in ciphertexts.items() if key in manifest.digests}
+        checksums = {**manifest.checksums, **{key: checksum(text) for key, text in ours.items()}}
+        oldest = {**manifest.oldest_versions, **dict(_oldest_versions(secret, manifest, ours))}
+        data[MANIFEST_KEY] = encode(replace(manifest, checksums=checksums, oldest_versions=oldest).dump())
     return {**secret, "data": data}
+
+
+def oldest_version(manifest: Manifest, key: str, encoded: str) -> int | None:
+    """Return the oldest version of the Transit key that sealed a value, as far as its manifest knows.
+
+    Args:
+        manifest: the manifest of its Secret.
+        key: its data key.
+        encoded: its ciphertext, as the Kubernetes API returns it in ``data``.
+    """
+    versions = [manifest.oldest_versions.get(key), encoded_version(encoded)]
+    return min((version for version in versions if version), default=None)
+
+
+def encoded_version(encoded: str) -> int | None:
+    """Return the version of the Transit key of a ciphertext in ``data``, of which only the beginning is looked at."""
+    match = _VERSION.match(base64.b64decode(encoded))
+    return int(match[1]) if match else None
+
+
+def _oldest_versions(
+    secret: Mapping[str, Any], manifest: Manifest, ciphertexts: Mapping[str, str]
+) -> Iterator[tuple[str, int]]:
+    """Yield data key and oldest version of values that are now sealed with a newer one."""
+    for key, text in ciphertexts.items():
+        before = oldest_version(manifest, key, secret["data"].get(key, ""))
+        if before and before != key_version(text):
+            yield key, before
 
 
 def encode(raw: bytes) -> str:

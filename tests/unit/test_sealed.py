@@ -18,6 +18,7 @@ from secretmanager.sealed import (
     encode,
     key_version,
     manifest_of,
+    oldest_version,
     sealed_values,
     with_ciphertexts,
 )
@@ -61,6 +62,11 @@ def test_a_manifest_comes_back_as_it_was(key: str, scope: Scope, digest_key: str
         b'{"format":2}',
         b'{"format":1,"digests":{"k":1}}',
         b'{"format":1,"digests":[]}',
+        *(
+            b'{"format":1,"digests":{},"transit_key":"k","scope":"strict","digest_key":"d","oldest_versions":%b}'
+            % oldest
+            for oldest in (b"[]", b'{"k":"1"}', b'{"k":true}', b'{"k":1.5}')
+        ),
     ],
 )
 def test_a_damaged_manifest_is_an_error(text: bytes) -> None:
@@ -120,3 +126,19 @@ def test_a_rewrap_takes_the_manifest_along() -> None:
     assert rewritten
     assert (rewritten.digests, rewritten.checksums) == ({"a": "digest"}, {"a": checksum("vault:v2:QUJD")})
     assert sealed_values(secret)["a"].version == 1
+
+
+@given(st.lists(st.integers(1, 10**8), min_size=1, max_size=6).map(sorted))
+def test_the_oldest_version_stays_known_over_rewraps(versions: list[int]) -> None:
+    texts = [f"vault:v{version}:QUJD" for version in versions]
+    manifest = Manifest("k", Scope.STRICT, "k-digest", {"a": "digest"}, {"a": checksum(texts[0])})
+    data = {"a": encode(texts[0].encode()), "b": "", MANIFEST_KEY: encode(manifest.dump())}
+    secret = {"metadata": {"namespace": "ns", "name": "n"}, "data": data}
+    for text in texts[1:]:
+        secret = with_ciphertexts(secret, {"a": text})
+    found = manifest_of(secret)
+    assert found
+    assert oldest_version(found, "a", secret["data"]["a"]) == versions[0]
+    assert oldest_version(found, "b", "") is None
+    # A value of which nothing older is known takes no room in the manifest.
+    assert bool(found.oldest_versions) == (versions[-1] != versions[0])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import ConfigError, SealedDataError
 from ..sealed import (
@@ -18,8 +18,10 @@ from ..sealed import (
     Scope,
     checksum,
     encode,
+    encoded_version,
     key_version,
     manifest_of,
+    oldest_version,
 )
 from .exposure import exposing_annotations
 from .spec import (
@@ -32,6 +34,7 @@ from .spec import (
 )
 
 Object = dict[str, Any]
+T = TypeVar("T")
 
 OF_THE_SERVER = (
     "uid",
@@ -259,18 +262,26 @@ class Plan:
     digests: Mapping[str, str]
     outcome: Outcome
 
+    @property
+    def kept_versions(self) -> dict[str, int]:
+        """Versions of the Transit key of the given values that stay as they are, by data key."""
+        kept = self.draft.ours & self.draft.values.keys() - set(self.sealing) if self.manifest else ()
+        versions = {key: encoded_version(self.draft.data[key]) for key in kept}
+        return {key: version for key, version in versions.items() if version}
+
     def place(self, key: str) -> Place:
         """Return the place of one of its values."""
         return Place(self.draft.spec.namespace, self.draft.spec.name, key)
 
 
-def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> Plan:
+def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unreadable: Collection[str] = ()) -> Plan:
     """Decide what is to be done.
 
     Args:
         draft: the Secret as wanted and as found.
         scope: the scope to seal in; None if the manifest stays as it is.
         digests: Transit HMAC of each of its values, by data key.
+        unreadable: data keys that are sealed anew although their values are the same.
 
     Raises:
         SealedDataError: the Secret is sealed with another key or in another scope, and not all values are given.
@@ -281,7 +292,9 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str]) -> 
         return Plan(draft, None, (), {}, _deletion(draft))
     base = _base(draft, scope)
     data, removed_keys = draft.data, draft.removed
-    sealing = [key for key in draft.values if not _is_sealed(base, data.get(key), key, digests[key])]
+    sealing = [
+        key for key in draft.values if key in unreadable or not _is_sealed(base, data.get(key), key, digests[key])
+    ]
     metadata = _metadata_changes(spec, found, draft.exposing_annotations)
     changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or being_deleted(found))
     if found is None:
@@ -431,8 +444,13 @@ def _manifest(plan: Plan, base: Manifest, ciphertexts: Mapping[str, str]) -> Man
     gone = {*plan.outcome.removed, *(base.digests.keys() - plan.draft.data.keys())}
     digests = {**_without(base.digests, gone), **{key: plan.digests[key] for key in ciphertexts}}
     checksums = {**_without(base.checksums, gone), **{key: checksum(text) for key, text in ciphertexts.items()}}
-    return Manifest(base.transit_key, base.scope, base.digest_key, digests, checksums)
+    oldest = _without(base.oldest_versions, gone | ciphertexts.keys())
+    for key in ciphertexts:
+        same = base.digests.get(key) == plan.digests[key]
+        if same and (version := oldest_version(base, key, plan.draft.data.get(key, ""))):
+            oldest[key] = version
+    return Manifest(base.transit_key, base.scope, base.digest_key, digests, checksums, oldest)
 
 
-def _without(entries: Mapping[str, str], gone: Iterable[str]) -> dict[str, str]:
+def _without(entries: Mapping[str, T], gone: Collection[str]) -> dict[str, T]:
     return {key: text for key, text in entries.items() if key not in gone}

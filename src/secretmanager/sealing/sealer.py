@@ -181,7 +181,31 @@ class Sealer:
         scopes = _for_each(drafts, self._scope)
         digests = self._digests(drafts)
         parts = list(zip(drafts, scopes, digests, strict=True))
-        return _for_each(parts, lambda part: make_plan(*part))
+        plans = _for_each(parts, lambda part: make_plan(*part))
+        again = list(zip(parts, plans, self._unreadable(plans), strict=True))
+        return _for_each(again, lambda item: make_plan(*item[0], item[2]) if item[2] else item[1])
+
+    def _unreadable(self, plans: Sequence[Plan]) -> list[set[str]]:
+        """Return of each Secret the data keys that would stay, with a version that Vault does not decrypt any more.
+
+        A sealer can neither read the key nor decrypt, but it learns which versions Vault does not encrypt with: one
+        request for each Transit key. Those below ``min_encryption_version`` are among them, and are sealed anew too.
+        """
+        kept = [(plan.manifest.transit_key if plan.manifest else "", plan.kept_versions) for plan in plans]
+        asked: dict[str, set[int]] = {}
+        for name, versions in kept:
+            if versions:
+                asked.setdefault(name, set()).update(versions.values())
+        refused = {name: self._refused(name, versions) for name, versions in asked.items()}
+        return [{key for key, version in versions.items() if version in refused[name]} for name, versions in kept]
+
+    def _refused(self, transit_key: str, versions: set[int]) -> set[int]:
+        try:
+            return self._vault.refused_versions(transit_key, versions)
+        except VaultError as error:
+            if not (self._check and self._is_missing(transit_key, error)):
+                raise
+            return set()
 
     def _foreseen(self, plan: Plan) -> Plan:
         """Return a plan whose outcome names the Transit keys that do not exist yet."""

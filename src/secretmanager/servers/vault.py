@@ -271,6 +271,28 @@ class VaultClient:
         """
         self._post(f"{self._transit}/keys/{key}/trim", {"min_available_version": min_available_version}, token)
 
+    def refused_versions(self, key: str, versions: Iterable[int], *, token: str | None = None) -> set[int]:
+        """Return the versions of a Transit key that Vault does not encrypt with.
+
+        Those are the versions that cannot be decrypted (below ``min_decryption_version``, trimmed, or newer than the
+        newest), and those below ``min_encryption_version``. The token needs no permission but to encrypt: an empty text
+        is encrypted with each version.
+
+        Raises:
+            As `encrypt`.
+        """
+        path = f"{self._transit}/encrypt/{key}"
+        asked = [0, *sorted(versions)]  # 0 is the newest, which is not refused
+        # A key that is not derived ignores the context.
+        batch = [{"plaintext": "", "context": "a3ViZXZhdWx0", "key_version": version} for version in asked]
+        body = {"batch_input": batch, "type": "existing-only", "partial_failure_response_code": 200}
+        response = self.request("POST", path, body, token=token)
+        if (results := _results(response)) is None:
+            self.checked("POST", path, response)
+            raise self._foreign(response)
+        texts = self._understood(response, partial(_texts, results, "ciphertext", len(asked)))
+        return {version for version, (_, error) in zip(asked, texts, strict=True) if error and not texts[0][1]}
+
     def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
         """Return the attributes of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
 
