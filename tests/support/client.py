@@ -61,7 +61,9 @@ def configure(vault: PrivateVault, cluster: Cluster) -> None:
     vault.write("sys/mounts/transit", type="transit")
     vault.write("transit/keys/plain")
     vault.write("transit/keys/derived", derived=True)
-    vault.policy("reader", {f"transit/decrypt/{key}": ["update"] for key in ("plain", "derived", "nosuch")} | SELF)
+    vault.policy(
+        "reader", {f"transit/decrypt/{key}": ["update"] for key in ("plain", "derived", "lost", "nosuch")} | SELF
+    )
     vault.policy("powerless", SELF)
     vault.write("sys/auth/kubernetes", type="kubernetes")
     reviewer = cluster.kubernetes().create_token("kube-system", "vault-auth", None, 7200)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..config import Config
@@ -16,6 +17,7 @@ from ..errors import (
     KubernetesUnavailable,
     ManagerClosed,
     NoticeError,
+    SealedDataError,
     SecretManagerError,
     SecretNotFound,
     VaultUnavailable,
@@ -23,6 +25,7 @@ from ..errors import (
 )
 from ..reading.reader import Reader
 from ..reading.requests import Request
+from ..sealed import MANIFEST_KEY, checksum, manifest_of
 from ..servers.kubernetes import Events, KubernetesClient, Object
 
 if TYPE_CHECKING:
@@ -58,9 +61,9 @@ class Waiter(Protocol):
 class Watch:
     """Yields the secret again after each change. One thread may iterate over it; any may close it.
 
-    Versions are compared, so that nothing is missed while a connection was lost, and a change that leaves the data
-    unchanged does not count. If a server is unreachable, it waits and tries again. An error that is not temporary is
-    raised; iteration can continue after it.
+    Versions are compared, so that nothing is missed while a connection was lost, and a change that leaves the values
+    unchanged does not count: one of labels, or a rewrap, which leaves the digests in the manifest. If a server is unreachable,
+    it waits and tries again. An error that is not temporary is raised; iteration can continue after it.
 
     Args:
         config: where the secret comes from, and Redis.
@@ -92,6 +95,7 @@ class Watch:
         self._waiter = _waiter(config, kubernetes, request, self._stop)
         self._pending = initial
         self._seen: Object | None = None
+        self._failed = False  # whether what was seen could not be read
         if not initial:
             try:
                 self._seen = reader.look(request)
@@ -150,11 +154,22 @@ class Watch:
             self._seen = None
             return None
         before, self._seen = self._seen, found
-        if not self._pending and before is not None and before.get("data") == found.get("data"):
+        if not self._pending and before is not None and self._same(before, found):
             return None
         log.debug("%s: changed to version %s", self._request, _version(found))
         self._pending = False
-        return self._reader.changed(found, self._request, sealed=self._sealed)
+        self._failed = True
+        secrets = self._reader.changed(found, self._request, sealed=self._sealed)
+        self._failed = False
+        return secrets
+
+    def _same(self, before: Object, found: Object) -> bool:
+        """Whether two versions of the object hold the same values."""
+        if before.get("data") == found.get("data"):
+            return True
+        # What could not be read may be the same value, sealed anew with a version that decrypts.
+        by_digest = self._sealed and self._request.resource == "secrets" and not self._failed
+        return by_digest and _marks(before) == _marks(found)
 
 
 def start(
@@ -183,6 +198,23 @@ def start(
     thread = threading.Thread(target=run, name=f"watch {watch._request}", daemon=True)
     thread.start()
     return thread
+
+
+def _marks(found: Object) -> Mapping[str, str]:
+    """Return by data key what differs if the value does: its digest, or of a value without one the data itself."""
+    data = found.get("data") or {}
+    try:
+        manifest = manifest_of(found)
+    except SealedDataError:
+        manifest = None
+    if manifest is None:
+        return data
+    marks = {key: encoded for key, encoded in data.items() if key != MANIFEST_KEY}
+    for key in marks.keys() & manifest.digests.keys():
+        # A digest says nothing of a ciphertext that another tool put there.
+        if manifest.checksums.get(key) == checksum(base64.b64decode(data[key]).decode("latin-1")):
+            marks[key] = manifest.digests[key]
+    return marks
 
 
 def _version(found: Object | None) -> str | None:

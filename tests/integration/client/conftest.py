@@ -18,6 +18,9 @@ from support.servers import Authority, PrivateVault, RedisServer, running, seale
 
 from secretmanager import SecretManager
 from secretmanager.sealed import Scope
+from secretmanager.sealing.sealer import Sealer
+from secretmanager.sealing.spec import SecretSpec
+from secretmanager.sealing.stores import KubernetesStore
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +82,25 @@ def put(vault: PrivateVault, cluster: Cluster) -> Iterator[Put]:
         return name
 
     yield seal
+    for name in names:
+        cluster.api.delete_collection_namespaced_secret(cluster.namespace, field_selector=f"metadata.name={name}")
+
+
+@pytest.fixture
+def seal(vault: PrivateVault, cluster: Cluster) -> Iterator[Put]:
+    """Seals values as `kubevault seal` does, under a new name or the one of a name; returns the name."""
+    names = set()
+    for key in ("plain", "derived"):
+        vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+
+    def write(values: Mapping[str, str], *, key: str = "derived", name: str | None = None) -> str:
+        name = name or f"secret-{uuid.uuid4().hex[:8]}"
+        names.add(name)
+        spec = SecretSpec(cluster.namespace, name, {k: v.encode() for k, v in values.items()}, transit_key=key)
+        Sealer(vault.root, KubernetesStore(cluster.kubernetes())).seal([spec])
+        return name
+
+    yield write
     for name in names:
         cluster.api.delete_collection_namespaced_secret(cluster.namespace, field_selector=f"metadata.name={name}")
 

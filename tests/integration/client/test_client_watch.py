@@ -14,10 +14,20 @@ from support.client import Manager, Put, Refused
 from support.cluster import Cluster
 from support.servers import PATIENCE, Authority, PrivateVault, RedisServer, sealed, wait_until
 
-from secretmanager.errors import ConfigError, Forbidden, NoticeError, SecretFormatError, SecretNotFound, TLSError
+from secretmanager.errors import (
+    ConfigError,
+    DecryptionFailed,
+    Forbidden,
+    NoticeError,
+    SecretFormatError,
+    SecretNotFound,
+    TLSError,
+)
 from secretmanager.notices import watch as watching
 from secretmanager.notices.redis import Notice, Notices, publish
 from secretmanager.notices.watch import Watch
+from secretmanager.sealed import Place, sealed_values, with_ciphertexts
+from secretmanager.servers.vault import TransitItem
 
 
 def by_redis(server: RedisServer, **changes: Any) -> dict[str, Any]:
@@ -27,6 +37,26 @@ def by_redis(server: RedisServer, **changes: Any) -> dict[str, Any]:
         "redis_ca_cert": server.ca,
     }
     return {**given, **changes}
+
+
+def rewrap(vault: PrivateVault, cluster: Cluster, name: str) -> str:
+    """Rotate the Secret's key and have all its values encrypted again; return the Secret's new version."""
+    kubernetes = cluster.kubernetes()
+    secret = kubernetes.get_secret(cluster.namespace, name)
+    texts: dict[str, str] = {}
+    for key, value in sealed_values(secret).items():
+        transit_key, context = value.transit_key or "plain", Place(cluster.namespace, name, key)
+        vault.write(f"transit/keys/{transit_key}/rotate")
+        item = TransitItem(value.ciphertext.encode(), context.context(value.scope) if value.scope else None)
+        (texts[key],) = vault.root.rewrap(transit_key, [item])
+        assert texts[key] != value.ciphertext
+    changed = kubernetes.update_secret(cluster.namespace, with_ciphertexts(secret, texts))
+    return str(changed["metadata"]["resourceVersion"])
+
+
+def wait_until_seen(watch: Watch, version: str) -> None:
+    """Wait until a watch has looked at a version of its Secret."""
+    wait_until("a look", lambda: watch._seen is not None and watch._seen["metadata"]["resourceVersion"] == version)
 
 
 @contextmanager
@@ -86,6 +116,53 @@ def test_a_secret_that_goes_and_comes_again(manager: Manager, put: Put, cluster:
         cluster.api.delete_namespaced_secret(name, cluster.namespace)
         put({"a": "PLAIN-2"}, name=name)
         assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+def test_a_rewrap_wakes_nobody(manager: Manager, seal: Put, cluster: Cluster, vault: PrivateVault) -> None:
+    name = seal({"a": "PLAIN-1", "b": "PLAIN-2"})
+    watch = manager().watch(name, cluster.namespace)
+    with changes(watch) as found:
+        wait_until_seen(watch, rewrap(vault, cluster, name))
+        assert found.empty()
+        seal({"b": "PLAIN-3"}, name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-1", "b": "PLAIN-3"}
+
+
+def test_what_wakes_besides_new_values(manager: Manager, seal: Put, cluster: Cluster, vault: PrivateVault) -> None:
+    """A data key that goes, and a ciphertext that another tool puts there and leaves the manifest."""
+    name = seal({"a": "PLAIN-1", "b": "PLAIN-2"}, key="plain")
+    with changes(manager().watch(name, cluster.namespace)) as found:
+        cluster.api.patch_namespaced_secret(name, cluster.namespace, {"data": {"b": None}})
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-1"}
+        (text,) = vault.root.encrypt("plain", [TransitItem(b"PLAIN-3")])
+        cluster.api.patch_namespaced_secret(name, cluster.namespace, {"stringData": {"a": text}})
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-3"}
+
+
+def test_what_could_not_be_read_is_read_once_it_is_sealed_anew(
+    manager: Manager, seal: Put, cluster: Cluster, vault: PrivateVault, brief_pause: None
+) -> None:
+    """The digest is the same then."""
+    vault.write("transit/keys/lost")
+    vault.write("transit/keys/lost-digest", type="hmac", key_size=32)
+    name = seal({"a": "PLAIN-1"}, key="lost")
+    vault.write("transit/keys/lost/rotate")
+    vault.write("transit/keys/lost/config", min_decryption_version=2)
+    found: queue.Queue[Any] = queue.Queue()
+    options = {"initial": True, "on_change": found.put, "on_error": found.put}
+    with manager().watch(name, cluster.namespace, **options):
+        assert isinstance(found.get(timeout=PATIENCE), DecryptionFailed)
+        seal({"a": "PLAIN-1"}, key="lost", name=name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-1"}
+
+
+def test_a_rewrap_without_a_manifest_is_a_change(
+    manager: Manager, put: Put, cluster: Cluster, vault: PrivateVault
+) -> None:
+    name = put({"a": "PLAIN-1"})
+    with changes(manager().watch(name, cluster.namespace, transit_key="plain")) as found:
+        rewrap(vault, cluster, name)
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-1"}
 
 
 @pytest.fixture
@@ -163,6 +240,21 @@ def test_notices_by_redis(manager: Manager, put: Put, cluster: Cluster, redis_se
         put({"a": "PLAIN-3"}, name=name)
         assert tell(redis_server, cluster, name) == 1
         assert found.get(timeout=PATIENCE) == {"a": "PLAIN-3"}
+
+
+def test_a_rewrap_wakes_nobody_by_redis(
+    manager: Manager, seal: Put, cluster: Cluster, vault: PrivateVault, redis_server: RedisServer
+) -> None:
+    name = seal({"a": "PLAIN-1"})
+    watch = manager(**by_redis(redis_server)).watch(name, cluster.namespace)
+    with changes(watch) as found:
+        version = rewrap(vault, cluster, name)
+        assert tell(redis_server, cluster, name) == 1
+        wait_until_seen(watch, version)
+        assert found.empty()
+        seal({"a": "PLAIN-2"}, name=name)
+        assert tell(redis_server, cluster, name) == 1
+        assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
 
 
 def test_what_happens_while_redis_is_away_is_found(
