@@ -11,8 +11,8 @@ short_description: Report what is sealed in Kubernetes Secrets
 version_added: "0.1.0"
 author: KUBEVAULT (@kubevault)
 description:
-  - Reports which data keys of which Secrets are sealed, with which version of which Transit key, and whether that is behind
-    the key's newest version.
+  - Reports which data keys of which Secrets are sealed, with which version of which Transit key, how old that version is,
+    whether the key has a newer one, and whether it no longer decrypts it.
   - It decrypts nothing and shows no value.
 options:
   name:
@@ -32,6 +32,17 @@ options:
   transit_key:
     description: The Transit key of values that an older tool sealed, whose Secrets do not name it.
     type: str
+  fail_if:
+    description:
+      - Fail if a Secret is so, or if that is not known, and name what is.
+      - V(behind) - a value is sealed with an older version of its Transit key.
+      - V(damaged) - a ciphertext is not the one that was written, or is gone, or the manifest is damaged.
+      - V(plain) - a value is not sealed, or an annotation holds it.
+      - V(unreadable) - the Transit key no longer decrypts the version of a value.
+    type: list
+    elements: str
+    choices: [behind, damaged, plain, unreadable]
+    default: []
   transit_mount:
     description: Path at which the Transit engine is mounted.
     type: str
@@ -53,7 +64,7 @@ attributes:
     support: full
 notes:
   - To know the newest version of a Transit key, the token needs C(read) of C(transit/keys/KEY), or C(update) of
-    C(transit/encrypt/KEY). With neither, it is not reported.
+    C(transit/encrypt/KEY). With neither, it is not reported. Ages, and which versions still decrypt, need the former.
 seealso:
   - module: kubevault.core.kubevault_secret
 """
@@ -66,6 +77,10 @@ EXAMPLES = r"""
 - name: Those to be rewrapped
   ansible.builtin.debug:
     msg: "{{ sealed.secrets | selectattr('behind', 'eq', true) | map(attribute='name') }}"
+
+- name: Everything is sealed with the newest version, and can be read
+  kubevault.core.kubevault_secret_info:
+    fail_if: [behind, damaged, unreadable]
 """
 
 RETURN = r"""
@@ -102,8 +117,21 @@ secrets:
       description:
         - The sealed values by data key, each with C(version) of the Transit key, C(behind), C(managed) (whether
           M(kubevault.core.kubevault_secret) sealed it) and C(damaged) (whether its ciphertext is not the one that was written).
+        - C(unreadable) is whether the Transit key no longer decrypts this version, C(created) when the version was made, and
+          C(age_days) how many days ago that is; null where that is not known.
+        - C(oldest_version) is the oldest version that sealed the same value, before it was rewrapped. If that version was
+          compromised, the value is to be changed at its source; null where an older tool sealed it.
       type: dict
-      sample: {secrets.json: {version: 1, behind: true, managed: true, damaged: false}}
+      sample:
+        secrets.json:
+          version: 2
+          behind: false
+          managed: true
+          damaged: false
+          unreadable: false
+          created: "2026-11-25T22:45:00+00:00"
+          age_days: 12
+          oldest_version: 1
     plain_keys:
       description: Data keys whose values are not sealed.
       type: list
@@ -130,6 +158,8 @@ from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
+FAULTS = ["behind", "damaged", "plain", "unreadable"]
+
 
 @guarded
 def main() -> None:
@@ -141,6 +171,7 @@ def main() -> None:
             "label_selectors": {"type": "list", "elements": "str", "default": ["kubevault.io/sealed=true"]},
             # no_log false: name of a key, not a key. Ansible would otherwise warn.
             "transit_key": {"type": "str", "no_log": False},
+            "fail_if": {"type": "list", "elements": "str", "choices": FAULTS, "default": []},
             "transit_mount": {"type": "str", "default": "transit"},
             **VAULT_OPTIONS,
             **KUBERNETES_OPTIONS,
@@ -150,7 +181,7 @@ def main() -> None:
     )
     try:
         from secretmanager.errors import SecretManagerError, SecretNotFound
-        from secretmanager.sealing.inspection import NewestVersions, facts, inspect
+        from secretmanager.sealing.inspection import KeyStates, facts, faults, inspect
     except ImportError as error:
         require(module, "kubevault", error)
 
@@ -165,10 +196,13 @@ def main() -> None:
         else:
             secrets = list(kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"])))
         with logged_in_vault(module) if connection_options(module)["vault_url"] else nullcontext() as vault:
-            found = [facts(info) for info in inspect(secrets, NewestVersions(vault), params["transit_key"])]
+            infos = list(inspect(secrets, KeyStates(vault), params["transit_key"]))
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    sealed = [item for item in found if item["keys"] or item["missing_keys"] or item["error"]]
+    infos = [info for info in infos if info.values or info.missing_keys or info.error]
+    sealed = [facts(info) for info in infos]
+    if wrong := [line for info in infos for line in faults(info, params["fail_if"])]:
+        module.fail_json(msg="\n".join(wrong), secrets=sealed)
     module.exit_json(changed=False, secrets=sealed)
 
 

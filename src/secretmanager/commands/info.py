@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from ..sealing.inspection import NewestVersions, facts, inspect
+from ..sealing.inspection import Fault, KeyStates, SecretInfo, age_days, compromised, facts, faults, inspect
 from . import options
-from .connections import kubernetes_of, vault_of
+from .connections import kubernetes_of, vault_of, warn
+
+FAULT_STATUS = 3
+"""Exit status if something is as ``--fail-if`` says; errors have 1, and wrong options 2."""
 
 
 @click.command(name="info")
 @click.argument("secret", required=False, metavar="[NAMESPACE[/NAME]]")
 @click.option("--selector", "-l", default="kubevault.io/sealed=true", show_default=True, help="Labels of the Secrets.")
 @options.transit_key
+@click.option(
+    "--fail-if",
+    "kinds",
+    type=click.Choice(get_args(Fault)),
+    multiple=True,
+    help=f"End with status {FAULT_STATUS} if a Secret is so, or if that is not known. May be given several times.",
+)
+@click.option(
+    "--reseal",
+    metavar="TRANSIT_KEY[:VERSION]",
+    help="After this key, up to this version, was compromised: report only the values to be changed at their source.",
+)
 @options.output
 @options.vault
 @options.kubernetes
-def command(secret: str | None, selector: str, transit_key: str | None, output: str, **given: Any) -> None:
-    """Report what is sealed in which Secret, and whether it is behind the newest version of its key.
+def command(
+    secret: str | None,
+    selector: str,
+    transit_key: str | None,
+    kinds: tuple[Fault, ...],
+    reseal: str | None,
+    output: str,
+    **given: Any,
+) -> None:
+    """Report what is sealed in which Secret, how old the versions of its key are, and what is wrong with it.
 
     It decrypts nothing.
 
-    Without --vault-url, nothing is said of newest versions.
+    Without --vault-url, nothing is said of what is behind the newest version, unreadable or how old.
     """
+    leaked, version = _key_and_version(reseal)
     namespace, _, name = (secret or "").partition("/")
     with ExitStack() as stack:
         kubernetes = stack.enter_context(kubernetes_of(given))
@@ -34,19 +59,41 @@ def command(secret: str | None, selector: str, transit_key: str | None, output: 
         found = (
             [kubernetes.get_secret(namespace, name)] if name else kubernetes.list_secrets(namespace or None, selector)
         )
-        infos = [facts(item) for item in inspect(found, NewestVersions(vault), transit_key)]
-    if output == "json":
-        click.echo(json.dumps(infos, indent=2))
-        return
-    for item in infos:
-        state = {True: "behind", False: "newest", None: "version unknown"}[item["behind"]]
-        click.echo(
-            f"{item['namespace']}/{item['name']}: {item['transit_key'] or 'no manifest'}, {item['scope']}, {state}"
-        )
-        for key, value in item["keys"].items():
-            click.echo(f"  {key}: v{value['version']}" + (" DAMAGED" if value["damaged"] else ""))
-        for kind in ("plain_keys", "missing_keys", "exposing_annotations"):
-            if item[kind]:
-                click.echo(f"  {kind.replace('_', ' ')}: {', '.join(item[kind])}")
-        if item["error"]:
-            click.echo(f"  {item['error']}")
+        infos = list(inspect(found, KeyStates(vault), transit_key))
+    if leaked:
+        keys = [(info, compromised(info, leaked, version, transit_key)) for info in infos]
+        report = [{"namespace": info.namespace, "name": info.name, "keys": names} for info, names in keys if names]
+        lines = [f"{item['namespace']}/{item['name']}: {', '.join(item['keys'])}" for item in report]
+    else:
+        report = [facts(info) for info in infos]
+        lines = [line for info in infos for line in _lines(info)]
+    for line in [json.dumps(report, indent=2)] if output == "json" else lines:
+        click.echo(line)
+    wrong = [line for info in infos for line in faults(info, kinds)]
+    for line in wrong:
+        warn(line)
+    if wrong:
+        sys.exit(FAULT_STATUS)
+
+
+def _key_and_version(reseal: str | None) -> tuple[str | None, int | None]:
+    if not reseal:
+        return None, None
+    name, colon, version = reseal.partition(":")
+    if not name or (colon and not version.isdecimal()):
+        raise click.UsageError(f"--reseal: found {reseal!r}; allowed is TRANSIT_KEY or TRANSIT_KEY:VERSION")
+    return name, int(version) if colon else None
+
+
+def _lines(info: SecretInfo) -> list[str]:
+    """Return what there is to say of a Secret."""
+    state = {True: "behind", False: "newest", None: "version unknown"}[info.behind]
+    lines = [f"{info.namespace}/{info.name}: {info.transit_key or 'no manifest'}, {info.scope}, {state}"]
+    for value in info.values:
+        age = f", {age_days(value)} days old" if value.created else ""
+        marks = (" DAMAGED" if value.damaged else "") + (" UNREADABLE" if value.unreadable else "")
+        lines.append(f"  {value.key}: v{value.version or None}{age}{marks}")
+    for kind in ("plain_keys", "missing_keys", "exposing_annotations"):
+        if names := getattr(info, kind):
+            lines.append(f"  {kind.replace('_', ' ')}: {', '.join(names)}")
+    return [*lines, f"  {info.error}"] if info.error else lines

@@ -62,8 +62,8 @@ class Watch:
     """Yields the secret again after each change. One thread may iterate over it; any may close it.
 
     Versions are compared, so that nothing is missed while a connection was lost, and a change that leaves the values
-    unchanged does not count: one of labels, or a rewrap, which leaves the digests in the manifest. If a server is unreachable,
-    it waits and tries again. An error that is not temporary is raised; iteration can continue after it.
+    unchanged does not count: one of labels, or a rewrap, which leaves the digests in the manifest. If a server is
+    unreachable, it waits and tries again. An error that is not temporary is raised; iteration can continue after it.
 
     Args:
         config: where the secret comes from, and Redis.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound, VaultError
-from ..sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, sealed_values
+from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound
+from ..sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, oldest_version, sealed_values
 from ..servers.vault import TransitItem, VaultClient
 from .exposure import exposing_annotations
+
+Fault = Literal["behind", "damaged", "plain", "unreadable"]
+"""What can be wrong with a Secret; `faults` says what each means."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class ValueInfo:
         behind: whether the Transit key has a newer version; None if that is not known.
         managed: whether it was sealed here, so that there is a digest of it; else an older tool sealed it.
         damaged: whether the ciphertext is not the one that was written here.
+        unreadable: whether the Transit key no longer decrypts this version; None if that is not known.
+        created: when the version was made; None if that is not known.
+        oldest_version: oldest version that sealed the same value, before it was rewrapped; None if that is not known.
     """
 
     key: str
@@ -29,6 +36,9 @@ class ValueInfo:
     behind: bool | None
     managed: bool
     damaged: bool
+    unreadable: bool | None = None
+    created: datetime | None = None
+    oldest_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +72,36 @@ class SecretInfo:
     error: str | None = None
 
 
-class NewestVersions:
-    """Finds out the newest version of Transit keys, each once.
+@dataclass(frozen=True)
+class KeyState:
+    """What is known of the versions of a Transit key.
+
+    Attributes:
+        newest: the newest version; None if there is no such key.
+        oldest: the oldest version that still decrypts; None if that is not known.
+        created: when each version was made, as far as that is known.
+    """
+
+    newest: int | None
+    oldest: int | None = None
+    created: Mapping[int, datetime] = field(default_factory=dict)
+
+    def behind(self, version: int) -> bool | None:
+        """Whether there is a newer version; None if there is no such key."""
+        return None if self.newest is None else version < self.newest
+
+    def unreadable(self, version: int) -> bool | None:
+        """Whether a version is not decrypted; None if that is not known."""
+        if self.newest is None:
+            return True
+        return None if self.oldest is None else not self.oldest <= version <= self.newest
+
+
+class KeyStates:
+    """Finds out the state of Transit keys, each once.
 
     A token that may read the key learns it from Vault. A sealer may not: it has an empty text encrypted, and reads the
-    version from the ciphertext.
+    newest version, but no more, from the ciphertext.
 
     Args:
         vault: client that is logged in; None to find out nothing.
@@ -74,10 +109,10 @@ class NewestVersions:
 
     def __init__(self, vault: VaultClient | None) -> None:
         self._vault = vault
-        self._known: dict[str, int | None] = {}
+        self._known: dict[str, KeyState | None] = {}
 
-    def __call__(self, transit_key: str) -> int | None:
-        """Return the newest version; None if the token may do neither, or there is no such key.
+    def __call__(self, transit_key: str) -> KeyState | None:
+        """Return the state of a key; None if the token may neither read it nor encrypt with it.
 
         Raises:
             VaultError: Vault refused otherwise, or is unreachable.
@@ -86,40 +121,92 @@ class NewestVersions:
             self._known[transit_key] = self._find(self._vault, transit_key) if self._vault else None
         return self._known[transit_key]
 
-    def _find(self, vault: VaultClient, transit_key: str) -> int | None:
+    def _find(self, vault: VaultClient, transit_key: str) -> KeyState | None:
         try:
-            return int(vault.read_key(transit_key)["latest_version"])
+            found = vault.read_key(transit_key)
         except TransitKeyNotFound:
-            return None
+            return KeyState(None)
         except PermissionDenied:
             pass
-        for context in (None, b"kubevault"):
-            try:
-                (ciphertext,) = vault.encrypt(transit_key, [TransitItem(b"", context)])
-                return key_version(ciphertext)
-            except (PermissionDenied, TransitKeyNotFound):
-                return None
-            except VaultError as error:
-                if context or "context" not in " ".join(error.errors):
-                    raise
-        return None
+        else:
+            created = {int(version): _time_of(entry) for version, entry in found["keys"].items()}
+            return KeyState(int(found["latest_version"]), int(found["min_decryption_version"]), created)
+        try:
+            # A key that is not derived ignores the context.
+            (ciphertext,) = vault.encrypt(transit_key, [TransitItem(b"", b"kubevault")])
+        except (PermissionDenied, TransitKeyNotFound):
+            return None
+        return KeyState(key_version(ciphertext))
+
+
+def _time_of(entry: Any) -> datetime:
+    """Return when a version was made: of a symmetric key Vault gives Unix seconds, of another one an object."""
+    if isinstance(entry, dict):
+        return datetime.fromisoformat(entry["creation_time"]).astimezone(UTC)
+    return datetime.fromtimestamp(entry, UTC)
 
 
 def inspect(
-    secrets: Iterable[Mapping[str, Any]], newest: NewestVersions, transit_key: str | None = None
+    secrets: Iterable[Mapping[str, Any]], states: KeyStates, transit_key: str | None = None
 ) -> Iterator[SecretInfo]:
     """Report what is sealed in Secrets.
 
     Args:
         secrets: as the Kubernetes API answers them.
-        newest: finds out the newest version of a Transit key.
+        states: finds out the state of a Transit key.
         transit_key: the Transit key of Secrets whose manifest does not name one.
     """
     for secret in secrets:
-        yield _inspected(secret, newest, transit_key)
+        yield _inspected(secret, states, transit_key)
 
 
-def _inspected(secret: Mapping[str, Any], newest: NewestVersions, fallback: str | None) -> SecretInfo:
+def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
+    """Return what is wrong with a Secret, a line for each kind.
+
+    Args:
+        info: the Secret.
+        kinds: "behind": a value is sealed with an older version. "damaged": a ciphertext is not the one that was
+            written, or is gone, or the manifest is damaged. "plain": a value is not sealed, or an annotation holds it.
+            "unreadable": Vault no longer decrypts the version of a value. What is not known counts as wrong.
+    """
+    values = info.values
+    found: dict[Fault, list[str]] = {
+        "behind": [value.key for value in values if value.behind],
+        "damaged": [value.key for value in values if value.damaged] + [*info.missing_keys],
+        "plain": [*info.plain_keys, *info.exposing_annotations],
+        "unreadable": [value.key for value in values if value.unreadable],
+    }
+    if info.error:
+        found["damaged"].append(MANIFEST_KEY)
+    lines = [f"{kind}: {', '.join(found[kind])}" for kind in sorted(kinds) if found[kind]]
+    for kind in sorted({"behind", "unreadable"} & set(kinds)):
+        if unknown := [value.key for value in values if value.version and getattr(value, kind) is None]:
+            needs = "that needs Vault, permission to read the key, and the key's name where no manifest has it"
+            lines.append(f"not known whether {kind}: {', '.join(unknown)} ({needs})")
+    return [f"{info.namespace}/{info.name}: {line}" for line in lines]
+
+
+def compromised(info: SecretInfo, transit_key: str, version: int | None, fallback: str | None = None) -> list[str]:
+    """Return the data keys whose values whoever knows versions of a Transit key may know, rewrapped or not.
+
+    They have to be changed at their source. What an older tool sealed counts always: it is not known since when the
+    value is the same.
+
+    Args:
+        info: the Secret.
+        transit_key: the key that was compromised.
+        version: its newest version that was; None for all.
+        fallback: the Transit key of values that an older tool sealed; None if that is not known.
+    """
+    return [
+        value.key
+        for value in info.values
+        if (info.transit_key if value.managed else fallback) in (transit_key, None)
+        and (version is None or value.oldest_version is None or value.oldest_version <= version)
+    ]
+
+
+def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | None) -> SecretInfo:
     error = None
     try:
         manifest = manifest_of(secret)
@@ -128,33 +215,48 @@ def _inspected(secret: Mapping[str, Any], newest: NewestVersions, fallback: str 
         data = {key: text for key, text in secret["data"].items() if key != MANIFEST_KEY}
         secret = {**secret, "data": data}
     name = manifest.transit_key if manifest else fallback
-    latest = newest(name) if name else None
+    state = states(name) if name else None
     data = secret.get("data") or {}
     values = []
     for key, value in sorted(sealed_values(secret).items()):
         managed = manifest is not None and key in manifest.digests
         known = manifest.checksums.get(key) if manifest else None
         damaged = managed and known is not None and known != checksum(value.ciphertext)
-        behind = None if latest is None else value.version < latest
-        values.append(ValueInfo(key, value.version, behind, managed, damaged))
+        values.append(
+            ValueInfo(
+                key,
+                value.version,
+                state.behind(value.version) if state else None,
+                managed,
+                damaged,
+                state.unreadable(value.version) if state else None,
+                state.created.get(value.version) if state else None,
+                oldest_version(manifest, key, data[key]) if manifest and managed and not damaged else None,
+            )
+        )
     sealed = {value.key for value in values}
     digests = set(manifest.digests) if manifest else set()
     broken = sorted(key for key in digests & data.keys() if key not in sealed)
     values += [ValueInfo(key, 0, None, managed=True, damaged=True) for key in broken]
-    states = [value.behind for value in values if value.behind is not None]
+    behind = [value.behind for value in values if value.behind is not None]
     return SecretInfo(
         secret["metadata"]["namespace"],
         secret["metadata"]["name"],
         manifest.transit_key if manifest else None,
         manifest.scope if manifest else None,
-        latest,
-        any(states) if states else None,
+        state.newest if state else None,
+        any(behind) if behind else None,
         tuple(values),
         tuple(sorted(data.keys() - sealed - digests - {MANIFEST_KEY})),
         tuple(sorted(digests - data.keys())),
         tuple(exposing_annotations(secret, sealed | digests)),
         error,
     )
+
+
+def age_days(value: ValueInfo) -> int | None:
+    """Return how long ago the version of a value was made, in whole days; None if that is not known."""
+    return (datetime.now(UTC) - value.created).days if value.created else None
 
 
 def facts(info: SecretInfo) -> dict[str, Any]:
@@ -165,6 +267,10 @@ def facts(info: SecretInfo) -> dict[str, Any]:
             "behind": value.behind,
             "managed": value.managed,
             "damaged": value.damaged,
+            "unreadable": value.unreadable,
+            "created": value.created.isoformat() if value.created else None,
+            "age_days": age_days(value),
+            "oldest_version": value.oldest_version,
         }
         for value in info.values
     }

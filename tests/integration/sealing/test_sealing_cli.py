@@ -17,6 +17,8 @@ from support.ansible import BIN
 from support.sealing import SEALER, Chain, environment
 
 from secretmanager.options import CREDENTIAL_VARIABLES
+from secretmanager.sealed import with_ciphertexts
+from secretmanager.servers.vault import TransitItem
 
 PLAIN = "follow-the-white-rabbit"
 
@@ -164,6 +166,74 @@ def test_what_is_sealed_where(chain: Chain, name: str, kubevault: Kubevault) -> 
     (found,) = [item for item in listed if item["name"] == name]
     assert (found["newest_version"], found["behind"], found["plain_keys"]) == (1, False, ["plain"])
     assert b"version unknown" in kubevault("info", f"{chain.namespace}/{name}", VAULT_ADDR="").stdout
+
+
+def test_what_is_behind_and_what_no_longer_opens(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    key, spot = f"key-{name}", f"{chain.namespace}/{name}"
+    chain.vault.write(f"transit/keys/{key}")
+    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    (tmp_path / "token").write_text(chain.vault.root.token)
+    arguments = ["seal", spot, "--transit-key", key, "--from-file"]
+    kubevault(*arguments, "a=-", stdin=b"1")
+    checks = [f"--fail-if={kind}" for kind in ("behind", "damaged", "plain", "unreadable")]
+    assert kubevault("info", spot, *checks).stdout.decode().endswith(", newest\n  a: v1, 0 days old\n")
+    chain.vault.write(f"transit/keys/{key}/rotate")
+    kubevault(*arguments, "b=-", stdin=b"2")
+    kubevault("info", spot, *checks[1:])
+    assert kubevault("info", spot, *checks, status=3).stderr.decode() == f"kubevault: {spot}: behind: a\n"
+    chain.vault.write(f"transit/keys/{key}/config", min_decryption_version=2)
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"plain": "x", "b": "vault:v2:QUJD"}})
+    done = kubevault("info", spot, *checks, status=3)
+    assert "  a: v1 UNREADABLE\n  b: v2, 0 days old DAMAGED\n" in done.stdout.decode()
+    found = ["behind: a", "damaged: b", "plain: plain", "unreadable: a"]
+    assert done.stderr.decode().splitlines() == [f"kubevault: {spot}: {line}" for line in found]
+    (item,) = json.loads(kubevault("info", spot, "--output", "json").stdout)
+    assert item["keys"]["a"]["unreadable"] is True
+    assert (item["keys"]["a"]["age_days"], item["keys"]["b"]["age_days"]) == (None, 0)  # Vault does not tell the former
+    chain.vault.write(f"transit/keys/{key}/config", deletion_allowed=True)
+    chain.vault.root.request("DELETE", f"transit/keys/{key}")
+    done = kubevault("info", spot, "--fail-if", "unreadable", status=3)
+    assert done.stderr.decode() == f"kubevault: {spot}: unreadable: a, b\n"
+
+
+def test_what_is_not_known_does_not_pass(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    spot = f"{chain.namespace}/{name}"
+    chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="other"))
+    kubevault("info", spot, "--fail-if", "behind")  # a sealer may know that
+    assert b": not known whether unreadable: a (" in kubevault("info", spot, "--fail-if=unreadable", status=3).stderr
+    kubevault("info", spot, "--fail-if=behind", VAULT_ADDR="", status=3)
+    chain.put(f"{name}-old", {"a": b"vault:v1:QUJD"})
+    kubevault("info", f"{spot}-old", "--fail-if=behind", status=3)
+    kubevault("info", f"{spot}-old", "--fail-if=behind", "--transit-key=plain")
+
+
+def test_what_to_change_at_its_source(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    """A rewrap does not make a value safe from whoever knows the version that sealed it before."""
+    key, spot = f"key-{name}", f"{chain.namespace}/{name}"
+    chain.vault.write(f"transit/keys/{key}")
+    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    (tmp_path / "token").write_text(chain.vault.root.token)
+    arguments = ["seal", spot, "--transit-key", key, "--from-file"]
+    kubevault(*arguments, "a=-", stdin=b"1")
+    chain.vault.write(f"transit/keys/{key}/rotate")
+    kubevault(*arguments, "b=-", stdin=b"2")
+    (text,) = chain.vault.root.rewrap(key, [TransitItem(chain.data(name)["a"])])
+    chain.kubernetes().update_secret(chain.namespace, with_ciphertexts(chain.secret(name), {"a": text}))
+    chain.put(f"{name}-old", {"o": text.encode()})
+    chain.seal(chain.wanted(f"{name}-other", {"x": b"1"}))
+
+    def told(*more: str) -> list[str]:
+        lines = kubevault("info", chain.namespace, "--selector=", *more).stdout.decode().splitlines()
+        return [line for line in lines if line.startswith(f"{spot}:") or line.startswith(f"{spot}-")]
+
+    assert told(f"--reseal={key}:1") == [f"{spot}: a", f"{spot}-old: o"]
+    assert told(f"--reseal={key}:1", "--transit-key=other") == [f"{spot}: a"]
+    assert told(f"--reseal={key}") == [f"{spot}: a, b", f"{spot}-old: o"]
+    kubevault(*arguments, "a=-", stdin=b"changed")
+    assert told(f"--reseal={key}:1", "--transit-key=other") == []
+    shown = json.loads(kubevault("info", spot, f"--reseal={key}", "--output=json").stdout)
+    assert shown == [{"namespace": chain.namespace, "name": name, "keys": ["a", "b"]}]
+    assert b"allowed is TRANSIT_KEY or" in kubevault("info", f"--reseal={key}:x", status=2).stderr
 
 
 def test_read_where_policy_permits(chain: Chain, name: str, kubevault: Kubevault) -> None:

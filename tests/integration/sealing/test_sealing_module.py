@@ -301,6 +301,7 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
     run = play([info], tmp_path, env)
     passes(run)
     (found,) = run.last["secrets"]
+    unknown = {"unreadable": None, "created": None, "age_days": None}  # a sealer may not read the key
     assert found == {
         "namespace": chain.namespace,
         "name": name,
@@ -309,8 +310,8 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
         "newest_version": 2,
         "behind": True,
         "keys": {
-            "a": {"version": 1, "behind": True, "managed": True, "damaged": False},
-            "b": {"version": 2, "behind": False, "managed": True, "damaged": False},
+            "a": {"version": 1, "behind": True, "managed": True, "damaged": False, "oldest_version": 1, **unknown},
+            "b": {"version": 2, "behind": False, "managed": True, "damaged": False, "oldest_version": 2, **unknown},
         },
         "plain_keys": ["plain"],
         "missing_keys": [],
@@ -329,6 +330,9 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
     chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {".kubevault": "{"}})
     broken = play([info], tmp_path, env).last["secrets"][0]
     assert "is damaged" in broken["error"]
+    strict = {"kubevault_secret_info": {**info["kubevault_secret_info"], "fail_if": ["plain", "damaged", "behind"]}}
+    run = play([strict], tmp_path, env, fails=True)
+    assert run.last["msg"].splitlines()[0] == f"{chain.namespace}/{name}: damaged: .kubevault"
     missing = {"kubevault_secret_info": {"name": f"{name}-missing", "namespace": chain.namespace}}
     assert play([missing], tmp_path, env).last["secrets"] == []
 

@@ -12,7 +12,7 @@ from support.sealing import Chain
 from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError, SealingFailed
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
 from secretmanager.sealing.exposure import APPLIED_ANNOTATION
-from secretmanager.sealing.inspection import NewestVersions, inspect
+from secretmanager.sealing.inspection import KeyStates, inspect
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.plan import Action
 from secretmanager.sealing.sealer import seal_into
@@ -316,7 +316,7 @@ def test_plaintext_in_annotations_goes_with_each_run(chain: Chain, name: str) ->
     applied = json.dumps({"apiVersion": "v1", "kind": "Secret", "data": {"a": plain}})
     mine = {APPLIED_ANNOTATION: applied, "example.org/backup": f"a={plain}", "example.org/note": "of another"}
     chain.api.patch_namespaced_secret(name, chain.namespace, {"metadata": {"annotations": mine}})
-    (info,) = inspect([chain.secret(name)], NewestVersions(None))
+    (info,) = inspect([chain.secret(name)], KeyStates(None))
     assert info.exposing_annotations == (APPLIED_ANNOTATION,)
     (checked,) = chain.seal(wanted, check=True)
     (done,) = chain.seal(wanted)
@@ -324,7 +324,7 @@ def test_plaintext_in_annotations_goes_with_each_run(chain: Chain, name: str) ->
     assert (done.action, done.metadata, done.updated) == (Action.UPDATED, ("annotations",), ())
     assert chain.secret(name)["metadata"]["annotations"] == {"kept": "yes", "example.org/note": "of another"}
     assert chain.secret(name)["data"] == sealed
-    (info,) = inspect([chain.secret(name)], NewestVersions(None))
+    (info,) = inspect([chain.secret(name)], KeyStates(None))
     assert not info.exposing_annotations
     assert chain.seal(wanted)[0].action is Action.UNCHANGED
 
