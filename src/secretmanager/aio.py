@@ -133,6 +133,24 @@ class AsyncSecretManager:
         """Forget and wipe everything that is cached."""
         self._manager.clear_cache()
 
+    async def rotate_vault_key(self, transit_key: str) -> int:
+        """Make a new version of a Transit key; as `manager.SecretManager.rotate_vault_key`."""
+        return await self._run(self._manager.rotate_vault_key, transit_key)
+
+    async def rewrap(
+        self,
+        secret_name: str,
+        namespace: str,
+        transit_key: str | None = None,
+        *,
+        gitops: bool = False,
+        recreate: bool = False,
+    ) -> dict[str, int]:
+        """Bring a sealed Secret to the newest version of its key; as `manager.SecretManager.rewrap`."""
+        return await self._run(
+            self._manager.rewrap, secret_name, namespace, transit_key, gitops=gitops, recreate=recreate
+        )
+
     async def connect_to_k8s(self) -> KubernetesClient:
         """Return the client of the Kubernetes API, which is not asynchronous itself."""
         return await self._run(self._manager.connect_to_k8s)

@@ -255,6 +255,61 @@ class SecretManager:
         """Forget and wipe everything that is cached."""
         self._reader.forget()
 
+    # Rotation
+
+    def rotate_vault_key(self, transit_key: str) -> int:
+        """Make a new version of a Transit key. Older ones still decrypt; `rewrap` brings it to this one.
+
+        Returns:
+            The new version.
+
+        Raises:
+            PermissionDenied: the role may not rotate or read the key; the policy ``kubevault-rotator-KEY`` may.
+            TransitKeyNotFound, LoginDenied, VaultUnavailable, TLSError: as `read_secrets`.
+        """
+        vault, session = self._connected()
+        session.call(lambda token: vault.rotate_key(transit_key, token=token))
+        version = int(session.call(lambda token: vault.read_key(transit_key, token=token))["latest_version"])
+        log.debug("Transit key %s has version %d now", transit_key, version)
+        return version
+
+    def rewrap(
+        self,
+        secret_name: str,
+        namespace: str,
+        transit_key: str | None = None,
+        *,
+        gitops: bool = False,
+        recreate: bool = False,
+    ) -> dict[str, int]:
+        """Bring the values of a sealed Secret to the newest version of its Transit key. No plaintext leaves Vault.
+
+        The Secret is written whole, and only if nobody else changed it in between; otherwise that is rewrapped.
+
+        Args:
+            secret_name: name of the Secret.
+            namespace: its namespace.
+            transit_key: Transit key whose values are rewrapped, also those that an older tool sealed; without it, that
+                of the Secret's manifest.
+            gitops: also if Argo CD or Flux owns the Secret, which may put it back as it is in Git.
+            recreate: also if it is immutable: it is deleted and made again.
+
+        Returns:
+            The new version of each value that was behind, by data key; empty if nothing was.
+
+        Raises:
+            As `rotation.single.rewrap_secret`.
+        """
+        from .rotation.single import rewrap_secret
+
+        def rewrap(key: str, items: Sequence[TransitItem]) -> list[str]:
+            vault, session = self._connected()
+            return session.call(lambda token: vault.rewrap(key, items, token=token))
+
+        return rewrap_secret(
+            self.connect_to_k8s(), rewrap, namespace, secret_name, transit_key, gitops=gitops, recreate=recreate
+        )
+
     # Connections and identity
 
     def connect_to_k8s(self, kube_config: str | Mapping[str, Any] | None = None) -> KubernetesClient:

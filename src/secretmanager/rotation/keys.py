@@ -9,10 +9,9 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import ConfigError
-from ..servers.vault import VaultClient
+from ..servers.vault import VaultClient, version_times
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -52,7 +51,7 @@ class KeyVersions:
             int(found["min_decryption_version"]),
             int(found["min_encryption_version"]),
             int(found.get("min_available_version") or 0),
-            {int(version): _seconds(made) for version, made in found["keys"].items()},
+            version_times(found),
         )
 
     @property
@@ -120,12 +119,3 @@ def duration(text: str, option: str = "older_than") -> float:
     if not match:
         raise ConfigError(f"{option}: found {text!r}; allowed is a number with s, m, h or d, such as 30d")
     return float(match[1]) * _UNITS[match[2] or "s"]
-
-
-def _seconds(made: Any) -> float:
-    """Return when a version was made: seconds of a symmetric key, and a time for each part of another one."""
-    if isinstance(made, Mapping):
-        from datetime import datetime
-
-        return datetime.fromisoformat(str(made["creation_time"])).timestamp()
-    return float(made)

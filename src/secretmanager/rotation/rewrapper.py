@@ -180,7 +180,7 @@ class Rewrapper:
                     self._report.skipped[place] = f"{Skip.REFUSED}: {'; '.join(ciphertexts.errors)}"
                     break
                 try:
-                    _replace(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
+                    replace(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
                 except ConflictError:
                     if attempt == ATTEMPTS - 1:
                         raise
@@ -220,7 +220,7 @@ def rewrapped(
         yield candidate, refused or {key: str(text) for key, text in ciphertexts.items()}
 
 
-def _replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
     """Replace a Secret if it is still as it was found."""
     if found.get("immutable"):
         recreate(kubernetes, found, secret)

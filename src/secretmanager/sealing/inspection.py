@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,8 +10,11 @@ from typing import Any, Literal
 
 from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound
 from ..sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, oldest_version, sealed_values
-from ..servers.vault import TransitItem, VaultClient
+from ..servers.vault import TransitItem, VaultClient, version_times
 from .exposure import exposing_annotations
+
+DAY = 86400
+"""A day, in seconds."""
 
 Fault = Literal["behind", "damaged", "plain", "unreadable"]
 """What can be wrong with a Secret; `faults` says what each means."""
@@ -27,7 +31,7 @@ class ValueInfo:
         managed: whether it was sealed here, so that there is a digest of it; else an older tool sealed it.
         damaged: whether the ciphertext is not the one that was written here.
         unreadable: whether the Transit key no longer decrypts this version; None if that is not known.
-        created: when the version was made; None if that is not known.
+        created: when the version was made, in seconds since the epoch; None if that is not known.
         oldest_version: oldest version that sealed the same value, before it was rewrapped; None if that is not known.
     """
 
@@ -37,7 +41,7 @@ class ValueInfo:
     managed: bool
     damaged: bool
     unreadable: bool | None = None
-    created: datetime | None = None
+    created: float | None = None
     oldest_version: int | None = None
 
 
@@ -79,12 +83,12 @@ class KeyState:
     Attributes:
         newest: the newest version; None if there is no such key.
         oldest: the oldest version that still decrypts; None if that is not known.
-        created: when each version was made, as far as that is known.
+        created: when each version was made, in seconds since the epoch, as far as that is known.
     """
 
     newest: int | None
     oldest: int | None = None
-    created: Mapping[int, datetime] = field(default_factory=dict)
+    created: Mapping[int, float] = field(default_factory=dict)
 
     def behind(self, version: int) -> bool | None:
         """Whether there is a newer version; None if there is no such key."""
@@ -129,21 +133,14 @@ class KeyStates:
         except PermissionDenied:
             pass
         else:
-            created = {int(version): _time_of(entry) for version, entry in found["keys"].items()}
-            return KeyState(int(found["latest_version"]), int(found["min_decryption_version"]), created)
+            newest, oldest = int(found["latest_version"]), int(found["min_decryption_version"])
+            return KeyState(newest, oldest, version_times(found))
         try:
             # A key that is not derived ignores the context.
             (ciphertext,) = vault.encrypt(transit_key, [TransitItem(b"", b"kubevault")])
         except (PermissionDenied, TransitKeyNotFound):
             return None
         return KeyState(key_version(ciphertext))
-
-
-def _time_of(entry: Any) -> datetime:
-    """Return when a version was made: of a symmetric key Vault gives Unix seconds, of another one an object."""
-    if isinstance(entry, dict):
-        return datetime.fromisoformat(entry["creation_time"]).astimezone(UTC)
-    return datetime.fromtimestamp(entry, UTC)
 
 
 def inspect(
@@ -256,7 +253,7 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
 
 def age_days(value: ValueInfo) -> int | None:
     """Return how long ago the version of a value was made, in whole days; None if that is not known."""
-    return (datetime.now(UTC) - value.created).days if value.created else None
+    return int((time.time() - value.created) // DAY) if value.created else None
 
 
 def facts(info: SecretInfo) -> dict[str, Any]:
@@ -268,7 +265,7 @@ def facts(info: SecretInfo) -> dict[str, Any]:
             "managed": value.managed,
             "damaged": value.damaged,
             "unreadable": value.unreadable,
-            "created": value.created.isoformat() if value.created else None,
+            "created": datetime.fromtimestamp(value.created, UTC).isoformat() if value.created else None,
             "age_days": age_days(value),
             "oldest_version": value.oldest_version,
         }

@@ -563,6 +563,23 @@ class VaultClient:
         raise VaultError(said, place=path, status=status, errors=errors)
 
 
+def version_times(key: Mapping[str, Any]) -> dict[int, float]:
+    """Return when each version was made that still decrypts, in seconds since the epoch.
+
+    Args:
+        key: a Transit key, as of `VaultClient.read_key`. Of a symmetric key it has seconds, and a text of other ones.
+    """
+    return {int(version): _seconds(made) for version, made in key["keys"].items()}
+
+
+def _seconds(made: Any) -> float:
+    if isinstance(made, Mapping):
+        from datetime import datetime
+
+        return datetime.fromisoformat(str(made["creation_time"])).timestamp()
+    return float(made)
+
+
 _UNAVAILABLE = {
     307: "wait until Vault has a leader, or address it: this node is a standby that does not forward requests",
     412: "try again: this node has not yet seen the newest write",

@@ -18,7 +18,7 @@ from secretmanager.sealing.plan import Action, Outcome
 from secretmanager.sealing.sealer import Sealer, seal_into
 from secretmanager.sealing.spec import SecretSpec
 from secretmanager.sealing.stores import KubernetesStore
-from secretmanager.servers.vault import TransitItem, VaultClient
+from secretmanager.servers.vault import TransitItem
 
 
 class Key:
@@ -110,26 +110,6 @@ def test_a_version_that_was_lost(chain: Chain, name: str, key: Key) -> None:
     (anew,) = key.seal(key.wanted(name, {"a": b"2"}))
     assert anew.updated == ("a",)
     assert chain.opened(name) == {"a": b"2"}
-
-
-def test_many_secrets_cost_one_request_a_key(
-    chain: Chain, name: str, key: Key, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = [key.wanted(f"{name}-{number}", {"a": b"1"}) for number in range(3)]
-    key.seal(*wanted)
-    key.rotate(min_decryption_version=2)
-    sent: list[str] = []
-    request = VaultClient.request
-
-    def counted(self: VaultClient, method: str, path: str, *given: Any, **options: Any) -> Any:
-        sent.append(path.split("/")[1])
-        return request(self, method, path, *given, **options)
-
-    monkeypatch.setattr(VaultClient, "request", counted)
-    assert {item.action for item in key.seal(*wanted)} == {Action.UPDATED}
-    sent.clear()
-    assert {item.action for item in key.seal(*wanted)} == {Action.UNCHANGED}
-    assert sent == ["hmac", "encrypt"]
 
 
 def test_a_file_and_kubernetes_get_the_same_anew(chain: Chain, name: str, key: Key, tmp_path: Path) -> None:

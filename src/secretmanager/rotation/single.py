@@ -1,0 +1,82 @@
+"""Rewrap one Secret that a caller names, as a service does that holds nothing but a right to that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import ConfigError, ConflictError, SealedDataError
+from ..sealed import key_version, manifest_of, with_ciphertexts
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import TransitItem
+from .planning import Options, Skip, make_candidate
+from .rewrapper import ATTEMPTS, replace
+
+Rewrap = Callable[[str, Sequence[TransitItem]], Sequence[str]]
+"""Has Vault rewrap items with the Transit key of a name."""
+
+
+def rewrap_secret(
+    kubernetes: KubernetesClient,
+    rewrap: Rewrap,
+    namespace: str,
+    name: str,
+    transit_key: str | None = None,
+    *,
+    gitops: bool = False,
+    recreate: bool = False,
+) -> dict[str, int]:
+    """Rewrap the values of a Secret, and write it if it is still as it was read; otherwise do so again.
+
+    All values are rewrapped, and those that were not behind are thrown away: the newest version need not be known, and
+    no right to read the key is needed.
+
+    Args:
+        kubernetes: client that may get and update the Secret.
+        rewrap: has Vault rewrap.
+        namespace: the Secret's namespace.
+        name: its name.
+        transit_key: Transit key whose values are rewrapped, also those that an older tool sealed; None for the one that
+            the manifest names.
+        gitops: also if Argo CD or Flux owns the Secret.
+        recreate: also if it is immutable: it is deleted and made again.
+
+    Returns:
+        The new version of each value that was behind, by data key.
+
+    Raises:
+        SealedDataError: nothing in it is sealed with that key, or a value or the manifest is damaged.
+        ConfigError: it is immutable, being deleted, or owned by Argo CD or Flux.
+        ConflictError: others kept writing it in between.
+        DecryptionFailed, PermissionDenied, TransitKeyNotFound: Vault refused.
+        SecretNotFound, Forbidden: Kubernetes refused.
+    """
+    place = f"{namespace}/{name}"
+    attempt = 0
+    while True:
+        attempt += 1
+        secret = kubernetes.get_secret(namespace, name)
+        manifest = manifest_of(secret)
+        key = transit_key or (manifest.transit_key if manifest else "")
+        options = Options(key, unmanaged=bool(transit_key), gitops=gitops, recreate=recreate)
+        candidate = make_candidate(secret, sys.maxsize, options)
+        if candidate is None:
+            message = f"nothing in it is sealed with Transit key {key}" if key else "no manifest names its Transit key"
+            raise SealedDataError(message, place=place, remedy="name transit_key")
+        if candidate.skip is Skip.DAMAGED:
+            raise SealedDataError(str(candidate.skip), place=place)
+        texts = dict(zip(candidate.behind, rewrap(key, list(candidate.behind.values())), strict=True))
+        before = {data_key: key_version(item.value.decode()) for data_key, item in candidate.behind.items()}
+        versions = {data_key: version for data_key, text in texts.items() if (version := key_version(text))}
+        versions = {data_key: version for data_key, version in versions.items() if version != before[data_key]}
+        if not versions:
+            return {}
+        if candidate.skip:
+            raise ConfigError(str(candidate.skip), place=place)
+        try:
+            replace(kubernetes, secret, with_ciphertexts(secret, {data_key: texts[data_key] for data_key in versions}))
+        except ConflictError:
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return versions
