@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 from support.sealing import Chain
 
 from secretmanager.errors import DecryptionFailed, TransitKeyNotFound
-from secretmanager.sealed import key_version, manifest_of, oldest_version, sealed_values, with_ciphertexts
+from secretmanager.sealed import MANIFEST_KEY, key_version, manifest_of, oldest_version, sealed_values, with_ciphertexts
+from secretmanager.sealing.inspection import KeyState, KeyStates
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.plan import Action, Outcome
 from secretmanager.sealing.sealer import Sealer, seal_into
@@ -24,10 +26,11 @@ from secretmanager.servers.vault import TransitItem
 class Key:
     """A Transit key of its own, and a sealer who may use no other."""
 
-    def __init__(self, chain: Chain, *, derived: bool) -> None:
+    def __init__(self, chain: Chain, **parameters: Any) -> None:
         self.chain = chain
         self.name = f"key-{uuid.uuid4().hex[:8]}"
-        chain.vault.write(f"transit/keys/{self.name}", derived=derived)
+        self.parameters = parameters
+        chain.vault.write(f"transit/keys/{self.name}", **parameters)
         chain.vault.write(f"transit/keys/{self.name}-digest", type="hmac", key_size=32)
         policy = {f"transit/encrypt/{self.name}": ["update"], f"transit/hmac/{self.name}-digest": ["update"]}
         self.vault = chain.client(chain.token_for(policy))
@@ -40,6 +43,14 @@ class Key:
     def configure(self, **configuration: int) -> None:
         self.chain.vault.write(f"transit/keys/{self.name}/config", **configuration)
 
+    def delete(self) -> None:
+        self.configure(deletion_allowed=True)
+        self.chain.vault.root.request("DELETE", f"transit/keys/{self.name}")
+
+    def make_again(self) -> None:
+        self.delete()
+        self.chain.vault.write(f"transit/keys/{self.name}", **self.parameters)
+
     def wanted(self, name: str, values: dict[str, bytes], **options: Any) -> SecretSpec:
         return self.chain.wanted(name, values, transit_key=self.name, **options)
 
@@ -51,9 +62,17 @@ def versions(chain: Chain, name: str) -> dict[str, int]:
     return {key: value.version for key, value in sealed_values(chain.secret(name)).items()}
 
 
-@pytest.fixture(params=[True, False], ids=["derived", "plain"])
+KINDS: dict[str, dict[str, Any]] = {
+    "derived": {"derived": True},
+    "plain": {},
+    "convergent": {"derived": True, "convergent_encryption": True},
+    "rsa": {"type": "rsa-2048"},
+}
+
+
+@pytest.fixture(params=KINDS)
 def key(chain: Chain, request: pytest.FixtureRequest) -> Key:
-    return Key(chain, derived=request.param)
+    return Key(chain, **KINDS[request.param])
 
 
 def test_what_no_longer_decrypts_is_sealed_anew(chain: Chain, name: str, key: Key) -> None:
@@ -101,15 +120,45 @@ def test_a_version_that_was_lost(chain: Chain, name: str, key: Key) -> None:
     """As after Vault was restored from a backup of before the rotation."""
     wanted = key.wanted(name, {"a": b"1"})
     key.seal(wanted)
-    key.configure(deletion_allowed=True)
-    policy = chain.vault.root.read_key(key.name)["derived"]
     key.rotate()
     key.seal(key.wanted(name, {"a": b"2"}))
-    chain.vault.root.request("DELETE", f"transit/keys/{key.name}")
-    chain.vault.write(f"transit/keys/{key.name}", derived=policy)
+    key.make_again()
     (anew,) = key.seal(key.wanted(name, {"a": b"2"}))
     assert anew.updated == ("a",)
     assert chain.opened(name) == {"a": b"2"}
+
+
+def test_a_version_that_was_retired_too_early_comes_back(chain: Chain, name: str, key: Key) -> None:
+    """As docs/rotation.md says."""
+    wanted = key.wanted(name, {"a": b"1"})
+    key.seal(wanted)
+    key.rotate(min_decryption_version=2)
+    key.configure(min_decryption_version=1)
+    assert chain.opened(name) == {"a": b"1"}
+    assert key.seal(wanted)[0].action is Action.UNCHANGED
+
+
+def test_a_key_that_was_made_again_under_its_name(chain: Chain, name: str, key: Key) -> None:
+    """The version has the same number. As docs/rotation.md says, the manifest goes, and force seals all anew."""
+    wanted = key.wanted(name, {"a": b"1"}, force=True)
+    key.seal(wanted)
+    key.make_again()
+    assert key.seal(wanted)[0].action is Action.UNCHANGED
+    remove = [{"op": "remove", "path": f"/data/{MANIFEST_KEY}"}]
+    chain.api.patch_namespaced_secret(name, chain.namespace, remove)
+    assert key.seal(wanted)[0].updated == ("a",)
+    assert chain.opened(name) == {"a": b"1"}
+
+
+def test_ages_and_versions_of_each_kind_of_key(chain: Chain, key: Key) -> None:
+    key.rotate()
+    key.rotate(min_decryption_version=2)
+    state = KeyStates(chain.vault.root)(key.name)
+    assert state
+    assert (state.newest, state.oldest, state.created.keys()) == (3, 2, {2, 3})
+    assert all(0 <= time.time() - made < 600 for made in state.created.values())
+    assert [state.unreadable(version) for version in (1, 2, 3, 4)] == [True, False, False, True]
+    assert KeyStates(key.vault)(key.name) == KeyState(3)  # a sealer learns no more
 
 
 def test_a_file_and_kubernetes_get_the_same_anew(chain: Chain, name: str, key: Key, tmp_path: Path) -> None:
@@ -131,8 +180,7 @@ def test_a_key_that_is_gone(chain: Chain, name: str) -> None:
     key = Key(chain, derived=True)
     wanted = key.wanted(name, {"a": b"1"})
     key.seal(wanted)
-    key.configure(deletion_allowed=True)
-    chain.vault.root.request("DELETE", f"transit/keys/{key.name}")
+    key.delete()
     key.vault = chain.vault.root
     with pytest.raises(TransitKeyNotFound):
         key.seal(wanted)
