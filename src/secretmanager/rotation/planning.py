@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
 from ..errors import ConfigError, SealedDataError
-from ..sealed import Manifest, Place, SealedValue, checksum, manifest_of, sealed_values
+from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, SealedValue, checksum, manifest_of, sealed_values
 from ..servers.vault import TransitItem
 
 Object = dict[str, Any]
@@ -59,14 +59,15 @@ class Candidate:
         behind: the values to rewrap, by data key.
         oldest: oldest version among its values of this key.
         skip: why it is not rewrapped; None if it is, or if nothing is behind.
-        unmanaged: whether it has values that no manifest names.
+        probes: if no manifest says that it is the key's, its values in each context that they may have: if the key opens
+            none of them, the Secret is none of its own.
     """
 
     secret: Object
     behind: Mapping[str, TransitItem]
     oldest: int
     skip: Skip | None = None
-    unmanaged: bool = False
+    probes: Sequence[TransitItem] = ()
 
     @property
     def place(self) -> str:
@@ -93,19 +94,22 @@ def make_candidate(secret: Object, newest: int, options: Options) -> Candidate |
     try:
         manifest = manifest_of(secret)
     except SealedDataError:
-        return Candidate(secret, {}, 0, Skip.DAMAGED)
+        data = {key: text for key, text in secret["data"].items() if key != MANIFEST_KEY}
+        lost = sealed_values({**secret, "data": data})
+        return Candidate(secret, {}, 0, Skip.DAMAGED, _probes(secret, lost)) if lost else None
     ours = {key: value for key, value in sealed_values(secret).items() if _is_ours(value, options)}
     missing = manifest.digests.keys() - ours.keys() if manifest and manifest.transit_key == options.transit_key else ()
     if not ours and not missing:
         return None
-    unmanaged = any(value.transit_key is None for value in ours.values())
+    managed = missing or any(value.transit_key for value in ours.values())
+    probes = [] if managed else _probes(secret, ours)
     behind = {key: value for key, value in ours.items() if value.version < newest}
     oldest = min((value.version for value in ours.values()), default=newest)
     if missing or any(_is_damaged(manifest, key, value) for key, value in ours.items()):
-        return Candidate(secret, {}, oldest, Skip.DAMAGED, unmanaged)
+        return Candidate(secret, {}, oldest, Skip.DAMAGED, probes)
     metadata = secret["metadata"]
     items = {key: _item(Place(metadata["namespace"], metadata["name"], key), value) for key, value in behind.items()}
-    return Candidate(secret, items, oldest, _skip(secret, options) if behind else None, unmanaged)
+    return Candidate(secret, items, oldest, _skip(secret, options) if behind else None, probes)
 
 
 def _is_ours(value: SealedValue, options: Options) -> bool:
@@ -120,6 +124,16 @@ def _is_damaged(manifest: Manifest | None, key: str, value: SealedValue) -> bool
 def _item(place: Place, value: SealedValue) -> TransitItem:
     context = place.context(value.scope) if value.scope else None
     return TransitItem(value.ciphertext.encode(), context, str(place))
+
+
+def _probes(secret: Object, values: Mapping[str, SealedValue]) -> list[TransitItem]:
+    metadata = secret["metadata"]
+    places = {key: Place(metadata["namespace"], metadata["name"], key) for key in values}
+    return [
+        TransitItem(value.ciphertext.encode(), places[key].context(scope), str(places[key]))
+        for key, value in values.items()
+        for scope in Scope
+    ]
 
 
 def _skip(secret: Object, options: Options) -> Skip | None:

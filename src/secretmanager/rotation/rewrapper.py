@@ -17,6 +17,7 @@ from ..servers.kubernetes import PAGE, KubernetesClient
 from ..servers.vault import VaultClient
 from .planning import Candidate, Object, Options, Shard, Skip, make_candidate, place_of
 from .recreation import finish, is_copy, recreate
+from .usage import foreign
 
 CONCURRENCY = 8
 """Number of Secrets that are written at once, by default."""
@@ -150,8 +151,11 @@ class Rewrapper:
 
     def _rewrap(self, page: Sequence[Object], pool: ThreadPoolExecutor, *, check: bool) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
-        found = (make_candidate(secret, self._newest, self._options) for secret in page)
-        candidates = [candidate for candidate in found if candidate and not self._is_settled(candidate)]
+        made = (make_candidate(secret, self._newest, self._options) for secret in page)
+        found = {candidate.place: candidate for candidate in made if candidate}
+        damaged = {place: candidate for place, candidate in found.items() if candidate.skip is Skip.DAMAGED}
+        strange = foreign(self._vault, self._options.transit_key, damaged)
+        candidates = [one for place, one in found.items() if place not in strange and not self._is_settled(one)]
         if check:
             for candidate in candidates:
                 self._done(candidate.place)

@@ -34,17 +34,15 @@ def behind(
     while page := list(islice(iterator, _AT_ONCE)):
         candidates = {name: make_candidate(secret, newest, options) for name, secret in page}
         found = {name: candidate for name, candidate in candidates.items() if candidate}
-        foreign = _foreign(vault, transit_key, found)
+        strange = foreign(vault, transit_key, found)
         for name, candidate in found.items():
-            if name not in foreign and (candidate.behind or candidate.skip):
+            if name not in strange and (candidate.behind or candidate.skip):
                 yield name, f"version {candidate.oldest}" if candidate.behind else str(candidate.skip)
 
 
-def _foreign(vault: VaultClient, transit_key: str, found: Mapping[str, Candidate]) -> set[str]:
-    """Return the names of those that another key sealed."""
-    owned = [
-        (name, item) for name, candidate in found.items() if candidate.unmanaged for item in candidate.behind.values()
-    ]
+def foreign(vault: VaultClient, transit_key: str, found: Mapping[str, Candidate]) -> set[str]:
+    """Return the names of the Secrets that are none of a key's, as far as that can be told; see `Candidate.probes`."""
+    owned = [(name, item) for name, candidate in found.items() for item in candidate.probes]
     if not owned:
         return set()
     try:

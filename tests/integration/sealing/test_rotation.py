@@ -177,6 +177,20 @@ def test_what_is_left_behind_is_told_and_not_retired(one_life: Life, name: str) 
     assert "1 Secrets are behind" in one_life.run("retire", status=1)["said"]
 
 
+def test_a_damaged_manifest_is_told_of_the_key_that_opens_its_values(life: Life, name: str) -> None:
+    chain = life.chain
+    life.seal(life.spec(name), life.spec(f"{name}-other", transit_key="derived"))
+    broken = {"data": {".kubevault": base64.b64encode(b"{").decode()}}
+    for each in (name, f"{name}-other"):
+        chain.api.patch_namespaced_secret(each, chain.namespace, broken)
+    done = life.run("rotate", "--older-than", "0", "--rewrap")
+    assert done["skipped"] == {life.place(name): "its manifest, or a value, is damaged: seal it again"}
+    refused = life.run("retire", status=1)["said"]
+    assert f"1 Secrets are behind: {life.place(name)} (its manifest" in refused
+    chain.api.delete_namespaced_secret(name, chain.namespace)
+    assert life.run("retire")["retired"]
+
+
 def test_values_of_an_older_tool(chain: Chain, name: str, tmp_path: Path) -> None:
     life, root = make(chain, name, tmp_path, derived=False), chain.vault.root
     (ours,) = root.encrypt(life.key, [TransitItem(b"PLAIN-old")])
@@ -356,9 +370,11 @@ def test_a_sealer_a_reader_and_a_second_rotator_at_the_same_time(one_life: Life,
     with ThreadPoolExecutor(4) as pool:
         reading = pool.submit(read)
         rotators = [pool.submit(one_life.run, "rewrap", "--namespace", chain.namespace) for _ in range(2)]
-        one_life.seal(*(one_life.spec(each, newest) for each in names[::2]))
-        reports = [rotator.result() for rotator in rotators]
-        stop.set()
+        try:
+            one_life.seal(*(one_life.spec(each, newest) for each in names[::2]))
+            reports = [rotator.result() for rotator in rotators]
+        finally:
+            stop.set()
         assert reading.result() > 0
     assert [report["failed"] for report in reports] == [{}, {}]
     assert [one_life.versions(each) for each in names] == [{2}] * 30
