@@ -130,6 +130,10 @@ bench-seal: binaries ## Measure sealing, side by side with others
 bench-read: binaries ## Measure reading, side by side with others
 	tests/in-a-lab python benchmarks/bench_read.py
 
+.PHONY: bench-rotate
+bench-rotate: binaries ## Measure rewrapping, side by side with others
+	tests/in-a-lab python benchmarks/bench_rotate.py
+
 ## Releases
 
 .PHONY: collection

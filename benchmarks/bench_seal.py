@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from kubernetes import client, config
@@ -44,6 +44,7 @@ SEALERS = Path(__file__).parent / "sealers"
 BIN = Path(sys.executable).parent
 
 Secrets = list[dict[str, Any]]
+AnyBench = TypeVar("AnyBench")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="first runs and reruns of each")
     parser.add_argument("--stock", type=int, default=8, help="Secrets that the stock loop is measured with")
     arguments = parser.parse_args()
-    with prepared() as bench:
+    with prepared(Bench) as bench:
         measured = {(case, run): Measured() for case in CASES for run in ("first", "rerun")}
         for number in range(arguments.rounds):
             for case in CASES:
@@ -105,7 +106,6 @@ class Bench:
         self._key = key
         self._namespace = namespace
         self._api = api
-        self._token = Path(os.environ["VAULT_TOKEN_FILE"]).read_text(encoding="ascii").strip()
 
     def secrets(self, case: Case) -> Secrets:
         """Return Secrets of new names and random values."""
@@ -155,7 +155,7 @@ class Bench:
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_LIBRARY": f"{ROOT / 'plugins' / 'modules'}:{SEALERS / 'library'}",
             "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.default",
-            "VAULT_TOKEN": self._token,
+            "VAULT_TOKEN": operator_token(),
         }
         return timed([BIN / "ansible-playbook", SEALERS / f"{name}.yml", "-e", f"@{variables}"], env)
 
@@ -167,11 +167,8 @@ class Bench:
     def _floor(
         self, secrets: Secrets, connections: int, work: Callable[[Connection, list[Connection], Secrets], None]
     ) -> float:
-        access = find_access(os.environ["KUBECONFIG"])
-        vault_context = ssl.create_default_context(cafile=os.environ["VAULT_CACERT"])
+        vault, kubernetes = bare_connections(connections, operator_token())
         start = time.perf_counter()
-        vault = Connection(os.environ["VAULT_ADDR"], vault_context, {"X-Vault-Token": self._token})
-        kubernetes = [Connection(access.url, access.context, {}) for _ in range(connections)]
         work(vault, kubernetes, secrets)
         return time.perf_counter() - start
 
@@ -186,13 +183,7 @@ class Bench:
                 bodies[secret["name"]][key] = base64.b64encode(result["ciphertext"].encode()).decode()
         path = f"/api/v1/namespaces/{self._namespace}/secrets"
 
-        def write(connection: Connection, names: list[str]) -> None:
-            for name in names:
-                connection.send("POST", path, {"metadata": {"name": name}, "data": bodies[name]})
-
-        shares = [list(bodies)[number :: len(kubernetes)] for number in range(len(kubernetes))]
-        with ThreadPoolExecutor(len(kubernetes)) as pool:
-            list(pool.map(write, kubernetes, shares))
+        send_each(kubernetes, [("POST", path, {"metadata": {"name": name}, "data": bodies[name]}) for name in bodies])
 
     def _compare_barely(self, vault: Connection, kubernetes: list[Connection], secrets: Secrets) -> None:
         inputs = [
@@ -207,11 +198,8 @@ class Bench:
         if len(secrets) == 1:
             kubernetes[0].send("GET", f"{path}/{secrets[0]['name']}")
             return
-        following = ""
-        while True:
-            page = kubernetes[0].send("GET", f"{path}?limit=500&continue={following}")
-            if not (following := page["metadata"].get("continue", "")):
-                return
+        for _ in listed(kubernetes[0], path):
+            pass
 
     def _clear(self) -> None:
         self._api.delete_collection_namespaced_secret(self._namespace)
@@ -234,6 +222,41 @@ class Connection:
         if answer.status >= 300:
             raise SystemExit(f"{method} {path}: HTTP status {answer.status}: {content[:300]!r}")
         return json.loads(content)
+
+
+def bare_connections(number: int, token: str) -> tuple[Connection, list[Connection]]:
+    """Return a connection to Vault and some to Kubernetes; they connect at their first request."""
+    access = find_access(os.environ["KUBECONFIG"])
+    context = ssl.create_default_context(cafile=os.environ["VAULT_CACERT"])
+    vault = Connection(os.environ["VAULT_ADDR"], context, {"X-Vault-Token": token})
+    return vault, [Connection(access.url, access.context, {}) for _ in range(number)]
+
+
+def send_each(connections: list[Connection], requests: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Send requests, each a method, a path and a body, over all connections at once."""
+
+    def send(connection: Connection, share: list[tuple[str, str, dict[str, Any]]]) -> None:
+        for request in share:
+            connection.send(*request)
+
+    shares = [requests[number :: len(connections)] for number in range(len(connections))]
+    with ThreadPoolExecutor(len(connections)) as pool:
+        list(pool.map(send, connections, shares))
+
+
+def listed(kubernetes: Connection, path: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield the pages of a list."""
+    following = ""
+    while True:
+        page = kubernetes.send("GET", f"{path}?limit=500&continue={following}")
+        yield page["items"]
+        if not (following := page["metadata"].get("continue", "")):
+            return
+
+
+def operator_token() -> str:
+    """Return the token of the lab's operator."""
+    return Path(os.environ["VAULT_TOKEN_FILE"]).read_text(encoding="ascii").strip()
 
 
 # A small process starts the program: what a program is started by counts as its own memory (getrusage(2)).
@@ -259,15 +282,14 @@ def timed(command: list[Any], env: dict[str, str]) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def prepared() -> Iterator[Bench]:
-    """Return a key and a namespace of this run."""
+def prepared(bench: Callable[[Path, str, str, client.CoreV1Api], AnyBench]) -> Iterator[AnyBench]:
+    """Return what measures, with a folder, a key and a namespace of this run."""
     missing = [
         name for name in ("VAULT_ADDR", "VAULT_CACERT", "VAULT_TOKEN_FILE", "KUBECONFIG") if name not in os.environ
     ]
     if missing:
-        raise SystemExit(f"{', '.join(missing)}: not set; run `make bench-seal`, or source .lab/env")
-    token = Path(os.environ["VAULT_TOKEN_FILE"]).read_text(encoding="ascii").strip()
-    vault = VaultClient(os.environ["VAULT_ADDR"], ca_cert=os.environ["VAULT_CACERT"], token=token)
+        raise SystemExit(f"{', '.join(missing)}: not set; run `make bench-seal` or such, or source .lab/env")
+    vault = VaultClient(os.environ["VAULT_ADDR"], ca_cert=os.environ["VAULT_CACERT"], token=operator_token())
     key = f"bench-{uuid.uuid4().hex[:8]}"
     for name in (key, f"{key}-digest"):
         path = f"transit/keys/{name}"
@@ -277,7 +299,7 @@ def prepared() -> Iterator[Bench]:
     api.create_namespace({"metadata": {"name": namespace}})
     try:
         with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-            yield Bench(Path(folder), key, namespace, api)
+            yield bench(Path(folder), key, namespace, api)
     finally:
         api.delete_namespace(namespace)
 
