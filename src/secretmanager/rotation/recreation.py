@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 from ..errors import ConflictError, SecretNotFound
@@ -71,7 +72,8 @@ def _copy(secret: Object) -> Object:
         "kind": "Secret",
         "metadata": {
             "namespace": metadata["namespace"],
-            "name": f"{metadata['name'][:230]}.kubevault-copy",
+            # A hash, since a name may be as long as that of a copy; two Secrets never share a copy.
+            "name": f"kubevault-copy-{sha256(metadata['name'].encode()).hexdigest()[:32]}",
             "labels": {SEALED_LABEL: "true"},
             "annotations": {COPY_OF: json.dumps(original)},
         },
