@@ -16,9 +16,11 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secretmanager.commands.rewrap import command as rewrap
 from secretmanager.errors import ConflictError, SecretNotFound, VaultError
 from secretmanager.rotation import rewrapper
 from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, make_candidate
@@ -287,3 +289,10 @@ def immutable(name: str) -> Object:
 def test_each_secret_is_in_one_shard(count: int, name: str) -> None:
     secret = {"metadata": {"namespace": "n", "name": name}}
     assert sum(secret in Shard(index, count) for index in range(count)) == 1
+
+
+def test_a_number_of_shards_without_an_index() -> None:
+    env = {"KUBEVAULT_SHARDS": "4", "JOB_COMPLETION_INDEX": ""}
+    done = CliRunner().invoke(rewrap, ["--transit-key", "ours"], env=env)
+    assert done.exit_code == 2
+    assert "$JOB_COMPLETION_INDEX is not" in done.output

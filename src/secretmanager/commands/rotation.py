@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,13 @@ def rewrapping(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--gitops", is_flag=True, help="Also live Secrets that Argo CD or Flux owns."),
             click.option("--recreate", is_flag=True, help="Also immutable Secrets: delete them, and make them again."),
             click.option("--unmanaged", is_flag=True, help="Also values that an older tool sealed with this key."),
-            click.option("--shard", metavar="I/N", help="Only this part of the Secrets, I from 0 to N-1."),
+            click.option(
+                "--shard",
+                metavar="I/N",
+                default=_shard_of_job,
+                show_default="in an Indexed Job its index, and $KUBEVAULT_SHARDS",
+                help="Only this part of the Secrets, I from 0 to N-1.",
+            ),
             click.option(
                 "--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Secrets written at once."
             ),
@@ -49,6 +56,17 @@ def rewrapping(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def _shard_of_job() -> str | None:
+    """Return the shard of this pod of an Indexed Job, if its environment also says how many there are.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode
+    """
+    index, count = os.environ.get("JOB_COMPLETION_INDEX"), os.environ.get("KUBEVAULT_SHARDS")
+    if count and not index:
+        raise click.UsageError("$KUBEVAULT_SHARDS is set, and $JOB_COMPLETION_INDEX is not: use --shard I/N")
+    return f"{index}/{count}" if count else None
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,8 +10,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import ConfigError
+from ..errors import ConfigError, VaultError
 from ..servers.vault import VaultClient, version_times
+
+ROTATION_TIMEOUT = 300.0
+"""How long the other shards wait until the first one has rotated, in seconds."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -83,6 +86,36 @@ def rotate(
         vault.rotate_key(versions.name)
         versions = KeyVersions.read(vault, versions.name)
     return versions, True
+
+
+def await_rotation(vault: VaultClient, versions: KeyVersions, older_than: float) -> KeyVersions:
+    """Wait until another process has made a new version of a key, if its newest one is old enough.
+
+    Args:
+        vault: client whose token may ``read`` the key.
+        versions: the key's versions.
+        older_than: least age of the newest version, in seconds, with which the other process rotates.
+
+    Returns:
+        The versions as they are then.
+
+    Raises:
+        ConfigError: with no such age, nobody can tell whether the other one has rotated already.
+        VaultError: there is no new version after `ROTATION_TIMEOUT`.
+    """
+    if not older_than:
+        raise ConfigError("older_than: found 0, together with a shard; allowed is more, such as 1h")
+    end = time.monotonic() + ROTATION_TIMEOUT
+    while versions.age >= older_than:
+        if time.monotonic() > end:
+            raise VaultError(
+                f"the first shard has made no new version in {ROTATION_TIMEOUT:g} s",
+                place=f"Transit key {versions.name}",
+                remedy="run the shard with index 0 at the same time; to rewrap without a rotation, use rewrap",
+            )
+        time.sleep(1)
+        versions = KeyVersions.read(vault, versions.name)
+    return versions
 
 
 def retire(vault: VaultClient, versions: KeyVersions, *, trim: bool, check: bool = False) -> bool:

@@ -11,7 +11,7 @@ from ..errors import NotRetired
 from ..servers.kubernetes import KubernetesClient
 from ..servers.vault import VaultClient
 from .files import FileRewrapper, secrets_of
-from .keys import KeyVersions, retire, rotate
+from .keys import KeyVersions, await_rotation, retire, rotate
 from .planning import Object, Options, Shard, place_of
 from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
 from .usage import behind
@@ -94,7 +94,7 @@ def run(
         steps: what is done.
         namespaces: those whose Secrets are rewrapped; all without one.
         manifests: files, and folders of files, of sealed Secrets.
-        shard: part of the Secrets in Kubernetes that is rewrapped.
+        shard: part of the Secrets in Kubernetes that is rewrapped. The first one rotates, the others wait for that.
         concurrency: number of Secrets that are written at once.
         check: change nothing.
         progress: called after each Secret.
@@ -109,7 +109,9 @@ def run(
     outcome = Outcome()
     versions = KeyVersions.read(vault, options.transit_key)
     still_held()
-    if steps.rotate:
+    if steps.rotate and shard and shard.index and not check:
+        versions = await_rotation(vault, versions, steps.older_than)
+    elif steps.rotate:
         versions, outcome.rotated = rotate(vault, versions, steps.older_than, check=check)
     before = versions
     if outcome.rotated and check:  # everything would be behind the new version

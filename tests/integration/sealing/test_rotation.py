@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from support.intermediary import Intermediary
 from support.sealing import Chain, environment
 from support.servers import Authority
 
+from secretmanager.rotation.planning import Shard
 from secretmanager.sealed import sealed_values
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.sealer import Sealer, seal_into
@@ -248,14 +250,16 @@ def between(chain: Chain, tmp_path: Path) -> Iterator[tuple[Intermediary, Interm
         one.close()
 
 
-def start(life: Life, between: tuple[Intermediary, Intermediary], *options: str) -> subprocess.Popen[str]:
+def start(
+    life: Life, between: tuple[Intermediary, Intermediary], *options: str, **variables: str
+) -> subprocess.Popen[str]:
     """Start a whole rotation through the intermediaries, without waiting for its end."""
     vault, kubernetes = between
     ca = str(life.folder / "between.crt")
     rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "get", "update", "create", "delete"]}
     user = life.chain.cluster.account(f"rotator-{uuid.uuid4().hex[:8]}", [rule])
     kubeconfig = life.chain.cluster.kubeconfig_of(user, life.folder, kubernetes.url, ca)
-    env = environment(life.chain, life.folder / "rotator") | {
+    env = environment(life.chain, life.folder / "rotator", **variables) | {
         "VAULT_ADDR": vault.url,
         "VAULT_CACERT": ca,
         "K8S_AUTH_KUBECONFIG": kubeconfig,
@@ -392,3 +396,65 @@ def test_shards(one_life: Life, name: str) -> None:
     assert sorted(itertools.chain(*done)) == sorted(one_life.place(each) for each in names)
     assert one_life.run("retire")["retired"]
     assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=1)["said"]
+
+
+def test_four_shards_of_which_one_is_killed(
+    one_life: Life, name: str, between: tuple[Intermediary, Intermediary]
+) -> None:
+    """As an Indexed Job runs them: all at once, and the one that failed again."""
+    chain, names = one_life.chain, [f"{name}-{number}" for number in range(40)]
+    one_life.seal(*(one_life.spec(each) for each in names))
+    chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    places = {each: {"metadata": {"namespace": chain.namespace, "name": each}} for each in names}
+    doomed = [f"/{each}?" for each, place in places.items() if place in Shard(2, 4)]
+    shards: list[subprocess.Popen[str]] = []
+    written: list[str] = []
+
+    def kill(path: str) -> None:
+        written.extend(each for each in doomed if each in path)
+        if len(written) == 2:
+            shards[2].kill()
+            shards[2].wait()
+
+    between[1].after = kill
+
+    def shard(index: int) -> subprocess.Popen[str]:
+        return start(one_life, between, JOB_COMPLETION_INDEX=str(index), KUBEVAULT_SHARDS="4")
+
+    for index in range(4):
+        shards.append(shard(index))
+    assert [process.wait(60) for process in shards] == [0, 0, -signal.SIGKILL, 0]
+    left = [each for each in names if one_life.versions(each) == {1}]
+    assert len(left) == len(doomed) - 2
+    said = one_life.run("retire", status=1)["said"]
+    assert f"{len(left)} Secrets are behind: {one_life.place(min(left))} (version 1)" in said
+    assert shard(2).wait(60) == 0
+    assert [one_life.versions(each) for each in names] == [{2}] * 40
+    assert [chain.opened(each) for each in names] == [VALUES] * 40
+    assert one_life.run("retire")["retired"] is True
+
+
+def test_the_first_shard_rotates_for_all(one_life: Life, name: str) -> None:
+    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(10)))
+    time.sleep(8)  # then the version is old enough
+    options = ("--older-than", "8s", "--rewrap", "--shard")
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(one_life.run, "rotate", *options, f"{index}/2") for index in (1, 0)]
+        others, first = (each.result() for each in done)
+    assert (first["rotated"], others["rotated"]) == (True, False)
+    assert (first["newest_version"], others["newest_version"]) == (2, 2)
+    assert len(first["rewrapped"] + others["rewrapped"]) == 10
+    refused = one_life.run("rotate", "--older-than", "0", "--shard", "1/2", status=1)
+    assert "older_than: found 0, together with a shard" in refused["said"]
+
+
+def test_a_rerun_is_one_list(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
+    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(20)))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    assert start(one_life, between).wait(60) == 0
+    for one in between:
+        one.paths.clear()
+    assert start(one_life, between).wait(60) == 0
+    assert between[0].paths == [f"/v1/transit/keys/{one_life.key}"]
+    selector = "labelSelector=kubevault.io%2Fsealed%3Dtrue"
+    assert between[1].paths == [f"/api/v1/namespaces/{one_life.chain.namespace}/secrets?limit=500&{selector}"]
