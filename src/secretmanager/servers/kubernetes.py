@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -295,12 +295,29 @@ class KubernetesClient:
         path = _path(namespace, "secrets") if namespace else "/api/v1/secrets"
         query = {"limit": str(PAGE), **query}
         while True:
-            response = self._call("GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept)
+            response = self._call(
+                "GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept, allowed=(410,)
+            )
+            if response.status == 410:
+                query["continue"] = self._renewed_token(response, namespace or "all namespaces")
+                continue
             items, following = self._understood(response, partial(_page, response))
             yield from items
             if not following:
                 return
             query["continue"] = following
+
+    def _renewed_token(self, response: Response, place: str) -> str:
+        """Return the token with which a list goes on whose own one has expired, by what is stored now.
+
+        A token lasts for 5 to 10 minutes, until etcd has dropped the state that the list began with.
+
+        Source: https://kubernetes.io/docs/reference/kubernetes-api/common-parameters/common-parameters/#continue
+        """
+        renewed = self._understood(response, lambda: response.json()["metadata"].get("continue"))
+        if not renewed:
+            raise self._refusal(response, place)
+        return str(renewed)
 
     def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         place = f"{namespace}/{body['metadata']['name']}"
@@ -329,14 +346,15 @@ class KubernetesClient:
         body: Mapping[str, Any] | None = None,
         *,
         accept: str | None = None,
+        allowed: Sequence[int] = (),
     ) -> Response:
-        """Send one request; return the response if it is the API's, and no refusal."""
+        """Send one request; return the response if it is the API's, and no refusal but of an allowed status."""
         more = {"Accept": accept} if accept else {}
         try:
             response = self._as_known(lambda headers: self._api.request(method, path, body, headers=headers | more))
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
-        if not response.ok:
+        if not response.ok and response.status not in allowed:
             raise self._refusal(response, place)
         if not response.is_object:
             raise self._foreign(response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -13,22 +14,28 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
 from support.ansible import BIN
 from support.intermediary import Intermediary
+from support.lab import Lab
 from support.sealing import Chain, environment
 from support.servers import Authority
 
-from secretmanager.rotation.planning import Shard
+from secretmanager.rotation.planning import Options, Shard
+from secretmanager.rotation.rewrapper import Report, Rewrapper
 from secretmanager.sealed import sealed_values
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.sealer import Sealer, seal_into
 from secretmanager.sealing.spec import SecretSpec
 from secretmanager.sealing.stores import KubernetesStore
+from secretmanager.servers.http import tls_context
+from secretmanager.servers.kubernetes import KubernetesClient
 from secretmanager.servers.vault import TransitItem, VaultClient
 
 VALUES = {"a": b"PLAIN-a", "b.json": b'{"x": "PLAIN-b"}'}
@@ -458,3 +465,51 @@ def test_a_rerun_is_one_list(one_life: Life, name: str, between: tuple[Intermedi
     assert between[0].paths == [f"/v1/transit/keys/{one_life.key}"]
     selector = "labelSelector=kubevault.io%2Fsealed%3Dtrue"
     assert between[1].paths == [f"/api/v1/namespaces/{one_life.chain.namespace}/secrets?limit=500&{selector}"]
+
+
+def test_a_run_outlasts_the_token_of_its_list(
+    one_life: Life, name: str, between: tuple[Intermediary, Intermediary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API refuses a token whose state etcd has dropped. Instead of waiting for that, the token is made old."""
+    chain, front = one_life.chain, between[1]
+    names = [f"{name}-{number}" for number in range(5)]
+    one_life.seal(*(one_life.spec(each) for each in names))
+    chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    forward, statuses = front.forward, []
+
+    def age(method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
+        address, _, token = path.partition("&continue=")
+        if token and not statuses:
+            old = {**json.loads(base64.urlsafe_b64decode(f"{unquote(token)}==")), "rv": 2}
+            path = f"{address}&continue={base64.urlsafe_b64encode(json.dumps(old).encode()).decode().rstrip('=')}"
+        response = forward(method, path, body, headers)
+        if token:
+            statuses.append(response.status)
+        return response
+
+    monkeypatch.setattr(front, "forward", age)
+    monkeypatch.setattr("secretmanager.servers.kubernetes.PAGE", 2)
+    compact(Path(os.environ["KUBEVAULT_LAB"]))
+    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "get", "update"]}
+    user = chain.cluster.account(name, [rule])
+    kubeconfig = chain.cluster.kubeconfig_of(user, one_life.folder, front.url, str(one_life.folder / "between.crt"))
+    report = Report()
+    kubernetes = KubernetesClient.from_kubeconfig(kubeconfig)
+    Rewrapper(one_life.root, kubernetes, Options(one_life.key), 2, [chain.namespace]).run(report)
+    assert (statuses[0], set(statuses[1:])) == (410, {200})
+    assert sorted(report.rewrapped) == [one_life.place(each) for each in names]
+
+
+def compact(lab: Path) -> None:
+    """Have the lab's etcd drop all states but the present one, as the API does after 5 to 10 minutes."""
+    context = tls_context(str(lab / "pki" / "ca.crt"))
+    context.load_cert_chain(lab / "pki" / "kube-apiserver.crt", lab / "pki" / "kube-apiserver.key")
+    connection = HTTPSConnection("127.0.0.1", Lab(lab).ports["etcd"], context=context)
+
+    def send(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        connection.request("POST", path, json.dumps(body))
+        answer: dict[str, Any] = json.load(connection.getresponse())
+        return answer
+
+    revision = send("/v3/kv/range", {"key": "AA=="})["header"]["revision"]
+    assert send("/v3/kv/compaction", {"revision": revision})["header"]
