@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from support.ansible import BIN
-from support.intermediary import Intermediary
+from support.intermediary import Intermediary, page
 from support.lab import Lab
 from support.sealing import Chain, environment
 from support.servers import Authority
@@ -465,6 +465,27 @@ def test_a_rerun_is_one_list(one_life: Life, name: str, between: tuple[Intermedi
     assert between[0].paths == [f"/v1/transit/keys/{one_life.key}"]
     selector = "labelSelector=kubevault.io%2Fsealed%3Dtrue"
     assert between[1].paths == [f"/api/v1/namespaces/{one_life.chain.namespace}/secrets?limit=500&{selector}"]
+
+
+def test_an_api_that_is_busy(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
+    """The API answers so if more requests wait than its priority level has queues for (flow-control)."""
+    names = [f"{name}-{number}" for number in range(2)]
+    one_life.seal(*(one_life.spec(each) for each in names))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    status = {"kind": "Status", "message": "too many requests, please try again later", "code": 429}
+    busy = page(429, json.dumps(status).encode(), "application/json", "Retry-After: 1")
+    refused: set[str] = set()
+
+    def answer(path: str) -> bytes | None:
+        known = path in refused
+        refused.add(path)
+        return None if known else busy
+
+    between[1].answer = answer
+    process = start(one_life, between)
+    assert process.wait(60) == 0, process.communicate()[0]
+    assert len(refused) == 3  # the list, and each Secret
+    assert [one_life.versions(each) for each in names] == [{2}] * 2
 
 
 def test_a_run_outlasts_the_token_of_its_list(
