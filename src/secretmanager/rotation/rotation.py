@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import NotRetired
 from ..servers.kubernetes import KubernetesClient
 from ..servers.vault import VaultClient
-from .files import FileRewrapper, secrets_of
 from .keys import KeyVersions, await_rotation, retire, rotate
 from .planning import Object, Options, Shard, place_of
 from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
@@ -121,7 +120,10 @@ def run(
         if kubernetes:
             rewrapper = Rewrapper(vault, kubernetes, options, newest, namespaces, concurrency, shard)
             rewrapper.run(outcome.report, check=check, progress=progress, still_held=still_held)
-        FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
+        if manifests:
+            from .files import FileRewrapper  # here, because its imports take a third of the command's start
+
+            FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
     if steps.retire:
         left = dict(behind(vault, _everything(kubernetes, manifests), options.transit_key, newest))
         if check:  # they would not be left
@@ -142,4 +144,7 @@ def _everything(kubernetes: KubernetesClient | None, manifests: Sequence[Path]) 
     if kubernetes:
         for secret in kubernetes.list_secrets():
             yield place_of(secret), secret
-    yield from secrets_of(manifests)
+    if manifests:
+        from .files import secrets_of
+
+        yield from secrets_of(manifests)
