@@ -59,8 +59,8 @@ class Candidate:
         behind: the values to rewrap, by data key.
         oldest: oldest version among its values of this key.
         skip: why it is not rewrapped; None if it is, or if nothing is behind.
-        probes: if no manifest says that it is the key's, its values in each context that they may have. If the key opens
-            none of them, the Secret is none of its own.
+        probes: if no manifest says that it is the key's, its values in each context that they may have. If the key
+            opens none of them, the Secret is none of its own.
     """
 
     secret: Object
