@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from support.ansible import BIN
+from support.cluster import own_namespace
 from support.intermediary import Intermediary, page
 from support.lab import Lab
 from support.sealing import Chain, environment
@@ -196,7 +197,8 @@ def test_a_damaged_manifest_is_told_of_the_key_that_opens_its_values(life: Life,
     assert done["skipped"] == {life.place(name): "its manifest, or a value, is damaged: seal it again"}
     refused = life.run("retire", status=1)["said"]
     assert f"1 Secrets are behind: {life.place(name)} (its manifest" in refused
-    chain.api.delete_namespaced_secret(name, chain.namespace)
+    for each in (name, f"{name}-other"):
+        chain.api.delete_namespaced_secret(each, chain.namespace)
     assert life.run("retire")["retired"]
 
 
@@ -456,16 +458,20 @@ def test_the_first_shard_rotates_for_all(one_life: Life, name: str) -> None:
     assert "older_than: found 0, together with a shard" in refused["said"]
 
 
-def test_a_rerun_is_one_list(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
-    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(20)))
-    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
-    assert start(one_life, between).wait(60) == 0
-    for one in between:
-        one.paths.clear()
-    assert start(one_life, between).wait(60) == 0
-    assert between[0].paths == [f"/v1/transit/keys/{one_life.key}"]
-    selector = "labelSelector=kubevault.io%2Fsealed%3Dtrue"
-    assert between[1].paths == [f"/api/v1/namespaces/{one_life.chain.namespace}/secrets?limit=500&{selector}"]
+def test_a_rerun_is_one_list(
+    chain: Chain, name: str, tmp_path: Path, between: tuple[Intermediary, Intermediary]
+) -> None:
+    with own_namespace("rerun") as cluster:
+        life = make(replace(chain, cluster=cluster), name, tmp_path, derived=True)
+        life.seal(*(life.spec(f"{name}-{number}") for number in range(20)))
+        chain.vault.write(f"transit/keys/{life.key}/rotate")
+        assert start(life, between).wait(60) == 0
+        for one in between:
+            one.paths.clear()
+        assert start(life, between).wait(60) == 0
+        assert between[0].paths == [f"/v1/transit/keys/{life.key}"]
+        selector = "labelSelector=kubevault.io%2Fsealed%3Dtrue"
+        assert between[1].paths == [f"/api/v1/namespaces/{cluster.namespace}/secrets?limit=500&{selector}"]
 
 
 def test_an_api_that_is_busy(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
