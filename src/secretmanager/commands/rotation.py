@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
                 still_held=still_held,
             )
         except NotRetired as error:
-            _print(error.outcome, steps, output, given["transit_key"])
+            _print(error.outcome, replace(steps, retire=False), output, given["transit_key"])
             raise
     _print(outcome, steps, output, given["transit_key"])
     if outcome.report.failed:

@@ -112,7 +112,7 @@ def run(
         versions = await_rotation(vault, versions, steps.older_than)
     elif steps.rotate:
         versions, outcome.rotated = rotate(vault, versions, steps.older_than, check=check)
-    before = versions
+    outcome.newest_version, outcome.min_decryption_version = versions.newest, versions.min_decryption
     if outcome.rotated and check:  # everything would be behind the new version
         versions = replace(versions, newest=versions.newest + 1)
     newest = versions.newest
@@ -132,11 +132,8 @@ def run(
             raise NotRetired(options.transit_key, {**outcome.report.behind, **left}, outcome)
         still_held()
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
-    if check:
-        versions = before
-    elif outcome.retired:
-        versions = KeyVersions.read(vault, options.transit_key)
-    outcome.newest_version, outcome.min_decryption_version = versions.newest, versions.min_decryption
+        if outcome.retired and not check:
+            outcome.min_decryption_version = newest
     return outcome
 
 

@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from support.ansible import BIN
 from support.cluster import own_namespace
 from support.intermediary import Intermediary, page
@@ -28,6 +30,7 @@ from support.lab import Lab
 from support.sealing import Chain, environment
 from support.servers import Authority
 
+from secretmanager.commands import rewrap, rotation
 from secretmanager.rotation.planning import Options, Shard
 from secretmanager.rotation.rewrapper import Report, Rewrapper
 from secretmanager.sealed import sealed_values
@@ -128,7 +131,9 @@ def test_the_whole_life_of_a_key(life: Life, name: str) -> None:
         "said": "",
     }
     assert life.run("rotate", "--older-than", "0")["newest_version"] == 2
-    refused = life.run("retire", status=1)["said"]
+    refused = life.run("retire", status=1)
+    assert (refused["retired"], refused["newest_version"], refused["min_decryption_version"]) == (False, 2, 1)
+    refused = refused["said"]
     assert f"3 Secrets are behind: {life.place(names[0])} (version 1)" in refused
     checked, done = life.run("rewrap", "--check"), life.run("rewrap")
     assert checked["rewrapped"] == done["rewrapped"] == [life.place(each) for each in names]
@@ -393,6 +398,20 @@ def test_a_sealer_a_reader_and_a_second_rotator_at_the_same_time(one_life: Life,
     assert [report["failed"] for report in reports] == [{}, {}]
     assert [one_life.versions(each) for each in names] == [{2}] * 30
     assert [chain.opened(each) for each in names] == [newest, VALUES] * 15
+
+
+def test_progress(one_life: Life, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines for logs; on a terminal the same text beside a spinner."""
+    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(3)))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    monkeypatch.setattr(rotation, "EVERY", 0.0)
+    for variable, value in environment(one_life.chain, one_life.folder / "rotator").items():
+        monkeypatch.setenv(variable, value)
+    options = ["--transit-key", one_life.key, "--namespace", one_life.chain.namespace]
+    told = CliRunner().invoke(rewrap.command, options)
+    assert told.exit_code == 0, told.output
+    assert re.findall(r"kubevault: (\d) rewrapped", told.stderr) == ["1", "2", "3"]
+    assert f"{one_life.key}: 3 rewrapped" in told.stdout
 
 
 def test_shards(one_life: Life, name: str) -> None:
