@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ansible.plugins.become
+import ansible
 import ansible_collections
 import pytest
 from support.ansible import ROOT, TEXT, play
@@ -13,7 +13,7 @@ from support.sealing import Chain
 
 SECRET = "follow-the-white-rabbit"
 
-BECOME = [path.stem for path in Path(ansible.plugins.become.__path__[0]).glob("[a-z]*.py")] + [
+BECOME = [path.stem for path in Path(ansible.__path__[0], "plugins/become").glob("[a-z]*.py")] + [
     ".".join((*path.parts[-5:-3], path.stem))
     for path in sorted(Path(next(iter(ansible_collections.__path__))).glob("*/*/plugins/become/[a-z]*.py"))
 ]
