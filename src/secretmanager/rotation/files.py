@@ -10,8 +10,9 @@ from ..sealed import with_ciphertexts
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Action
 from ..sealing.stores import Change
+from ..servers.kubernetes import Object
 from ..servers.vault import VaultClient
-from .planning import Object, Options, Skip, make_candidate
+from .planning import Options, Skip, make_candidate
 from .rewrapper import Progress, Report, rewrapped
 
 _SIGNS = (b"dmF1bHQ6d", b"vault:v")
@@ -55,12 +56,8 @@ class FileRewrapper:
         found = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
         behind = []
         for candidate in filter(None, found):
-            if candidate.skip:
-                report.skipped[f"{path}: {candidate.place}"] = str(candidate.skip)
-            elif candidate.behind:
+            if not report.settles(f"{path}: {candidate.place}", candidate):
                 behind.append(candidate)
-            else:
-                report.current += 1
         for name, secret in _unplaced(path, file):
             unplaced = make_candidate(secret, self._newest, self._options)
             if unplaced and unplaced.behind:
@@ -68,7 +65,7 @@ class FileRewrapper:
         changes = []
         for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, [] if check else behind):
             if isinstance(ciphertexts, VaultError):
-                report.skipped[f"{path}: {candidate.place}"] = f"{Skip.REFUSED}: {'; '.join(ciphertexts.errors)}"
+                report.refuses(f"{path}: {candidate.place}", ciphertexts)
             else:
                 secret = with_ciphertexts(candidate.secret, ciphertexts)
                 changes.append(Change(Action.UPDATED, candidate.secret, secret))

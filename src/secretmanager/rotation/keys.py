@@ -10,13 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..admin.comparison import seconds
 from ..errors import ConfigError, VaultError
 from ..servers.vault import VaultClient, version_times
 
 ROTATION_TIMEOUT = 300.0
 """How long the other shards wait until the first one has rotated, in seconds."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,6 @@ def duration(text: str, option: str = "older_than") -> float:
     Raises:
         ConfigError: it has another form.
     """
-    match = re.fullmatch(r"(\d+)([smhd]?)", text)
-    if not match:
+    if not re.fullmatch(r"\d+[smhd]?", text):
         raise ConfigError(f"{option}: found {text!r}; allowed is a number with s, m, h or d, such as 30d")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    return float(seconds(text))

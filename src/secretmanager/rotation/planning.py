@@ -10,9 +10,8 @@ from typing import Any
 
 from ..errors import ConfigError, SealedDataError
 from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, SealedValue, checksum, manifest_of, sealed_values
+from ..servers.kubernetes import Object
 from ..servers.vault import TransitItem
-
-Object = dict[str, Any]
 
 GITOPS_LABELS = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name", "argocd.argoproj.io/instance")
 """Labels of objects that Flux or Argo CD owns: https://fluxcd.io/flux/components/kustomize/kustomizations/ and

@@ -8,18 +8,14 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any
 
 from ..errors import ConflictError, SecretNotFound
 from ..sealed import SEALED_LABEL
-from ..servers.kubernetes import KubernetesClient
-
-Object = dict[str, Any]
+from ..sealing.plan import OF_THE_SERVER
+from ..servers.kubernetes import KubernetesClient, Object
 
 COPY_OF = "kubevault.io/copy-of"
 """Annotation of a copy: all of the original but its data, as JSON."""
-
-_OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
 
 
 def is_copy(secret: Object) -> bool:
@@ -64,7 +60,7 @@ def finish(kubernetes: KubernetesClient, copy: Object) -> None:
 
 
 def _copy(secret: Object) -> Object:
-    metadata = {name: value for name, value in secret["metadata"].items() if name not in _OF_THE_SERVER}
+    metadata = {name: value for name, value in secret["metadata"].items() if name not in OF_THE_SERVER}
     original = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     original |= {name: secret[name] for name in ("type", "immutable") if name in secret}
     return {

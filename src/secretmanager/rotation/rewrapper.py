@@ -13,20 +13,17 @@ from typing import Any
 
 from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError
 from ..sealed import SEALED_LABEL, with_ciphertexts
-from ..servers.kubernetes import PAGE, KubernetesClient
+from ..servers.kubernetes import PAGE, KubernetesClient, Object
 from ..servers.vault import VaultClient
-from .planning import Candidate, Object, Options, Shard, Skip, make_candidate, place_of
+from .planning import Candidate, Options, Shard, Skip, make_candidate, place_of
 from .recreation import finish, is_copy, recreate
-from .usage import foreign
+from .usage import foreign, pages
 
 CONCURRENCY = 8
 """Number of Secrets that are written at once, by default."""
 
 ATTEMPTS = 5
 """How often a Secret is read and rewrapped again because another writer changed it in between."""
-
-SHOWN = 10
-"""How many Secrets a message names."""
 
 
 @dataclass
@@ -49,6 +46,20 @@ class Report:
     def behind(self) -> dict[str, str]:
         """Those that are still behind, and why."""
         return {**self.skipped, **self.failed}
+
+    def settles(self, name: str, candidate: Candidate) -> bool:
+        """Note what becomes of a Secret of which nothing is to be written; return whether it is one."""
+        if candidate.skip:
+            self.skipped[name] = str(candidate.skip)
+        elif candidate.behind:
+            return False
+        else:
+            self.current += 1
+        return True
+
+    def refuses(self, name: str, error: VaultError) -> None:
+        """Note that the key does not open a value of a Secret."""
+        self.skipped[name] = f"{Skip.REFUSED}: {'; '.join(error.errors)}"
 
     def facts(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -124,7 +135,7 @@ class Rewrapper:
         with ThreadPoolExecutor(self._concurrency) as pool:
             writing: list[Future[None]] = []
             try:
-                for page in _pages(self._secrets(check=check)):
+                for page in pages(self._secrets(check=check), PAGE):
                     still_held()
                     written, writing = writing, self._rewrap(page, pool, check=check)
                     _wait(written)
@@ -155,7 +166,8 @@ class Rewrapper:
         found = {candidate.place: candidate for candidate in made if candidate}
         damaged = {place: candidate for place, candidate in found.items() if candidate.skip is Skip.DAMAGED}
         strange = foreign(self._vault, self._options.transit_key, damaged)
-        candidates = [one for place, one in found.items() if place not in strange and not self._is_settled(one)]
+        ours = {place: candidate for place, candidate in found.items() if place not in strange}
+        candidates = [candidate for place, candidate in ours.items() if not self._report.settles(place, candidate)]
         if check:
             for candidate in candidates:
                 self._done(candidate.place)
@@ -165,23 +177,13 @@ class Rewrapper:
             for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates)
         ]
 
-    def _is_settled(self, candidate: Candidate) -> bool:
-        """Whether nothing is to be written; it is then in the report."""
-        if candidate.skip:
-            self._report.skipped[candidate.place] = str(candidate.skip)
-        elif candidate.behind:
-            return False
-        else:
-            self._report.current += 1
-        return True
-
     def _write(self, candidate: Candidate, ciphertexts: Mapping[str, str] | VaultError) -> None:
         """Write a Secret if it is still as it was found; otherwise read it again, and rewrap that."""
         place = candidate.place
         try:
             for attempt in range(ATTEMPTS):
                 if isinstance(ciphertexts, VaultError):
-                    self._report.skipped[place] = f"{Skip.REFUSED}: {'; '.join(ciphertexts.errors)}"
+                    self._report.refuses(place, ciphertexts)
                     break
                 try:
                     replace(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
@@ -193,7 +195,7 @@ class Rewrapper:
                     return
                 secret = self._kubernetes.get_secret(*place.split("/"))
                 again = make_candidate(secret, self._newest, self._options)
-                if again is None or self._is_settled(again):
+                if again is None or self._report.settles(place, again):
                     break
                 candidate = again
                 ((candidate, ciphertexts),) = rewrapped(self._vault, self._options.transit_key, [again])
@@ -232,11 +234,6 @@ def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None
     metadata = {name: value for name, value in secret["metadata"].items() if name != "managedFields"}
     body = {**secret, "apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     kubernetes.update_secret(metadata["namespace"], body)
-
-
-def _pages(secrets: Iterator[Object]) -> Iterator[list[Object]]:
-    while page := list(islice(secrets, PAGE)):
-        yield page
 
 
 def _wait(writing: Iterable[Future[None]]) -> None:

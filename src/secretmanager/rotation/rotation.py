@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotRetired
-from ..servers.kubernetes import KubernetesClient
+from ..servers.kubernetes import KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .keys import KeyVersions, await_rotation, retire, rotate
-from .planning import Object, Options, Shard, place_of
+from .planning import Options, Shard, place_of
 from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
 from .usage import behind
 

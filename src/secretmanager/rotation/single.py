@@ -67,8 +67,8 @@ def rewrap_secret(
             raise SealedDataError(str(candidate.skip), place=place)
         texts = dict(zip(candidate.behind, rewrap(key, list(candidate.behind.values())), strict=True))
         before = {data_key: key_version(item.value.decode()) for data_key, item in candidate.behind.items()}
-        versions = {data_key: version for data_key, text in texts.items() if (version := key_version(text))}
-        versions = {data_key: version for data_key, version in versions.items() if version != before[data_key]}
+        made = {data_key: key_version(text) for data_key, text in texts.items()}
+        versions = {data_key: version for data_key, version in made.items() if version and version != before[data_key]}
         if not versions:
             return {}
         if candidate.skip:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from typing import TypeVar
 
 from ..errors import PermissionDenied, VaultError
+from ..servers.kubernetes import PAGE, Object
 from ..servers.vault import VaultClient
-from .planning import Candidate, Object, Options, make_candidate
+from .planning import Candidate, Options, make_candidate
 
-_AT_ONCE = 500  # Secrets
+T = TypeVar("T")
 
 
 def behind(
@@ -30,14 +32,20 @@ def behind(
         The name of each that is behind, and why.
     """
     options = Options(transit_key, unmanaged=True, gitops=True, recreate=True)
-    iterator = iter(secrets)
-    while page := list(islice(iterator, _AT_ONCE)):
+    for page in pages(secrets, PAGE):
         candidates = {name: make_candidate(secret, newest, options) for name, secret in page}
         found = {name: candidate for name, candidate in candidates.items() if candidate}
         strange = foreign(vault, transit_key, found)
         for name, candidate in found.items():
             if name not in strange and (candidate.behind or candidate.skip):
                 yield name, f"version {candidate.oldest}" if candidate.behind else str(candidate.skip)
+
+
+def pages(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield items in lists of this size, the last of which may be shorter."""
+    iterator = iter(items)
+    while page := list(islice(iterator, size)):
+        yield page
 
 
 def foreign(vault: VaultClient, transit_key: str, found: Mapping[str, Candidate]) -> set[str]:
