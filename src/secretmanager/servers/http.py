@@ -31,7 +31,7 @@ from http.client import (
     InvalidURL,
 )
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError, TLSError
 from .connection import LOST, Address, Connection, Headers, Proxy, is_lost
@@ -85,6 +85,8 @@ _TLS_REMEDIES = {
 
 # OpenSSL's reasons if the first bytes of the other side are no TLS record.
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"))
+
+Parsed = TypeVar("Parsed")
 
 _waits: ContextVar[bool] = ContextVar("waits for elections", default=True)
 
@@ -148,6 +150,20 @@ class Response:
         except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def understood(parse: Callable[[], Parsed], foreign: Callable[[], Exception]) -> Parsed:
+    """Return what a function takes from a response; raise another error if the response has another form.
+
+    Args:
+        parse: takes the response apart.
+        foreign: returns the error. What was raised instead is not its context: it may hold what is in the response.
+    """
+    try:
+        return parse()
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        pass
+    raise foreign()
 
 
 _IN_FRONT = "check the load balancer or proxy in front of {0}, and that {0} is running behind it"
@@ -225,8 +241,8 @@ def tls_context(
     try:
         if ca_pem is None and ca_cert is True and ca_path:
             found = ca_path
-            first, *others = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
-            context = ssl.create_default_context(cafile=(found := first))
+            found, *others = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
+            context = ssl.create_default_context(cafile=found)
             for found in others:
                 context.load_verify_locations(found)
             return context

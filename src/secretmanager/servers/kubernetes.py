@@ -22,7 +22,7 @@ from ..errors import (
     KubernetesUnavailable,
     SecretNotFound,
 )
-from .http import ELECTION_TIMEOUT, ConnectionFailed, JsonApi, Response, Stream
+from .http import ELECTION_TIMEOUT, ConnectionFailed, JsonApi, Parsed, Response, Stream, understood
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
@@ -39,7 +39,6 @@ STREAM_GRACE = 10
 
 Object = dict[str, Any]
 Answered = TypeVar("Answered", Response, Stream)
-Parsed = TypeVar("Parsed")
 Resource = Literal["secrets", "configmaps", "serviceaccounts"]
 
 
@@ -378,11 +377,7 @@ class KubernetesClient:
 
     def _understood(self, response: Response, parse: Callable[[], Parsed]) -> Parsed:
         """Return what a function takes from a response; a form that is not the API's raises KubernetesUnavailable."""
-        try:
-            return parse()
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-            pass  # not the cause: it may hold what is in the response
-        raise self._foreign(response)
+        return understood(parse, lambda: self._foreign(response))
 
     def _refusal(self, response: Response, place: str) -> KubernetesError:
         """Translate a ``Status`` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/)."""

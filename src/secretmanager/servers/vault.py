@@ -27,16 +27,17 @@ from .http import (
     ELECTION_TIMEOUT,
     ConnectionFailed,
     JsonApi,
+    Parsed,
     Response,
     credential,
     load_client_cert,
     tls_context,
+    understood,
 )
 
 Label = TypeVar("Label")
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
-Parsed = TypeVar("Parsed")
 
 BATCH_ITEMS = 1000
 """Items that one Transit batch holds at most; Vault takes arrays of 10,000 (``max_json_array_element_count``)."""
@@ -296,11 +297,7 @@ class VaultClient:
         # A key that is not derived ignores the context.
         batch = [{"plaintext": "", "context": "a3ViZXZhdWx0", "key_version": version} for version in asked]
         body = {"batch_input": batch, "type": "existing-only", "partial_failure_response_code": 200}
-        response = self.request("POST", path, body, token=token)
-        if (results := _results(response)) is None:
-            self.checked("POST", path, response)
-            raise self._foreign(response)
-        texts = self._understood(response, partial(_texts, results, "ciphertext", len(asked)))
+        _, texts = self._sent_batch(path, body, "ciphertext", token)
         return {version for version, (_, error) in zip(asked, texts, strict=True) if error and not texts[0][1]}
 
     def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
@@ -457,11 +454,7 @@ class VaultClient:
 
     def _understood(self, response: Response, parse: Callable[[], Parsed]) -> Parsed:
         """Return what a function takes from a response; a form that is not Vault's raises VaultUnavailable."""
-        try:
-            return parse()
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-            pass  # not the cause: it may hold what is in the response
-        raise self._foreign(response)
+        return understood(parse, lambda: self._foreign(response))
 
     def _foreign(self, response: Response) -> VaultError:
         message, remedy = response.foreign("Vault")
@@ -494,19 +487,26 @@ class VaultClient:
             batch = _first_batch(entries[start : start + BATCH_ITEMS], self._batch_bytes)
             body = {"batch_input": batch, **(parameters or {})}
             try:
-                response = self.request("POST", path, body, token=token)
-                if (results := _results(response)) is None:
-                    self.checked("POST", path, response)
-                    raise self._foreign(response)
+                status, texts = self._sent_batch(path, body, wanted, token)
             except VaultError as error:
                 if error.status != 413 or len(batch) == 1:
                     raise
                 self._batch_bytes = sum(map(_size, batch)) // 2
                 continue
-            texts = self._understood(response, partial(_texts, results, wanted, len(batch)))
             for item, (text, said) in zip(items[start : start + len(batch)], texts, strict=True):
-                found.append(self._refused_item(operation, path, item, said, response.status) if said else text)
+                found.append(self._refused_item(operation, path, item, said, status) if said else text)
         return found
+
+    def _sent_batch(
+        self, path: str, body: Mapping[str, Any], wanted: str, token: str | None
+    ) -> tuple[int, list[tuple[str, str]]]:
+        """Send one batch; return the response's status, and text and error of each item, as of `_texts`."""
+        response = self.request("POST", path, body, token=token)
+        if (results := _results(response)) is None:
+            self.checked("POST", path, response)
+            raise self._foreign(response)
+        count = len(body["batch_input"])
+        return response.status, self._understood(response, partial(_texts, results, wanted, count))
 
     def _refused_item(self, operation: str, path: str, item: TransitItem, error: str, status: int) -> VaultError:
         said = " ".join(error.split())
