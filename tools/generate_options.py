@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from secretmanager.options import KUBERNETES, REDIS, VAULT_CONNECTION, VAULT_LOGIN, Option
+from secretmanager.options import KUBERNETES, REDIS, TRANSIT, VAULT_CONNECTION, VAULT_LOGIN, Option
 from secretmanager.servers.http import NO_PATH
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +37,7 @@ PROXIES = (
 SPECS = {
     "VAULT_CONNECTION_OPTIONS": (VAULT_CONNECTION, "Argument spec of the fragment ``kubevault_vault.connection``."),
     "VAULT_LOGIN_OPTIONS": (VAULT_LOGIN, "Argument spec of the fragment ``kubevault_vault.login``."),
+    "TRANSIT_OPTIONS": (TRANSIT, "Argument spec of the fragment ``kubevault_vault.transit``."),
     "KUBERNETES_OPTIONS": (KUBERNETES, "Argument spec of the fragment ``kubevault_kubernetes``."),
     "REDIS_OPTIONS": (REDIS, "Argument spec of the fragment ``kubevault_redis``."),
 }
@@ -58,6 +59,7 @@ def files() -> dict[str, str]:
             VAULT_CONNECTION, requirements=["kubevault (Python package)"], notes=[VARIABLES, PROXIES]
         ),
         "LOGIN": fragment(VAULT_LOGIN, notes=[hashi_note((*VAULT_CONNECTION, *VAULT_LOGIN))]),
+        "TRANSIT": fragment(TRANSIT),
         "LOOKUP": lookup_fragment((*VAULT_CONNECTION, *VAULT_LOGIN), notes=[VARIABLES, PROXIES]),
     }
     kubernetes = {"DOCUMENTATION": fragment(KUBERNETES), "LOOKUP": lookup_fragment(KUBERNETES)}

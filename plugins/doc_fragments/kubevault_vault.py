@@ -165,6 +165,15 @@ notes:
   E(ANSIBLE_HASHI_VAULT_JWT), E(ANSIBLE_HASHI_VAULT_ROLE_ID), E(ANSIBLE_HASHI_VAULT_SECRET_ID).'
 """
 
+    TRANSIT = r"""
+options:
+  transit_mount:
+    description:
+    - Path at which the Transit engine is mounted.
+    type: str
+    default: transit
+"""
+
     LOOKUP = r"""
 options:
   vault_url:

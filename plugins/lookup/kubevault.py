@@ -23,16 +23,13 @@ options:
   transit_key:
     description: The Transit key of values that an older tool sealed. Other Secrets name it themselves.
     type: str
-  transit_mount:
-    description: Path at which the Transit engine is mounted.
-    type: str
-    default: transit
   base64:
     description: Whether to return values in base64, for example if they are not text.
     type: bool
     default: false
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.lookup
+  - kubevault.core.kubevault_vault.transit
   - kubevault.core.kubevault_kubernetes.lookup
 requirements:
   - kubevault (Python package)

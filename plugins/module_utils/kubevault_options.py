@@ -41,6 +41,11 @@ VAULT_LOGIN_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Argument spec of the fragment ``kubevault_vault.login``."""
 
+TRANSIT_OPTIONS: dict[str, dict[str, Any]] = {
+    "transit_mount": {"type": "str", "default": "transit"},
+}
+"""Argument spec of the fragment ``kubevault_vault.transit``."""
+
 KUBERNETES_OPTIONS: dict[str, dict[str, Any]] = {
     "kubeconfig": {"type": "raw"},
     "context": {"type": "str"},

@@ -42,12 +42,9 @@ options:
     description: Path at which Vault's Kubernetes auth method is mounted.
     type: str
     default: kubernetes
-  transit_mount:
-    description: Path at which the Transit engine is mounted.
-    type: str
-    default: transit
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.transit
   - kubevault.core.kubevault_kubernetes
 attributes:
   check_mode:
@@ -76,7 +73,7 @@ secrets:
 
 from ..module_utils.kubevault import connect_to_kubernetes, kubernetes_options, require, vault_client
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_CONNECTION_OPTIONS
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, TRANSIT_OPTIONS, VAULT_CONNECTION_OPTIONS
 from ..module_utils.kubevault_results import guarded, warn
 
 
@@ -92,7 +89,7 @@ def main() -> None:
             "secrets": {"type": "list", "elements": "str", "required": True, "no_log": False},
             "transit_key": {"type": "str", "no_log": False},
             "auth_mount": {"type": "str", "default": "kubernetes"},
-            "transit_mount": {"type": "str", "default": "transit"},
+            **TRANSIT_OPTIONS,
             **VAULT_CONNECTION_OPTIONS,
             **KUBERNETES_OPTIONS,
         },

@@ -81,12 +81,9 @@ options:
         another one is running.
       - By default there is none. No Secret is lost or damaged if two run at once.
     type: str
-  transit_mount:
-    description: Path at which the Transit engine is mounted.
-    type: str
-    default: transit
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.transit
   - kubevault.core.kubevault_vault.login
   - kubevault.core.kubevault_kubernetes
 attributes:
@@ -175,7 +172,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..module_utils.kubevault import connect_to_kubernetes, logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, TRANSIT_OPTIONS, VAULT_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
 if TYPE_CHECKING:
@@ -201,7 +198,7 @@ def main() -> None:
             "shard": {"type": "str"},
             "concurrency": {"type": "int", "default": 8},
             "lease_namespace": {"type": "str"},
-            "transit_mount": {"type": "str", "default": "transit"},
+            **TRANSIT_OPTIONS,
             **VAULT_OPTIONS,
             **KUBERNETES_OPTIONS,
         },

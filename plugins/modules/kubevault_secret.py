@@ -140,10 +140,6 @@ options:
   recreate: {<<: *recreate, default: false}
   force: {<<: *force, default: false}
   adopt: {<<: *adopt, default: false}
-  transit_mount:
-    description: Path at which the Transit engine is mounted.
-    type: str
-    default: transit
   dest:
     description:
       - YAML file, on the host that runs the module, to which the sealed Secrets are written as manifests, one document each.
@@ -165,6 +161,7 @@ options:
     default: 8
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.transit
   - kubevault.core.kubevault_vault.login
   - kubevault.core.kubevault_redis
   - kubevault.core.kubevault_kubernetes
@@ -338,7 +335,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..module_utils.kubevault import connect_to_kubernetes, connection_options, logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, VAULT_OPTIONS
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, REDIS_OPTIONS, TRANSIT_OPTIONS, VAULT_OPTIONS
 from ..module_utils.kubevault_results import conceal, finish, guarded, warn
 
 if TYPE_CHECKING:
@@ -390,7 +387,7 @@ def main() -> None:
         argument_spec={
             "secrets": {"type": "list", "elements": "dict", "no_log": False, "options": SECRET_OPTIONS},
             **task_options,
-            "transit_mount": {"type": "str", "default": "transit"},
+            **TRANSIT_OPTIONS,
             "dest": {"type": "path"},
             "apply": {"type": "bool"},
             "timeout": {"type": "float", "default": 30.0},

@@ -43,10 +43,6 @@ options:
     elements: str
     choices: [behind, damaged, plain, unreadable]
     default: []
-  transit_mount:
-    description: Path at which the Transit engine is mounted.
-    type: str
-    default: transit
   vault_url:
     description:
       - Vault's address, as V(https://vault.example.org:8200).
@@ -56,6 +52,7 @@ options:
     aliases: [url]
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
+  - kubevault.core.kubevault_vault.transit
   - kubevault.core.kubevault_vault.login
   - kubevault.core.kubevault_kubernetes
 attributes:
@@ -155,7 +152,7 @@ from contextlib import nullcontext
 
 from ..module_utils.kubevault import connect_to_kubernetes, connection_options, logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
-from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, VAULT_OPTIONS
+from ..module_utils.kubevault_options import KUBERNETES_OPTIONS, TRANSIT_OPTIONS, VAULT_OPTIONS
 from ..module_utils.kubevault_results import guarded
 
 FAULTS = ["behind", "damaged", "plain", "unreadable"]
@@ -172,7 +169,7 @@ def main() -> None:
             # no_log false: name of a key, not a key. Ansible would otherwise warn.
             "transit_key": {"type": "str", "no_log": False},
             "fail_if": {"type": "list", "elements": "str", "choices": FAULTS, "default": []},
-            "transit_mount": {"type": "str", "default": "transit"},
+            **TRANSIT_OPTIONS,
             **VAULT_OPTIONS,
             **KUBERNETES_OPTIONS,
         },

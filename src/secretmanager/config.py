@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 
 from .errors import ConfigError
 from .login.methods import AuthMethod, Credentials
+from .servers.http import ELECTION_TIMEOUT
 from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
 
 Source = Literal["KUBEVAULT", "KUBERNETES", "FILE", "ENVIRONMENT"]
@@ -115,7 +116,7 @@ class Config:
     transit_mount: str = "transit"
     timeout: float = 30.0
     retries: int = 4
-    election_timeout: float = 20.0
+    election_timeout: float = ELECTION_TIMEOUT
     connections: int = 10
     cache_ciphertext_ttl: float = 0.0
     cache_plaintext_ttl: float = 0.0

@@ -81,7 +81,7 @@ if any(Path(__file__).with_name(name).exists() for name in ("secretregistry.py",
 Guarded = TypeVar("Guarded", bound=type)
 
 SHOWN = 10
-"""How many errors the message of `SealingFailed` quotes."""
+"""How many errors, or Secrets, one message quotes."""
 
 
 class SecretManagerError(Exception):
@@ -180,12 +180,17 @@ class SealingFailed(SecretManagerError):
     """
 
     def __init__(self, errors: Sequence[SecretManagerError], outcomes: Sequence[Any] = ()) -> None:
-        more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
         written = sum(outcome.changed for outcome in outcomes)
-        quoted = "; ".join(str(error) for error in errors[:SHOWN])
-        super().__init__(f"not all could be sealed; {written} Secrets were written: {quoted}{more}")
+        quoted = _first([str(error) for error in errors])
+        super().__init__(f"not all could be sealed; {written} Secrets were written: {quoted}")
         self.errors = tuple(errors)
         self.outcomes = tuple(outcomes)
+
+
+def _first(texts: Sequence[str]) -> str:
+    """Return the first texts, as many as a message quotes, and how many more there are."""
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return f"{'; '.join(texts[:SHOWN])}{more}"
 
 
 class NotRetired(SecretManagerError):
@@ -197,10 +202,9 @@ class NotRetired(SecretManagerError):
     """
 
     def __init__(self, transit_key: str, behind: Mapping[str, str], outcome: Any = None) -> None:
-        named = [f"{place} ({why})" for place, why in sorted(behind.items())[:SHOWN]]
-        more = f"; and {len(behind) - SHOWN} more" if len(behind) > SHOWN else ""
+        named = _first([f"{place} ({why})" for place, why in sorted(behind.items())])
         super().__init__(
-            f"older versions are not retired: {len(behind)} Secrets are behind: {'; '.join(named)}{more}",
+            f"older versions are not retired: {len(behind)} Secrets are behind: {named}",
             place=f"Transit key {transit_key}",
             remedy="rewrap them, or seal them again",
         )

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from .errors import ConfigError
 from .servers.connection import ENVIRONMENT
+from .servers.http import ELECTION_TIMEOUT
 
 Place = Literal["module", "lookup"]
 
@@ -97,7 +98,7 @@ VAULT_CONNECTION = (
     Option("vault_timeout", "Time that one request may take, in seconds.", type="float", default=30.0,
            config="timeout", flag="--vault-timeout"),
     Option("election_timeout", "How long a request is repeated while Vault or etcd has no leader, in seconds.",
-           type="float", default=20.0, config="election_timeout", flag="--election-timeout"),
+           type="float", default=ELECTION_TIMEOUT, config="election_timeout", flag="--election-timeout"),
 )
 """How Vault is reached."""
 
