@@ -270,6 +270,11 @@ class PrivateVault:
         headers = {"X-Vault-Token": self.root.token or "", "X-Vault-Wrap-TTL": "60"}
         return api.request("POST", f"/v1/{path}", body, headers=headers).json()["wrap_info"]["token"]
 
+    def new_key(self, name: str, **parameters: Any) -> None:
+        """Create a Transit key, and that of its digests."""
+        self.write(f"transit/keys/{name}", **parameters)
+        self.write(f"transit/keys/{name}-digest", type="hmac", key_size=32)
+
     def delete(self, path: str) -> None:
         assert self.root.request("DELETE", path).ok, path
 

@@ -143,8 +143,7 @@ def test_what_could_not_be_read_is_read_once_it_is_sealed_anew(
     manager: Manager, seal: Put, cluster: Cluster, vault: PrivateVault, brief_pause: None
 ) -> None:
     """The digest is the same then."""
-    vault.write("transit/keys/lost")
-    vault.write("transit/keys/lost-digest", type="hmac", key_size=32)
+    vault.new_key("lost")
     name = seal({"a": "PLAIN-1"}, key="lost")
     vault.write("transit/keys/lost/rotate")
     vault.write("transit/keys/lost/config", min_decryption_version=2)

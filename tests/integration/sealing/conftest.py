@@ -19,8 +19,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     with running(vault, vault.set_up), own_namespace("sealing") as cluster:
         vault.write("sys/mounts/transit", type="transit")
         for key, derived in (("derived", True), ("plain", False), ("other", True)):
-            vault.write(f"transit/keys/{key}", derived=derived)
-            vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+            vault.new_key(key, derived=derived)
         token = Chain(vault, cluster, "").token_for(SEALER)
         yield Chain(vault, cluster, token)
 

@@ -104,8 +104,7 @@ def one_life(chain: Chain, name: str, tmp_path: Path) -> Life:
 
 def make(chain: Chain, name: str, folder: Path, *, derived: bool) -> Life:
     key = f"key-{name}"
-    chain.vault.write(f"transit/keys/{key}", derived=derived)
-    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    chain.vault.new_key(key, derived=derived)
     (folder / "all").write_text(chain.vault.root.token or "")
     for who, rules in (ROTATOR, RETIRER):
         policy = {f"transit/{path.format(key)}": rights for path, rights in rules.items()}

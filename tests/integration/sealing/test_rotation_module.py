@@ -25,8 +25,7 @@ from secretmanager.sealing.stores import KubernetesStore
 def key(chain: Chain, name: str) -> str:
     """A Transit key of its own, with its policies, and two Secrets that it sealed."""
     key = f"key-{name}"
-    chain.vault.write(f"transit/keys/{key}", derived=True)
-    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    chain.vault.new_key(key, derived=True)
     for resource in policy_resources([key]):
         chain.vault.write(resource["path"], **resource["data"])
     specs = [chain.wanted(f"{name}-{end}", {"a": b"PLAIN-a"}, transit_key=key) for end in ("x", "y")]

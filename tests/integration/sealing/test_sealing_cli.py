@@ -170,8 +170,7 @@ def test_what_is_sealed_where(chain: Chain, name: str, kubevault: Kubevault) -> 
 
 def test_what_is_behind_and_what_no_longer_opens(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
     key, spot = f"key-{name}", f"{chain.namespace}/{name}"
-    chain.vault.write(f"transit/keys/{key}")
-    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    chain.vault.new_key(key)
     (tmp_path / "token").write_text(chain.vault.root.token)
     arguments = ["seal", spot, "--transit-key", key, "--from-file"]
     kubevault(*arguments, "a=-", stdin=b"1")
@@ -210,8 +209,7 @@ def test_what_is_not_known_does_not_pass(chain: Chain, name: str, kubevault: Kub
 def test_what_to_change_at_its_source(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
     """A rewrap does not make a value safe from whoever knows the version that sealed it before."""
     key, spot = f"key-{name}", f"{chain.namespace}/{name}"
-    chain.vault.write(f"transit/keys/{key}")
-    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    chain.vault.new_key(key)
     (tmp_path / "token").write_text(chain.vault.root.token)
     arguments = ["seal", spot, "--transit-key", key, "--from-file"]
     kubevault(*arguments, "a=-", stdin=b"1")

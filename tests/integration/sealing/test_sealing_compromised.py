@@ -30,8 +30,7 @@ class Key:
         self.chain = chain
         self.name = f"key-{uuid.uuid4().hex[:8]}"
         self.parameters = parameters
-        chain.vault.write(f"transit/keys/{self.name}", **parameters)
-        chain.vault.write(f"transit/keys/{self.name}-digest", type="hmac", key_size=32)
+        chain.vault.new_key(self.name, **parameters)
         policy = {f"transit/encrypt/{self.name}": ["update"], f"transit/hmac/{self.name}-digest": ["update"]}
         self.vault = chain.client(chain.token_for(policy))
 

@@ -289,8 +289,7 @@ def test_a_manifest_as_written_can_be_applied_by_others(
 
 def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     key = f"{name}-key"
-    chain.vault.write(f"transit/keys/{key}", derived=True)
-    chain.vault.write(f"transit/keys/{key}-digest", type="hmac", key_size=32)
+    chain.vault.new_key(key, derived=True)
     token = chain.token_for({f"transit/encrypt/{key}": ["update"], f"transit/hmac/{key}-digest": ["update"]})
     (tmp_path / "token").write_text(token)
     passes(play([seal(chain, name, transit_key=key, data={"a": "1", "b": "2"})], tmp_path, env))
