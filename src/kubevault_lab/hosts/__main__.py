@@ -1,0 +1,102 @@
+"""The command line: python -m kubevault_lab.hosts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ..binaries import Provider
+from ..errors import LabError
+from . import machine, sandbox
+from .rootfs import RootFileSystem
+
+_DESCRIPTION = """\
+Hosts with a real systemd, an address and sshd, by systemd-nspawn, in a sandbox of which nothing is left.
+
+  python -m kubevault_lab.hosts sandbox -- bash      a shell in a sandbox, and in it:
+  python -m kubevault_lab.hosts up vault.example.org
+  python -m kubevault_lab.hosts run vault.example.org -- systemctl status
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        arguments: arguments of the command line; None for sys.argv.
+
+    Returns:
+        Exit status: that of the command for `sandbox` and `run`; otherwise 0, or 1 for an error.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    provider = Provider.from_environment()
+    rootfs = RootFileSystem(provider.cache, mirror=os.environ.get("KUBEVAULT_DEBIAN_MIRROR"))
+    match options.subcommand:
+        case "sandbox":
+            # Here, because a sandbox reaches no network.
+            rootfs.provide()
+            return sandbox.run(options.command)
+        case "init":
+            return sandbox.init(options.command)
+        case "up":
+            machine.create(options.name, rootfs, tuple(options.argument))
+        case "status":
+            for host in machine.hosts():
+                print(f"{host.name} {host.address} {'running' if host.running else 'stopped'}")
+        case "run":
+            done = _host(options.name).run(*options.command, check=False)
+            sys.stdout.write(done.stdout)
+            sys.stderr.write(done.stderr)
+            return done.returncode
+        case "down":
+            for host in machine.hosts():
+                if host.name in options.name or not options.name:
+                    host.remove()
+        case action:
+            getattr(_host(options.name), action)()
+    return 0
+
+
+def _host(name: str) -> machine.Host:
+    known = {host.name: host for host in machine.hosts()}
+    if name not in known:
+        raise LabError(f"no host {name}; there are {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kubevault_lab.hosts",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    each = commands.add_parser("sandbox", help="run a command in a sandbox of its own")
+    each.add_argument("command", nargs="+")
+    each = commands.add_parser("init")  # of a sandbox; not for users
+    each.add_argument("command", nargs="+")
+    each = commands.add_parser("up", help="create hosts, or start those that are stopped")
+    each.add_argument("name", nargs="+")
+    each.add_argument("--argument", action="append", default=[], help="an argument of systemd-nspawn, for new hosts")
+    commands.add_parser("status", help="list the hosts")
+    each = commands.add_parser("run", help="run a command as root on a host")
+    each.add_argument("name")
+    each.add_argument("command", nargs="+")
+    each = commands.add_parser("down", help="remove hosts")
+    each.add_argument("name", nargs="*", help="default: all")
+    for action in ("start", "stop", "kill"):
+        commands.add_parser(action, help=f"{action} a host").add_argument("name")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
