@@ -1,7 +1,7 @@
 """Run a command in namespaces of its own, in which hosts can be stood up. The kernel leaves nothing of it.
 
 The command and all that it starts is in one PID namespace, which ends with its first process. Then all processes,
-network devices and mounts are gone, also if the machine's side was killed. What hosts write is on a tmpfs of the sandbox.
+network devices and mounts are gone, also if the machine's side was killed. What hosts write is on a tmpfs of its own.
 Only empty control groups can be left, by SIGKILL; the next sandbox removes them.
 """
 
@@ -54,9 +54,8 @@ def run(command: list[str]) -> int:
     init = [sys.executable, "-m", "kubevault_lab.hosts", "init", "--", *command]
     # A terminal sends SIGINT to the command, too; this process ends after it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process = subprocess.Popen(
-        ["setpriv", "--pdeathsig=KILL", "--", *unshare, *init], env={**os.environ, VARIABLE: name}
-    )
+    contained = ["setpriv", "--pdeathsig=KILL", "--", *unshare, *init]
+    process = subprocess.Popen(contained, env={**os.environ, VARIABLE: name})  # noqa: S603
     signal.signal(signal.SIGTERM, lambda number, _: _forward(process.pid, number))
     try:
         return _status(process.wait())
