@@ -81,7 +81,7 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 test: lint molecule pytest ## Set everything up and pass all tests
 
 # Each linter is a target of its own, for .pre-commit-config.yaml.
-LINTERS := lint-ruff lint-mypy lint-imports lint-yaml lint-ansible lint-changelog
+LINTERS := lint-ruff lint-mypy lint-imports lint-yaml lint-ansible lint-changelog lint-go
 
 .PHONY: lint $(LINTERS)
 lint: $(LINTERS) ## Run the linters
@@ -104,6 +104,11 @@ lint-ansible: venv
 
 lint-changelog: venv
 	antsibull-changelog lint
+
+lint-go:
+	@if command -v go >/dev/null; then cd images/kubevault/exec; go vet ./...; files=$$(gofmt -l .); \
+	    test -z "$$files" || { echo "not formatted (gofmt -w): $$files" >&2; exit 1; }; \
+	else echo "Go is not installed: images/kubevault/exec was not checked" >&2; fi
 
 .PHONY: molecule
 molecule: binaries ## Prove the chain in a lab of its own
@@ -143,6 +148,13 @@ collection: venv ## Build the Ansible collection into dist/
 .PHONY: dist
 dist: venv collection ## Build wheel, sdist, bill of materials and collection into dist/, reproducibly
 	python tools/build_dist.py dist
+
+# make image PLATFORM="amd64" BASE=rootfs.tar MIRROR=https://... REFERENCE=registry.example.org/kubevault:0.1.0
+IMAGE_OPTIONS = $(PLATFORM:%=--platform=%) $(BASE:%=--base=%) $(MIRROR:%=--mirror=%) $(REFERENCE:%=--reference=%)
+
+.PHONY: image
+image: venv ## Build the image of the command into dist/image/, for amd64 and arm64
+	python tools/build_image.py $(IMAGE_OPTIONS) dist/image
 
 .PHONY: changelog
 changelog: venv ## Make CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml

@@ -42,7 +42,8 @@ def build(folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary, "staged")
         stage(staged)
-        galaxy = [Path(sys.executable).parent / "ansible-galaxy", "collection", "build", "--output-path", temporary]
+        program = str(Path(sys.executable).parent / "ansible-galaxy")
+        galaxy = [program, "collection", "build", "--output-path", temporary]
         config = Path(temporary, "ansible.cfg")
         config.touch()
         env = {**os.environ, "ANSIBLE_HOME": str(Path(temporary, "home")), "ANSIBLE_CONFIG": str(config)}

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,13 @@ def main() -> None:
         requirements = Path(temporary, "requirements.txt")
         requirements.write_text("".join(locked(closure(project))), encoding="utf-8")
         target = folder / f"kubevault-{project['version']}.cdx.json"
-        options = ["--pyproject", ROOT / "pyproject.toml", "--output-reproducible", "--output-file", target]
+        options: list[str | Path] = [
+            "--pyproject",
+            ROOT / "pyproject.toml",
+            "--output-reproducible",
+            "--output-file",
+            target,
+        ]
         run([BIN / "cyclonedx-py", "requirements", *options, requirements], temporary)
         print(target)
 
@@ -69,9 +75,7 @@ def run(command: list[str | Path], folder: str) -> None:
     """Run a build tool; if it fails, exit with all that it printed."""
     # The time of the commit and the modes stand in the wheel's entries, so both are given
     # (https://reproducible-builds.org/specs/source-date-epoch/).
-    log = ["git", "-C", ROOT, "log", "-1", "--format=%ct"]
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or subprocess.check_output(log, text=True).strip()  # noqa: S603
-    env = {**os.environ, "SOURCE_DATE_EPOCH": epoch}
+    env = {**os.environ, "SOURCE_DATE_EPOCH": epoch()}
     done = subprocess.run(  # noqa: S603 - build tools of the lock file
         command,
         cwd=folder,
@@ -86,11 +90,17 @@ def run(command: list[str | Path], folder: str) -> None:
         sys.exit(done.stdout)
 
 
-def closure(project: dict[str, Any]) -> set[str]:
-    """Return the names of all packages that the project and its extras need."""
-    extras = (project["optional-dependencies"][extra] for extra in EXTRAS)
+def epoch() -> str:
+    """Return the time of the commit, or that which SOURCE_DATE_EPOCH gives, in seconds since 1970."""
+    log = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    return os.environ.get("SOURCE_DATE_EPOCH") or subprocess.check_output(log, text=True).strip()  # noqa: S603
+
+
+def closure(project: dict[str, Any], extras: Iterable[str] = EXTRAS) -> set[str]:
+    """Return the names of all packages that the project and some of its extras need."""
+    optional = (project["optional-dependencies"][extra] for extra in extras)
     # Not from the metadata of the installed project, which is as old as the virtual environment.
-    pending = [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
+    pending = [Requirement(text) for texts in (project["dependencies"], *optional) for text in texts]
     found: set[str] = set()
     while pending:
         requirement = pending.pop()

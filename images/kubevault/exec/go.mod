@@ -1,0 +1,3 @@
+module kubevault-exec
+
+go 1.26.0
