@@ -127,18 +127,28 @@ def build(options: argparse.Namespace) -> None:
             for item, found in foundations.items()
         }
         compiled = byte_code(foundations.get(native), contents.get(native, {}), bool(options.base), folder / "tree")
-        for item in wanted:
-            found = foundations[item]
-            base = with_byte_code(found.base.entries, compiled)
-            layers = found.base.layers or [oci.Layer.of(base)]
-            top = oci.Layer.of(with_byte_code(contents[item], compiled))
-            runtime = {**found.base.runtime, **settings["runtime"], "Labels": labels}
-            runtime["Env"] = environment(found.base, settings["runtime"]["Env"])
-            runtime.pop("Cmd", None)  # arguments of the base's own entry point
-            images.append(oci.Image(item, [*layers, top], runtime, created(), labels, found.base.variant))
-            metadata = [entry for name, entry in contents[item].items() if name.endswith(".dist-info/METADATA")]
-            bills[item] = image_bill.bill(version, epoch(), found.packages, metadata, go_version())
+    for item in wanted:
+        found, added = foundations[item], contents[item]
+        images.append(image(item, found.base, added, compiled, settings["runtime"], labels))
+        metadata = [entry for name, entry in added.items() if name.endswith(".dist-info/METADATA")]
+        bills[item] = image_bill.bill(version, epoch(), found.packages, metadata, go_version())
     write(options.output, images, bills, reference, version, labels)
+
+
+def image(
+    architecture: str,
+    base: oci.Base,
+    added: Mapping[str, Entry],
+    compiled: Mapping[str, tuple[str, bytes]],
+    runtime: oci.Json,
+    labels: Mapping[str, str],
+) -> oci.Image:
+    """Return the image for one architecture: the base's layers, and one with what is added to it."""
+    layers = base.layers or [oci.Layer.of(with_byte_code(base.entries, compiled))]
+    top = oci.Layer.of(with_byte_code(added, compiled))
+    merged = {**base.runtime, **runtime, "Env": environment(base, runtime["Env"]), "Labels": dict(labels)}
+    merged.pop("Cmd", None)  # arguments of the base's own entry point
+    return oci.Image(architecture, [*layers, top], merged, created(), labels, base.variant)
 
 
 def wheel(folder: Path) -> Path:
@@ -443,7 +453,7 @@ def labels_of(project: oci.Json) -> dict[str, str]:
         "version": project["version"],
         "licenses": project["license"],
         "created": created(),
-        "revision": git("rev-parse", "HEAD"),
+        "revision": git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
     }
     return {f"org.opencontainers.image.{name}": value for name, value in found.items()}
 

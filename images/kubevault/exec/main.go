@@ -4,7 +4,8 @@
 //
 // The file holds NAME=VALUE, each followed by a NUL byte, as /proc/PID/environ does. A variable of the file replaces one of
 // the same name of the environment. The command replaces this process (execve(2)), so signals, exit status, process ID and
-// memory are its own.
+// memory are its own. What the caller made it ignore stays ignored for SIGHUP and SIGINT alone, since Go's runtime catches the
+// other signals; no container runtime makes a container ignore one.
 //
 // Exit status, if the command does not run, as of env(1): 125 if the variables cannot be read, 126 if the command cannot be
 // run, 127 if there is no such command. No message holds a value.
