@@ -178,9 +178,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _of_the_control_plane(command: str) -> None:
     if WORKER.exists():
-        print(
-            f"This MicroK8s deployment is acting as a node in a cluster. Please use the microk8s {command} on the master."
-        )
+        print("This MicroK8s deployment is acting as a node in a cluster.", end=" ")
+        print(f"Please use the microk8s {command} on the master.")
         raise SystemExit(0)
 
 
