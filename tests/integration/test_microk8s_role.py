@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ refresh-certs)
     openssl rsa -in "$2/ca.key" -check -noout
     stat -c %a "$2" "$2/ca.key" > modes
     cp "$2/ca.crt" . ;;
+status) ;;
 esac
 """
 
@@ -34,15 +34,17 @@ class MicroK8s:
 
     def run(self, *arguments: str, fails: bool = False, key_type: str | None = None, **variables: Any) -> Run:
         """Run the role's tasks for the CA and the kubeconfig file; with a type of key for another authority."""
-        bin_folder = Path(shutil.which("ansible-playbook") or "").parent
-        env = {"PATH": f"{self.folder}:{bin_folder}:/usr/bin:/bin"}
         made = {"certificate_authority_dir": str(self.own), "certificate_authority_key_type": key_type}
-        given = {"microk8s_kubeconfig": str(self.folder / "kubeconfig")}
+        given = {
+            "microk8s_kubeconfig": str(self.folder / "kubeconfig"),
+            "microk8s_command": str(self.folder / "microk8s"),
+            "microk8s_data": str(self.folder),
+        }
         if key_type:
             given["microk8s_ca_dir"] = str(self.own)
         roles = [("certificate-authority", "main", made)] if key_type else []
         roles += [("microk8s", name, {**given, **variables}) for name in ("authority", "kubeconfig")]
-        return Ansible(self.folder, env).play(
+        return Ansible(self.folder).play(
             *(
                 {"import_role": {"name": str(ROOT / "roles" / role), "tasks_from": name}, "vars": values}
                 for role, name, values in roles

@@ -66,8 +66,9 @@ def _describe(snap: Path, description: str) -> None:
 
 
 def _squash(content: Path, into: Path) -> None:
-    # Not compressed: programs start from it by FUSE. Without times: the same content is the same file.
-    options = ["-noappend", "-all-root", "-no-xattrs", "-noI", "-noD", "-noF", "-all-time", "0", "-mkfs-time", "0"]
+    # Without times: the same content is the same file.
+    options = ["-noappend", "-all-root", "-no-xattrs", "-comp", "zstd", "-Xcompression-level", "3", "-all-time", "0"]
+    options += ["-mkfs-time", "0"]
     subprocess.run(["mksquashfs", content, into, *options], check=True, stdout=subprocess.DEVNULL)
 
 

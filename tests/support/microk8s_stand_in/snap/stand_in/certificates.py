@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from paths import ADMIN, CERTS, CREDENTIALS, DATA, addresses, restart, run
+from paths import CERTS, CREDENTIALS, DATA, GROUP, addresses, restart, run
 
 BACKUP = DATA / "certs-backup"
 
@@ -105,9 +105,10 @@ def create_users() -> None:
         if not key.exists():
             _key(key)
         certificate.write_text(_sign(run("openssl", "req", "-new", "-sha256", "-subj", subject, "-key", key), "3650"))
-        (CREDENTIALS / f"{name}.config").write_text(_kubeconfig(user, certificate, key))
-    shutil.chown(ADMIN, group="microk8s")
-    ADMIN.chmod(0o660)
+        kubeconfig = CREDENTIALS / f"{name}.config"
+        kubeconfig.write_text(_kubeconfig(user, certificate, key))
+        kubeconfig.chmod(0o660)
+        shutil.chown(kubeconfig, group=GROUP)
 
 
 def back_up() -> None:
