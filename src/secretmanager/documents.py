@@ -82,8 +82,12 @@ def edited(text: str, document: Document, content: Any) -> str | None:
     new = _edited_json(text[document.start : document.end], document.content, content)
     if new is None:
         with contextlib.suppress(_NotSimple):
-            edits = _Editor(text, document).edits(content)
-            new = applied(text, edits, document.start, document.end)
+            # Lines are what is edited, so the last one has to end as the others do.
+            missing = "" if text.endswith("\n", document.start, document.end) else newline_of(text)
+            whole = text[: document.end] + missing
+            edits = _Editor(whole, document).edits(content)
+            new = applied(whole, edits, document.start, document.end + len(missing))
+            new = new.removesuffix(missing)
     if new is not None:
         with contextlib.suppress(yaml.YAMLError):
             if list(yaml.load_all(new, _LOADER)) == [content]:
@@ -375,17 +379,12 @@ class _Editor:
         first, last = _line_start(self._text, start), _line_end(self._text, end)
         if self._text[first:start].strip():
             raise _NotSimple
-        if last == len(self._text) and not self._text.endswith("\n") and first:
-            first -= len(self._newline)  # there is still no line end at the end
         return first, last, ""
 
     def _lines(self, place: int, value: Any, column: int) -> Edit:
         """Return the edit that adds a mapping's keys, or a list's items, as lines before the line at a place."""
         lines = [f"{' ' * column}{line}" if line else "" for line in self._block(value).splitlines()]
-        block = self._newline.join(lines)
-        if place and not self._text[:place].endswith("\n"):
-            return place, place, self._newline + block
-        return place, place, block + self._newline
+        return place, place, "".join(line + self._newline for line in lines)
 
     def _block(self, value: Any) -> str:
         return dump(value, indent_lists=self._indent_lists)

@@ -33,6 +33,12 @@ SEALED_LABEL = "kubevault.io/sealed"
 DIGEST_SUFFIX = "-digest"
 """Suffix of the name of a Transit key's digest key, unless the user names another one."""
 
+SECRETS_ANNOTATION = "kubevault.io/secrets"
+"""Annotation of a workload, such as a Deployment, that names the Secrets it reads, separated by commas."""
+
+STAMP_ANNOTATION = "kubevault.io/digest"
+"""Annotation of a workload's pod template: by Secret, the `values_digest` that its pods were started for."""
+
 FORMAT = 1
 
 # Base64 in its canonical form only: Vault's decoder ignores the unused bits of the last character.

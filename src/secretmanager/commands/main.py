@@ -23,7 +23,7 @@ class Subcommands(click.Group):
     Source: https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands
     """
 
-    NAMES = ("exec", "info", "read", "retire", "rewrap", "rotate", "seal")
+    NAMES = ("exec", "info", "inject", "read", "retire", "rewrap", "rotate", "seal")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all subcommands."""
@@ -37,10 +37,21 @@ class Subcommands(click.Group):
         return command
 
 
-@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=Subcommands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(package_name="kubevault")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Kubernetes Secrets that only Vault can open."""
+    if ctx.invoked_subcommand is None:
+        # kustomize and kpt run a KRM function, of an image too, without arguments.
+        if not sys.stdin.isatty() and import_module(".inject", __package__).function():
+            return
+        click.echo(ctx.get_help(), err=True)
+        sys.exit(2)
 
 
 def main() -> NoReturn:

@@ -1,0 +1,140 @@
+"""``kubevault inject``: have any program get sealed values, by what is added to its manifest."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import documents
+from ..errors import ConfigError
+from ..injection.function import is_resource_list, run
+from ..injection.options import CA_CONFIG_MAP, MOUNT_PATH, from_options
+from ..injection.text import with_injection, without_injection
+from . import options
+
+
+@click.command(name="inject")
+@click.argument("files", nargs=-1, type=options.FILE, metavar="[FILE]...")
+@click.option(
+    "--with",
+    "way",
+    type=click.Choice(["init", "sidecar", "exec"]),
+    help="init: an init container writes files. sidecar: so does a native sidecar, again after each change. "
+    "exec: the program gets variables of its environment.",
+)
+@click.option("--secret", "secrets", multiple=True, metavar="NAME[/KEY]", help="Secret of the workload's namespace.")
+@click.option("--vault-url", help="Address of Vault as a pod reaches it.")
+@click.option("--role", help="Role of Vault that the workload logs in to.")
+@click.option("--image", help="Image that holds kubevault, with a tag or a digest.")
+@click.option("--workload", "workloads", multiple=True, metavar="KIND/NAME", help="Only this workload of the files.")
+@click.option("--container", "containers", multiple=True, metavar="NAME", help="Only this container gets the values.")
+@click.option(
+    "--command",
+    "commands",
+    multiple=True,
+    metavar="[CONTAINER=]COMMAND",
+    help="For exec: the command of a container whose manifest has none, as a shell would read it.",
+)
+@click.option("--mount-path", default=MOUNT_PATH, show_default=True, help="Folder of the values in the containers.")
+@click.option(
+    "--ca-config-map", default=CA_CONFIG_MAP, show_default=True, help="ConfigMap of Vault's CA; '' for the image's CAs."
+)
+@click.option("--config", metavar="NAME", help="ConfigMap whose files.yaml `kubevault files --config` reads.")
+@click.option(
+    "--user", type=click.IntRange(1), help="User that the programs run as, where the manifest does not say it."
+)
+@click.option("--argument", "arguments", multiple=True, metavar="ARG", help="Further argument of `kubevault files`.")
+@click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Further variable of its environment.")
+@click.option("--remove", is_flag=True, help="Take out again what this command added.")
+@click.option("--in-place", "-i", is_flag=True, help="Write the files, instead of standard output.")
+@click.option("--diff", is_flag=True, help="Show what changes, instead of the result.")
+@click.option("--check", is_flag=True, help="Write nothing; end with status 1 if something would change.")
+def command(files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, check: bool, **given: Any) -> None:
+    """Add to workloads what gives their programs sealed values.
+
+    Manifests are read from FILE or standard input. Comments, order and other documents stay as they are. A second run
+    changes nothing; other options change only what this command added.
+
+    A ResourceList on standard input makes this a KRM function, which finds its options in functionConfig.
+    """
+    if in_place and not files:
+        raise click.UsageError("--in-place needs a FILE")
+    if len(files) > 1 and not (in_place or diff or check):
+        raise click.UsageError("several files need --in-place, --diff or --check")
+    texts = {name: _read(name) for name in files or ("-",)}
+    if not files and function(texts["-"]):
+        return
+    changed = dict(_changed(texts, remove, given))
+    for name, text in changed.items():
+        if diff:
+            before, after = (each.splitlines(keepends=True) for each in (texts[name], text))
+            click.echo("".join(difflib.unified_diff(before, after, name, name)), nl=False)
+        elif not in_place and not check:
+            click.echo(text, nl=False)
+        if in_place and not check and text != texts[name]:
+            documents.replace(Path(name).resolve(), text)
+    if check and changed != texts:
+        sys.exit(1)
+
+
+def function(text: str | None = None) -> bool:
+    """Run as a KRM function if the text, by default that of standard input, is a ResourceList; return whether it is.
+
+    Raises:
+        ConfigError: it is, and its function failed; that is among its results too.
+    """
+    text = _read("-") if text is None else text
+    if not is_resource_list(text):
+        return False
+    result, error = run(text)
+    click.echo(result, nl=False)
+    if error:
+        raise ConfigError(error)
+    return True
+
+
+def _changed(texts: dict[str, str], remove: bool, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the new text of each file."""
+    if remove:
+        for name, text in texts.items():
+            yield name, without_injection(text, _shown(name), given["workloads"])
+        return
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    values["with"] = values.pop("way")
+    values["command"] = dict(map(_command, values.pop("commands")))
+    values["environment"] = options.pairs(given["environment"], "--env")
+    injection = from_options(values)
+    for name, text in texts.items():
+        yield name, with_injection(text, _shown(name), injection)
+
+
+def _command(text: str) -> tuple[str, list[str]]:
+    """Return the container and the words of ``[CONTAINER=]COMMAND``."""
+    name, equals, rest = text.partition("=")
+    named = bool(equals) and name.replace("-", "").isalnum()
+    try:
+        return (name, shlex.split(rest)) if named else ("", shlex.split(text))
+    except ValueError as error:
+        raise click.UsageError(f"--command: {error}; allowed is a command as a shell reads it") from error
+
+
+def _read(name: str) -> str:
+    if name == "-":
+        try:
+            return sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError:
+            raise ConfigError("standard input: is not text; a file of manifests is needed") from None
+    text = documents.read(Path(name))
+    if text is None:
+        raise ConfigError(f"{name}: No such file or directory")
+    return text
+
+
+def _shown(name: str) -> str:
+    return "standard input" if name == "-" else name

@@ -1,0 +1,135 @@
+"""The container that delivers the values, and its volumes. All of it passes the Pod Security Standard "restricted"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .options import MOUNT_PATH, Injection
+
+Object = dict[str, Any]
+
+NAME = "kubevault"
+"""Name of the container, and of the volume of the values."""
+
+CA, CONFIG, TOKEN = f"{NAME}-ca", f"{NAME}-config", f"{NAME}-token"
+VOLUMES = (NAME, CA, CONFIG, TOKEN)
+"""Names of our volumes."""
+
+CA_PATH = "/etc/kubevault"
+CONFIG_PATH = "/etc/kubevault-config"
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+EXEC = "kubevault-exec"
+
+GROUP = 65532
+"""fsGroup of a pod that has none."""
+
+SIZE = "16Mi"
+"""Size of the volume of the values: a Secret holds up to 1 MiB, kubevault-exec takes 2 MiB."""
+
+RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+
+# A pod's own namespace and account are known to kubelet, not always to the manifest.
+_POD = {"POD_NAMESPACE": "metadata.namespace", "POD_SERVICE_ACCOUNT": "spec.serviceAccountName"}
+
+
+def container(injection: Injection, user: tuple[int, int | None] | None, token: bool) -> Object:
+    """Return the container.
+
+    Args:
+        injection: what is to be injected.
+        user: numbers of the user and the group that it runs as; None for those of its image.
+        token: whether it has to mount its service account's token itself.
+    """
+    sidecar = injection.way == "sidecar"
+    return {
+        "name": NAME,
+        "image": injection.image,
+        **({"restartPolicy": "Always"} if sidecar else {}),
+        "args": _arguments(injection),
+        "env": _environment(injection),
+        **({"startupProbe": _startup_probe(injection)} if sidecar else {}),
+        "resources": {name: dict(amounts) for name, amounts in RESOURCES.items()},
+        "securityContext": {
+            "runAsNonRoot": True,
+            **({"runAsUser": user[0]} if user else {}),
+            **({"runAsGroup": user[1]} if user and user[1] is not None else {}),
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [
+            {"name": NAME, "mountPath": injection.mount_path},
+            *([{"name": CA, "mountPath": CA_PATH, "readOnly": True}] if injection.ca_config_map else []),
+            *([{"name": CONFIG, "mountPath": CONFIG_PATH, "readOnly": True}] if injection.config else []),
+            *([{"name": TOKEN, "mountPath": TOKEN_PATH, "readOnly": True}] if token else []),
+        ],
+    }
+
+
+def volumes(injection: Injection, token: bool) -> list[Object]:
+    """Return the volumes; arguments as of `container`."""
+    return [
+        {"name": NAME, "emptyDir": {"medium": "Memory", "sizeLimit": SIZE}},
+        *([{"name": CA, "configMap": {"name": injection.ca_config_map}}] if injection.ca_config_map else []),
+        *([{"name": CONFIG, "configMap": {"name": injection.config}}] if injection.config else []),
+        *([_token_volume()] if token else []),
+    ]
+
+
+def mount(injection: Injection) -> Object:
+    """Return the mount of the values in a container of the workload's."""
+    return {"name": NAME, "mountPath": injection.mount_path, "readOnly": True}
+
+
+def program(mount_path: str = MOUNT_PATH) -> str:
+    """Return the path of the program that a command begins with, for "exec"."""
+    return f"{mount_path}/{EXEC}"
+
+
+def _arguments(injection: Injection) -> list[str]:
+    return [
+        "files",
+        f"--to={injection.mount_path}",
+        *(f"--secret=$(POD_NAMESPACE)/{secret}" for secret in injection.secrets),
+        "--service-account=$(POD_NAMESPACE)/$(POD_SERVICE_ACCOUNT)",
+        *([f"--config={CONFIG_PATH}/files.yaml"] if injection.config else []),
+        *{"init": [], "sidecar": ["--watch"], "exec": ["--exec"]}[injection.way],
+        *injection.arguments,
+    ]
+
+
+def _environment(injection: Injection) -> list[Object]:
+    variables = {
+        "VAULT_ADDR": injection.vault_url,
+        **({"VAULT_CACERT": f"{CA_PATH}/ca.crt"} if injection.ca_config_map else {}),
+        "KUBEVAULT_AUTH_METHOD": "kubernetes",
+        "KUBEVAULT_ROLE": injection.role,
+        **injection.environment,
+    }
+    references = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _POD.items()]
+    return [*references, *({"name": name, "value": value} for name, value in variables.items())]
+
+
+def _startup_probe(injection: Injection) -> Object:
+    """Return the probe for which the containers of the workload wait: the values are there.
+
+    It does not limit the time, which ``kubevault files --wait`` does.
+    """
+    code = f"import os, sys; sys.exit(not os.path.isdir('{injection.mount_path}/..data'))"
+    return {"exec": {"command": ["python3", "-ISc", code]}, "periodSeconds": 1, "failureThreshold": 2**31 - 1}
+
+
+def _token_volume() -> Object:
+    """Return what Kubernetes mounts itself unless ``automountServiceAccountToken`` is false."""
+    return {
+        "name": TOKEN,
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+            ]
+        },
+    }

@@ -1,0 +1,149 @@
+"""What is to be injected: one set of options for the command, the KRM function and Ansible's filter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from ..errors import ConfigError
+
+Way = Literal["init", "sidecar", "exec"]
+
+MOUNT_PATH = "/kubevault"
+CA_CONFIG_MAP = "kubevault-ca"
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PINNED = re.compile(r"[^\s@]+(:(?!latest$)[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What is to be injected. `from_options` accepts these names; ``with`` stands for ``way``.
+
+    Attributes:
+        way: "init" for an init container that writes files, "sidecar" for a native sidecar that writes them again after
+            each change, "exec" for variables of the environment of the program.
+        secrets: Secrets of the workload's namespace, ``NAME`` or ``NAME/KEY``.
+        vault_url: address of Vault as a pod reaches it.
+        role: role of Vault that the workload logs in to.
+        image: image that holds the command kubevault, with a tag or a digest.
+        workloads: workloads that are meant, ``KIND/NAME``; all if it is empty.
+        containers: containers whose programs get the values, by name; all but init containers if it is empty.
+        command: for "exec", the command of a container whose manifest has none, by the container's name. The name ""
+            stands for the only container.
+        mount_path: where the values are mounted.
+        ca_config_map: ConfigMap with Vault's CA under the key ca.crt; "" for the CAs of the image.
+        config: ConfigMap with a file for ``kubevault files --config`` under the key files.yaml; "" for none.
+        user: number of the user that the containers' programs run as, where the manifest does not say it; None if it is
+            not known.
+        arguments: further arguments of ``kubevault files``.
+        environment: further variables of its environment.
+    """
+
+    way: Way
+    secrets: Sequence[str]
+    vault_url: str
+    role: str
+    image: str
+    workloads: Sequence[str] = ()
+    containers: Sequence[str] = ()
+    command: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    mount_path: str = MOUNT_PATH
+    ca_config_map: str = CA_CONFIG_MAP
+    config: str = ""
+    user: int | None = None
+    arguments: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the Secrets, each once."""
+        return list(dict.fromkeys(secret.partition("/")[0] for secret in self.secrets))
+
+
+def from_options(given: Mapping[str, Any]) -> Injection:
+    """Check options.
+
+    Args:
+        given: by the names of `Injection`'s attributes, with ``with`` for ``way``; None counts as not given.
+
+    Raises:
+        ConfigError: an option is unknown, missing, or has a value that is not allowed; names it.
+    """
+    values = {"way" if name == "with" else name: value for name, value in given.items() if value is not None}
+    known = [each.name for each in fields(Injection)]
+    shown = sorted("with" if name == "way" else name for name in known)
+    if unknown := sorted(str(name) for name in given if name not in shown):
+        raise ConfigError(f"{', '.join(unknown)}: there is no such option; allowed are {', '.join(shown)}")
+    for name in ("way", "secrets", "vault_url", "role", "image"):
+        if not values.get(name):
+            raise ConfigError(f"{'with' if name == 'way' else name}: is missing")
+    if values["way"] not in get_args(Way):
+        raise ConfigError(f"with: found {values['way']!r}; allowed are {', '.join(get_args(Way))}")
+    for name in ("vault_url", "role", "image", "mount_path", "ca_config_map", "config"):
+        if name in values and not isinstance(values[name], str):
+            raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is text")
+    for name in ("secrets", "workloads", "containers", "arguments"):
+        if name in values:
+            values[name] = _texts(name, values[name])
+    for name in ("command", "environment"):
+        if not isinstance(values.get(name, {}), Mapping):
+            raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is a mapping")
+    if "command" in values:
+        values["command"] = {str(key): _texts("command", value) for key, value in values["command"].items()}
+    injection = Injection(**values)
+    _check(injection)
+    return injection
+
+
+def _check(injection: Injection) -> None:
+    """Check the forms of values.
+
+    Raises:
+        ConfigError: a value has another form than it should.
+    """
+    for secret in injection.secrets:
+        name, slash, key = secret.partition("/")
+        if not _NAME.fullmatch(name) or (slash and not _KEY.fullmatch(key)):
+            raise ConfigError(
+                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace"
+            )
+    for workload in injection.workloads:
+        if workload.count("/") != 1:
+            raise ConfigError(f"workloads: found {workload!r}; allowed is KIND/NAME")
+    for name in ("ca_config_map", "config"):
+        if (value := getattr(injection, name)) and not _NAME.fullmatch(value):
+            raise ConfigError(f"{name}: found {value!r}; allowed is the name of a ConfigMap")
+    if any(not url.startswith("https://") for url in injection.vault_url.split(",")):
+        raise ConfigError(f"vault_url: found {injection.vault_url!r}; allowed is https://HOST[:PORT]")
+    if not _PINNED.fullmatch(injection.image):
+        raise ConfigError(
+            f"image: found {injection.image!r}; allowed is a reference with a tag other than latest, or with a digest",
+            remedy="pin it, so that a pod that starts again runs the same program",
+        )
+    if not re.fullmatch(r"(/[-._\w]+)+", injection.mount_path) or injection.mount_path.startswith("/etc/kubevault"):
+        raise ConfigError(f"mount_path: found {injection.mount_path!r}; allowed is an absolute path below /")
+    if injection.user is not None and (type(injection.user) is not int or injection.user < 1):
+        raise ConfigError(f"user: found {injection.user!r}; allowed is a number above 0")
+    for variable, value in injection.environment.items():
+        if not _VARIABLE.fullmatch(str(variable)) or not isinstance(value, str):
+            raise ConfigError(f"environment: found {variable!r} with {_kind(value)}; allowed are names with texts")
+    if injection.command and injection.way != "exec":
+        raise ConfigError("command: is only for exec; the other ways leave the containers' commands alone")
+    if any(not words for words in injection.command.values()):
+        raise ConfigError("command: found an empty list; allowed is a program with its arguments")
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{name}: found {_kind(value)}; allowed is a list of texts")
+    return tuple(value)
+
+
+def _kind(value: Any) -> str:
+    # Not the type's name: Ansible's templates give subclasses.
+    return next((kind.__name__ for kind in (dict, list, bool) if isinstance(value, kind)), type(value).__name__)

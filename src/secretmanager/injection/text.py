@@ -1,0 +1,84 @@
+"""Files of manifests with a way of delivery in their workloads: what does not belong to it stays as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .. import documents
+from ..errors import ConfigError
+from .options import Injection
+from .pods import KINDS, injected, is_workload, name_of, removed
+
+
+def with_injection(text: str, place: str, injection: Injection) -> str:
+    """Return the text of manifests with a way in their workloads.
+
+    Args:
+        text: YAML or JSON, one document or several. A list (``kind: List``) counts as its items.
+        place: where it comes from, for errors.
+        injection: what is to be injected.
+
+    Raises:
+        ConfigError: it is not YAML, it has none of the workloads, or something in one is in the way.
+    """
+    wanted = set(injection.workloads)
+    return _changed(text, place, lambda manifest: injected(manifest, injection), wanted)
+
+
+def without_injection(text: str, place: str, workloads: tuple[str, ...] = ()) -> str:
+    """Return the text of manifests without what `with_injection` added; arguments and errors as there."""
+    return _changed(text, place, removed, set(workloads))
+
+
+def chosen(manifests: list[Any], workloads: set[str], place: str) -> list[int]:
+    """Return the indexes of the workloads that are meant.
+
+    Args:
+        manifests: objects of Kubernetes; others are passed over.
+        workloads: ``KIND/NAME`` of each; all if it is empty.
+        place: where they come from, for errors.
+
+    Raises:
+        ConfigError: one is not there, or there is none at all.
+    """
+    names = {index: name_of(manifest) for index, manifest in enumerate(manifests) if is_workload(manifest)}
+    if missing := sorted(workloads - set(names.values())):
+        raise ConfigError(f"{place}: there is no {', '.join(missing)}; there is {', '.join(names.values()) or 'none'}")
+    if not names:
+        raise ConfigError(f"{place}: holds no workload; allowed are {', '.join(KINDS)}")
+    return [index for index, name in names.items() if not workloads or name in workloads]
+
+
+def _changed(text: str, place: str, change: Callable[[Mapping[str, Any]], Any], workloads: set[str]) -> str:
+    parsed = documents.parse(text, place)
+    meant = set(chosen([item for document in parsed for item in _items(document.content)], workloads, place))
+    edits: list[documents.Edit] = []
+    count = 0
+    for document in parsed:
+        items = list(_items(document.content))
+        try:
+            changed = [change(item) if count + at in meant else item for at, item in enumerate(items)]
+        except ConfigError as error:
+            raise ConfigError(error.message, place=place, remedy=error.remedy) from None
+        count += len(items)
+        if changed != items:
+            content = {**document.content, "items": changed} if _is_list(document.content) else changed[0]
+            edits.append((document.start, document.end, written(text, document, content)))
+    return documents.applied(text, edits)
+
+
+def written(text: str, document: documents.Document, content: Any) -> str:
+    """Return the text of a document with another content: edited, or, if that is not possible, written as a whole."""
+    new = documents.edited(text, document, content)
+    whole = documents.dump(content, indent_lists=True).replace("\n", documents.newline_of(text))
+    return new or documents.marker(text, document) + whole
+
+
+def _is_list(content: Any) -> bool:
+    return isinstance(content, dict) and content.get("kind") == "List" and isinstance(content.get("items"), list)
+
+
+def _items(content: Any) -> Iterator[Any]:
+    """Yield the objects of a document."""
+    yield from content["items"] if _is_list(content) else [content]

@@ -1,0 +1,173 @@
+"""The command kubevault inject and the KRM function, as processes: files, standard input, status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from secretmanager.injection.function import is_resource_list
+
+POD = """\
+# A pod.
+apiVersion: v1
+kind: Pod
+metadata: {name: shop, namespace: shop}
+spec:
+  containers:
+  - name: shop
+    image: shop:1
+"""
+OPTIONS = [
+    "--with=init",
+    "--secret=shop-keys",
+    "--vault-url=https://vault:8200",
+    "--role=shop",
+    "--image=registry.example.org/kubevault:0.1.0",
+]
+SPEC = {
+    "with": "init",
+    "secrets": ["shop-keys"],
+    "vaultUrl": "https://vault:8200",
+    "role": "shop",
+    "image": "registry.example.org/kubevault:0.1.0",
+}
+
+
+def kubevault(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    code = "from secretmanager.commands.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], input=given, capture_output=True, text=True, check=False
+    )
+
+
+def resource_list(items: list[Any], spec: Any = SPEC, **config: Any) -> str:
+    function = {"apiVersion": "kubevault.io/v1", "kind": "KubevaultInject", "metadata": {"name": "shop"}, "spec": spec}
+    content = {
+        "apiVersion": "config.kubernetes.io/v1",
+        "kind": "ResourceList",
+        "items": items,
+        "functionConfig": {**function, **config},
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def test_standard_input_to_standard_output_and_back() -> None:
+    done = kubevault("inject", *OPTIONS, given=POD)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("# A pod.\napiVersion: v1\n")
+    assert kubevault("inject", *OPTIONS, given=done.stdout).stdout == done.stdout
+    assert kubevault("inject", "--remove", given=done.stdout).stdout == POD
+
+
+def test_files_in_place(tmp_path: Path) -> None:
+    """Check and diff write nothing; status 1 says that something would change."""
+    paths = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for path in paths:
+        path.write_text(POD)
+        path.chmod(0o640)
+    checked = kubevault("inject", "--check", "--in-place", *OPTIONS, *paths)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (1, "", "")
+    shown = kubevault("inject", "--diff", *OPTIONS, *paths)
+    assert shown.returncode == 0
+    assert shown.stdout.count(f"--- {tmp_path}") == 2
+    assert "+    kubevault.io/secrets: shop-keys" not in POD
+    assert paths[0].read_text() == POD
+
+    assert kubevault("inject", "--in-place", *OPTIONS, *paths).returncode == 0
+    assert "name: kubevault\n" in paths[1].read_text()
+    assert paths[1].stat().st_mode & 0o777 == 0o640
+    again = kubevault("inject", "--check", "--diff", *OPTIONS, *paths)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert kubevault("inject", "--in-place", "--remove", *paths).returncode == 0
+    assert [path.read_text() for path in paths] == [POD, POD]
+
+
+@pytest.mark.parametrize("text", [POD, POD.replace("    image: shop:1\n", ""), "a: [\n"])
+def test_an_error_writes_nothing_of_any_file(tmp_path: Path, text: str) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(POD)
+    bad.write_text(text)
+    done = kubevault("inject", "--in-place", *OPTIONS, "--container=other", good, bad)
+    assert done.returncode == 1
+    assert done.stderr == f"kubevault: {good}: Pod/shop: there is no container 'other'; it has shop\n"
+    assert (good.read_text(), bad.read_text()) == (POD, text)
+
+
+def test_a_command_as_a_shell_reads_it() -> None:
+    options = ["--with=exec", *OPTIONS[1:]]
+    for given in ("/bin/shop --name='a b'", "shop=/bin/shop '--name=a b'"):
+        done = kubevault("inject", *options, "--command", given, given=POD)
+        (container,) = yaml.safe_load(done.stdout)["spec"]["containers"]
+        assert container["command"] == ["/kubevault/kubevault-exec", "/bin/shop", "--name=a b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "kubevault: with: is missing"),
+        (["--in-place", *OPTIONS], "--in-place needs a FILE"),
+        (["a.yaml", "b.yaml", *OPTIONS], "several files need --in-place, --diff or --check"),
+        (["nosuch.yaml", *OPTIONS], "kubevault: nosuch.yaml: No such file or directory"),
+        (["--command=a 'b", *OPTIONS], "--command: No closing quotation"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: list[str], said: str) -> None:
+    done = kubevault("inject", *arguments, given=POD)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["inject"]])
+def test_a_resource_list_makes_it_a_krm_function(arguments: list[str]) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}}
+    given = resource_list([service, yaml.safe_load(POD)])
+    done = kubevault(*arguments, given=given)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = yaml.safe_load(done.stdout)
+    expected = yaml.safe_load(kubevault("inject", *OPTIONS, given=POD).stdout)
+    assert found["items"] == [service, expected]
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": "shop", "namespace": "shop"}
+    assert found["results"] == [{"message": "injected init", "severity": "info", "resourceRef": reference}]
+    again = kubevault(*arguments, given=resource_list(found["items"]))
+    assert again.stdout == resource_list(found["items"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (resource_list([yaml.safe_load(POD)], {**SPEC, "with": "webhook"}), "with: found 'webhook'"),
+        (
+            resource_list([yaml.safe_load(POD)], {**SPEC, "vault_url": "x"}),
+            "there is no vault_url; names are as vaultUrl",
+        ),
+        (resource_list([yaml.safe_load(POD)], kind="ConfigMap"), "functionConfig: found kubevault.io/v1 ConfigMap"),
+        (resource_list([yaml.safe_load(POD)], ["init"]), "allowed is kubevault.io/v1 KubevaultInject with a spec"),
+        (resource_list([]), "items: holds no workload"),
+    ],
+)
+def test_an_error_of_the_function_is_among_its_results(given: str, said: str) -> None:
+    done = kubevault(given=given)
+    assert done.returncode == 1
+    found = yaml.safe_load(done.stdout)
+    assert [result["severity"] for result in found["results"]] == ["error"]
+    assert said in found["results"][0]["message"]
+    assert said in done.stderr
+    assert found["items"] == yaml.safe_load(given)["items"]
+
+
+@pytest.mark.parametrize("given", ["", POD])
+def test_without_arguments_and_a_resource_list_it_shows_help(given: str) -> None:
+    done = kubevault(given=given)
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+
+
+def test_a_manifest_that_only_mentions_a_resource_list_is_none() -> None:
+    assert not is_resource_list("apiVersion: v1\nkind: ConfigMap\ndata: {a: 'kind: ResourceList'}\n")
+    assert is_resource_list('{"apiVersion": "config.kubernetes.io/v1", "kind": "ResourceList"}')
