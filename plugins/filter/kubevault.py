@@ -1,26 +1,28 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Filter plugins: what Vault has to hold for KUBEVAULT, as resources of the module vault_resource."""
+"""Filter plugins: what Vault has to hold, as resources of vault_resource, and what workloads need in manifests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 
-def _definition(name: str) -> Callable[..., Any]:
-    """Return a filter that calls a function of secretmanager.admin.definitions."""
+def _filter(name: str, module: str) -> Callable[..., Any]:
+    """Return a filter that calls a function of the same name in a module of the package."""
 
     def call(value: Any, *args: Any, **options: Any) -> Any:
         try:
-            from secretmanager.admin import definitions
             from secretmanager.errors import ConfigError
+
+            function = getattr(import_module(f"secretmanager.{module}"), name)
         except ImportError as error:
             raise AnsibleFilterError(f"kubevault_{name} needs the Python package kubevault") from error
         try:
-            return getattr(definitions, name)(value, *args, **options)
+            return function(value, *args, **options)
         except ConfigError as error:
             raise AnsibleFilterError(f"kubevault_{name}: {error}") from error
 
@@ -32,5 +34,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
-        names = ("key_resources", "lease_names", "policy_names", "policy_resources", "role_resources")
-        return {f"kubevault_{name}": _definition(name) for name in names}
+        definitions = ("key_resources", "lease_names", "policy_names", "policy_resources", "role_resources")
+        modules = {**dict.fromkeys(definitions, "admin.definitions"), "inject": "injection.objects"}
+        return {f"kubevault_{name}": _filter(name, module) for name, module in modules.items()}

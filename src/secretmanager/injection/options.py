@@ -127,7 +127,7 @@ def _check(injection: Injection) -> None:
         )
     if not re.fullmatch(r"(/[-._\w]+)+", injection.mount_path) or injection.mount_path.startswith("/etc/kubevault"):
         raise ConfigError(f"mount_path: found {injection.mount_path!r}; allowed is an absolute path below /")
-    if injection.user is not None and (type(injection.user) is not int or injection.user < 1):
+    if injection.user is not None and (_kind(injection.user) != "int" or injection.user < 1):
         raise ConfigError(f"user: found {injection.user!r}; allowed is a number above 0")
     for variable, value in injection.environment.items():
         if not _VARIABLE.fullmatch(str(variable)) or not isinstance(value, str):
@@ -146,4 +146,4 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 
 def _kind(value: Any) -> str:
     # Not the type's name: Ansible's templates give subclasses.
-    return next((kind.__name__ for kind in (dict, list, bool) if isinstance(value, kind)), type(value).__name__)
+    return next((kind.__name__ for kind in (dict, list, bool, int) if isinstance(value, kind)), type(value).__name__)
