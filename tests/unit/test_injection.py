@@ -129,12 +129,10 @@ def test_what_is_added_by_exec() -> None:
         "--to=/kubevault",
         "--secret=$(POD_NAMESPACE)/shop-database/dsn",
         "--secret=$(POD_NAMESPACE)/shop-keys",
-        "--service-account=$(POD_NAMESPACE)/$(POD_SERVICE_ACCOUNT)",
         "--exec",
     ]
     assert {item["name"]: item.get("value") for item in container["env"]} == {
         "POD_NAMESPACE": None,
-        "POD_SERVICE_ACCOUNT": None,
         "VAULT_ADDR": "https://vault.example.org:8200",
         "VAULT_CACERT": "/etc/kubevault/ca.crt",
         "KUBEVAULT_AUTH_METHOD": "kubernetes",

@@ -7,6 +7,7 @@ __all__ = [
     "connections",
     "exec",
     "info",
+    "inject",
     "main",
     "options",
     "read",

@@ -29,9 +29,6 @@ SIZE = "16Mi"
 
 RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
 
-# A pod's own namespace and account are known to kubelet, not always to the manifest.
-_POD = {"POD_NAMESPACE": "metadata.namespace", "POD_SERVICE_ACCOUNT": "spec.serviceAccountName"}
-
 
 def container(injection: Injection, user: tuple[int, int | None] | None, token: bool) -> Object:
     """Return the container.
@@ -93,7 +90,6 @@ def _arguments(injection: Injection) -> list[str]:
         "files",
         f"--to={injection.mount_path}",
         *(f"--secret=$(POD_NAMESPACE)/{secret}" for secret in injection.secrets),
-        "--service-account=$(POD_NAMESPACE)/$(POD_SERVICE_ACCOUNT)",
         *([f"--config={CONFIG_PATH}/files.yaml"] if injection.config else []),
         *{"init": [], "sidecar": ["--watch"], "exec": ["--exec"]}[injection.way],
         *injection.arguments,
@@ -108,8 +104,9 @@ def _environment(injection: Injection) -> list[Object]:
         "KUBEVAULT_ROLE": injection.role,
         **injection.environment,
     }
-    references = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _POD.items()]
-    return [*references, *({"name": name, "value": value} for name, value in variables.items())]
+    # kubelet knows the pod's namespace, the manifest not always.
+    namespace = {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+    return [namespace, *({"name": name, "value": value} for name, value in variables.items())]
 
 
 def _startup_probe(injection: Injection) -> Object:
