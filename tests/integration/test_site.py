@@ -103,7 +103,7 @@ def test_check_mode_foretells_what_is_new(lab: Path) -> None:
     ]
     assert f"namespace {new}. Check mode assumes that they would be created before" in " ".join(runs[0].output.split())
     assert changes(runs[0]) == changes(runs[1])
-    assert len(changes(runs[1])) == 5, "keys, roles, two workloads, Secrets"
+    assert len(changes(runs[1])) == 6, "keys, roles, two workloads, Vault's CA, Secrets"
     assert changes(runs[2]) == []
 
 

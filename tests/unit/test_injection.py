@@ -157,7 +157,7 @@ def test_the_values_exist_before_other_init_containers_and_programs() -> None:
     found = pod_of(injected(manifest("Deployment", pod), injection("sidecar")))
     assert [item["name"] for item in found["initContainers"]] == ["kubevault", "migrate"]
     assert found["initContainers"][0]["restartPolicy"] == "Always"
-    assert "/kubevault/..data" in found["initContainers"][0]["startupProbe"]["exec"]["command"][-1]
+    assert found["initContainers"][0]["startupProbe"]["exec"]["command"] == ["kubevault", "ready", "/kubevault"]
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def _startup_probe(injection: Injection) -> Object:
 
     It does not limit the time, which ``kubevault files --wait`` does.
     """
-    code = f"import os, sys; sys.exit(not os.path.isdir('{injection.mount_path}/..data'))"
-    return {"exec": {"command": ["python3", "-ISc", code]}, "periodSeconds": 1, "failureThreshold": 2**31 - 1}
+    command = ["kubevault", "ready", injection.mount_path]
+    return {"exec": {"command": command}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 2**31 - 1}
 
 
 def _token_volume() -> Object:

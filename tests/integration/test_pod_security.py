@@ -1,0 +1,138 @@
+"""All manifests of ours, and what kubevault inject adds, on the real API server; and the role workload-ca."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+from support.ansible import ROOT, play_in_lab, run_playbook
+from support.lab import Lab
+from support.restricted import pods
+from support.servers import wait_until
+
+PODS = list(pods())
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    assert "KUBEVAULT_LAB" in os.environ, "run by tests/in-a-lab, or set KUBEVAULT_LAB to the folder of a lab"
+    return Lab(Path(os.environ["KUBEVAULT_LAB"]))
+
+
+@pytest.fixture(scope="module")
+def core(lab: Lab) -> client.CoreV1Api:
+    return client.CoreV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+
+
+@pytest.fixture(scope="module")
+def namespace(core: client.CoreV1Api) -> Iterator[str]:
+    """A namespace that enforces the standard, and has the service accounts that the pods name."""
+    name = f"restricted-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    core.create_namespaced_service_account(name, {"metadata": {"name": "rotator"}})
+
+    def accounts() -> list[str]:
+        return [account.metadata.name for account in core.list_namespaced_service_account(name).items]
+
+    wait_until("the namespace's own account", lambda: "default" in accounts())
+    yield name
+    core.delete_namespace(name)
+
+
+def dry_run(core: client.CoreV1Api, namespace: str, pod: dict[str, Any]) -> None:
+    body = {"metadata": {"generateName": "pod-"}, "spec": {**pod, "restartPolicy": "Never"}}
+    core.create_namespaced_pod(namespace, body, dry_run="All")
+
+
+@pytest.mark.parametrize(("name", "pod"), PODS, ids=[name for name, _ in PODS])
+def test_a_restricted_namespace_admits_each_pod(
+    core: client.CoreV1Api, namespace: str, name: str, pod: dict[str, Any]
+) -> None:
+    dry_run(core, namespace, pod)
+
+
+def test_it_refuses_others(core: client.CoreV1Api, namespace: str) -> None:
+    with pytest.raises(client.ApiException, match='violates PodSecurity \\\\"restricted'):
+        dry_run(core, namespace, {"containers": [{"name": "a", "image": "a:1"}]})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*/*.yaml")), ids=lambda path: path.stem)
+def test_the_api_takes_each_example_as_it_is(lab: Lab, path: Path) -> None:
+    connection = config.new_client_from_config(lab.env["KUBECONFIG"])
+    for manifest in yaml.safe_load_all(path.read_text()):
+        query = [("dryRun", "All"), ("fieldValidation", "Strict")]
+        group = "api/v1" if manifest["apiVersion"] == "v1" else f"apis/{manifest['apiVersion']}"
+        kind = manifest["kind"].lower() + "s"
+        answer = connection.call_api(
+            f"/{group}/namespaces/default/{kind}",
+            "POST",
+            query_params=query,
+            body=manifest,
+            auth_settings=["BearerToken"],
+            response_type="object",
+        )
+        assert answer[0]["metadata"]["uid"]
+
+
+def certificates(lab: Lab, core: client.CoreV1Api, namespace: str) -> str:
+    found: str = core.read_namespaced_config_map("kubevault-ca", namespace).data["ca.crt"]
+    return found
+
+
+def test_the_ca_is_in_each_workload_s_namespace(lab: Lab, core: client.CoreV1Api) -> None:
+    ca = Path(lab.env["VAULT_CACERT"]).read_text().strip()
+    for namespace in ("default", "payments", "kubevault"):
+        assert certificates(lab, core, namespace).strip() == ca
+
+
+def play(lab: Lab, folder: Path, namespace: str, pem: str, *arguments: str, fails: bool = False) -> Any:
+    """Run the role, with the ConfigMap in one namespace."""
+    playbook = folder / "ca.yml"
+    role = {"name": "workload-ca"}
+    variables = {"workload_ca_pem": pem, "workload_ca_namespaces": [namespace]}
+    tasks = [{"ansible.builtin.import_role": role, "vars": variables}]
+    environment = {"K8S_AUTH_KUBECONFIG": lab.env["KUBECONFIG"]}
+    content = [{"hosts": "localhost", "gather_facts": False, "environment": environment, "tasks": tasks}]
+    playbook.write_text(json.dumps(content))
+    return run_playbook(playbook, *arguments, env=dict(os.environ), fails=fails)
+
+
+def test_a_new_ca_is_renewed_beside_the_old_one(
+    lab: Lab, core: client.CoreV1Api, namespace: str, tmp_path: Path
+) -> None:
+    """Check mode predicts it, diff shows it, and a rerun changes nothing."""
+    old = Path(lab.env["VAULT_CACERT"]).read_text()
+    assert play(lab, tmp_path, namespace, old).changed == 1
+    both = old + Path(lab.env["VAULT_CACERT"]).read_text()
+    foretold = play(lab, tmp_path, namespace, both, "--check", "--diff")
+    assert foretold.changed == 1
+    assert "ca.crt" in foretold.output
+    assert certificates(lab, core, namespace).count("BEGIN CERTIFICATE") == 1
+    assert [play(lab, tmp_path, namespace, both).changed for _ in range(2)] == [1, 0]
+    assert certificates(lab, core, namespace).count("BEGIN CERTIFICATE") == 2
+
+
+def test_a_namespace_that_check_mode_does_not_have_yet_is_foretold(lab: Lab, tmp_path: Path) -> None:
+    pem = Path(lab.env["VAULT_CACERT"]).read_text()
+    assert play(lab, tmp_path, f"new-{uuid.uuid4().hex[:8]}", pem, "--check").changed == 1
+    assert "not found" in play(lab, tmp_path, f"new-{uuid.uuid4().hex[:8]}", pem, fails=True).output
+
+
+@pytest.mark.parametrize("pem", ["", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"])
+def test_a_private_key_is_not_published(lab: Lab, core: client.CoreV1Api, tmp_path: Path, pem: str) -> None:
+    failed = play(lab, tmp_path, "default", pem, fails=True)
+    assert "allowed are certificates as PEM" in " ".join(failed.output.split())
+    assert "PRIVATE" not in certificates(lab, core, "default")
+    assert "c2VjcmV0" not in failed.output
+
+
+def test_the_playbook_changes_nothing_again(lab: Lab) -> None:
+    assert play_in_lab("playbooks/trust.yml", lab.folder).changed == 0
