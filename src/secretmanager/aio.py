@@ -38,8 +38,23 @@ class AsyncSecretManager:
     """
 
     def __init__(self, config: Mapping[str, Any], log_level: int | str | None = None) -> None:
-        self._manager = SecretManager(config, log_level)
+        self._begin(SecretManager(config, log_level))
+
+    def _begin(self, manager: SecretManager) -> None:
+        self._manager = manager
         self._threads = ThreadPoolExecutor(self._manager.config.connections, "secretmanager")
+
+    @classmethod
+    def from_files(
+        cls, config_file: str, definition_file: str | None = None, log_level: int | str | None = None
+    ) -> Self:
+        """Return a manager with options and a definition from files; as `manager.SecretManager.from_files`.
+
+        It is not awaited: it reads the two files, and sends nothing.
+        """
+        made = cls.__new__(cls)
+        made._begin(SecretManager.from_files(config_file, definition_file, log_level))
+        return made
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,6 +107,10 @@ class AsyncSecretManager:
     async def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Read several secrets at once; as `manager.SecretManager.read_many`."""
         return await self._run(self._manager.read_many, requests)
+
+    async def read_defined(self) -> dict[str, Any]:
+        """Read all that the definition file names; as `manager.SecretManager.read_defined`."""
+        return await self._run(self._manager.read_defined)
 
     async def read_k8s_secret(
         self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None

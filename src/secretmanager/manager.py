@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
-from .config import Config
+from .config import Config, Source
 from .errors import ConfigError, ManagerClosed, SecretManagerError, guarded
 from .login.methods import JWT_LIFE, method_of
 from .login.session import VaultSession
-from .reading.plain import load_json, read_environment, read_file
+from .reading.plain import load_json, read_environment, read_file, read_object
 from .reading.reader import Reader
 from .reading.requests import ReadType, Request, decoded, request_from
 from .servers.kubernetes import KubernetesClient
@@ -55,7 +56,31 @@ class SecretManager:
         self._session: VaultSession | None = None
         self._given_token: str | None = None
         self._watches: WeakSet[Watch] = WeakSet()
+        self._definition: Mapping[str, Any] | None = None
         self._reader = Reader(self.config, self.connect_to_k8s, self._decrypt)
+
+    @classmethod
+    def from_files(
+        cls, config_file: str, definition_file: str | None = None, log_level: int | str | None = None
+    ) -> Self:
+        """Return a manager with options and a definition from files, such as a ConfigMap mounts.
+
+        Args:
+            config_file: path of a file with the options, often ``secretcfg.json``. The name of a YAML file ends in
+                ``.yaml`` or ``.yml``; all others are JSON.
+            definition_file: path of a file with what `read_defined` reads, often ``secretdef.json``: the arguments of
+                `read_secrets` by name, or such arguments for each of several names.
+            log_level: as of the class.
+
+        Raises:
+            SecretFileError: a file is missing or not readable.
+            SecretFormatError: it is not a JSON or YAML object.
+            ConfigError: an option is unknown, missing or wrong.
+        """
+        manager = cls(read_object(config_file), log_level)
+        if definition_file is not None:
+            manager._definition = read_object(definition_file)
+        return manager
 
     def __enter__(self) -> Self:
         return self
@@ -166,6 +191,34 @@ class SecretManager:
             return [self.read_secrets(**_named(request)) for request in requests]
         wanted = [request if isinstance(request, Request) else request_from(request) for request in requests]
         return self._reader.plain(wanted) if self.config.source == "KUBERNETES" else self._reader.sealed(wanted)
+
+    def read_defined(self) -> dict[str, Any]:
+        """Read all that the definition file of `from_files` names.
+
+        Returns:
+            For one definition the secret, as of `read_secrets`; for several a secret for each name.
+
+        Raises:
+            ConfigError: there is no definition, or an argument in it is unknown, missing or wrong.
+            SecretManagerError: as `read_secrets`; if one cannot be read, none is returned.
+        """
+        definition = self._definition
+        if not definition:
+            raise ConfigError("there is no definition of what to read", remedy="give from_files a definition_file")
+        allowed = _arguments_of(self.config.source)
+        several = not definition.keys() & allowed and all(isinstance(one, Mapping) for one in definition.values())
+        named = definition if several else {"": definition}
+        for name, arguments in named.items():
+            place = f"definition of {name}" if name else "definition"
+            if unknown := sorted(arguments.keys() - allowed, key=str):
+                said = f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(allowed)}"
+                raise ConfigError(said, place=place)
+            if missing := [
+                argument for argument, required in allowed.items() if required and argument not in arguments
+            ]:
+                raise ConfigError(f"{', '.join(missing)}: is missing", place=place)
+        found = self.read_many(named.values())
+        return dict(zip(named, found, strict=True)) if several else found[0]
 
     def read_k8s_secret(
         self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
@@ -433,6 +486,13 @@ class SecretManager:
         vault, session = self._connected()
         log.debug("decrypting %d values with Transit key %s", len(items), transit_key)
         return session.call(lambda token: vault.decrypt(transit_key, items, token=token))
+
+
+def _arguments_of(source: Source) -> dict[str, bool]:
+    """Return the names of the arguments of `SecretManager.read_secrets` for a source, and whether each is required."""
+    readers: Mapping[str, Callable[..., Any]] = {"FILE": read_file, "ENVIRONMENT": read_environment}
+    parameters = signature(readers.get(source, Request)).parameters.values()
+    return {item.name: item.default is item.empty for item in parameters}
 
 
 def _named(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from support.servers import PATIENCE, wait_until
 
-from secretmanager.commands.running import ProgramError, members, run_with_files, variables
+from secretmanager.commands.running import ProgramError, run_with_files
+from secretmanager.delivery.values import members, variables
 from secretmanager.errors import ConfigError, SecretFormatError
 
 RUNNER = """

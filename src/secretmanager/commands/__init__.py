@@ -6,11 +6,13 @@ It may import every other wing; nothing imports it. Needs the extra ``kubevault[
 __all__ = [
     "connections",
     "exec",
+    "files",
     "info",
     "inject",
     "main",
     "options",
     "read",
+    "ready",
     "retire",
     "rewrap",
     "rotate",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..delivery.values import named
 from ..login.methods import Credentials, from_file, method_of
 from ..login.session import logged_in
 from ..reading.opening import open_secrets
@@ -75,6 +76,23 @@ def open_places(
     with kubernetes_of(options) as kubernetes, vault_of(options, lambda: kubernetes) as vault:
         requests = [Request(name, namespace, "SECRET", key, transit_key) for namespace, name, key in places]
         return open_secrets(kubernetes, vault, requests)
+
+
+def open_named(
+    options: Options, places: Sequence[tuple[str, str, str | None]], transit_key: str | None
+) -> dict[str, bytes]:
+    """Decrypt sealed Secrets, for a program: arguments as of `open_places`.
+
+    Returns:
+        The plaintexts by name, as `delivery.values.named`.
+
+    Raises:
+        SecretManagerError: as of `open_places` and `delivery.values.named`.
+    """
+    opened = open_places(options, places, transit_key)
+    return named(
+        (f"{space}/{name}/{key}", key, values) for (space, name, key), values in zip(places, opened, strict=True)
+    )
 
 
 def warn(text: str) -> None:

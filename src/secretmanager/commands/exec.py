@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, ProgramError, SecretManagerError
+from ..delivery.values import variables
+from ..errors import ProgramError, SecretManagerError
 from ..options import CREDENTIAL_VARIABLES
 from . import options, running
-from .connections import open_places, warn
+from .connections import open_named, warn
 
 
 @click.command(name="exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -25,7 +26,7 @@ from .connections import open_places, warn
     metavar="NAMESPACE/NAME[/KEY]",
     help="Secret to pass to the program. With a KEY, the members of the JSON object in it. May be given several times.",
 )
-@click.option("--env-prefix", default="", metavar="PREFIX", help="First part of the variables' names.")
+@options.env_prefix
 @click.option("--files", is_flag=True, help="Pass files on a tmpfs instead; $KUBEVAULT_FILES holds their folder.")
 @click.option("--tmpfs", type=click.Path(file_okay=False), help="The tmpfs, if not $XDG_RUNTIME_DIR or /dev/shm.")
 @click.option(
@@ -59,19 +60,15 @@ def command(
     """
     places = [options.place_of(secret, "--secret") for secret in secrets]
     try:
-        values_by_name: dict[str, bytes] = {}
-        for (_, _, key), text, values in zip(places, secrets, open_places(given, places, transit_key), strict=True):
-            found = values if key is None else running.members(values[key], text)
-            if twice := sorted(values_by_name.keys() & found.keys()):
-                raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
-            values_by_name |= found
+        values_by_name = open_named(given, places, transit_key)
         withheld = CREDENTIAL_VARIABLES - set(keep_env)
         inherited = {name: value for name, value in os.environ.items() if name not in withheld}
         if files:
             folder = Path(tmpfs) if tmpfs else None
             running.end_as(running.run_with_files(program, values_by_name, folder, environment=inherited))
-        variables = running.variables(values_by_name, env_prefix, ", ".join(secrets))
-        running.run_with_environment(program, {**inherited, **variables})
+        running.run_with_environment(
+            program, {**inherited, **variables(values_by_name, env_prefix, ", ".join(secrets))}
+        )
     except SecretManagerError as error:
         warn(str(error))
         sys.exit(error.exit_status if isinstance(error, ProgramError) else running.FAILED)

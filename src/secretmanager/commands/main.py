@@ -23,7 +23,7 @@ class Subcommands(click.Group):
     Source: https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands
     """
 
-    NAMES = ("exec", "info", "inject", "read", "retire", "rewrap", "rotate", "seal")
+    NAMES = ("exec", "files", "info", "inject", "read", "ready", "retire", "rewrap", "rotate", "seal")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all subcommands."""

@@ -64,6 +64,8 @@ redis = from_table(*REDIS)
 
 transit_key = click.option("--transit-key", help="Transit key of values that an older tool sealed.")
 
+env_prefix = click.option("--env-prefix", default="", metavar="PREFIX", help="First part of the variables' names.")
+
 output = click.option(
     "--output",
     type=click.Choice(["text", "json"]),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -16,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import ConfigError, ProgramError, SecretFormatError
+from ..delivery.values import check_name
+from ..delivery.volume import is_tmpfs, require_tmpfs
+from ..errors import ConfigError, ProgramError
 
 CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
 """Exit statuses of a command that runs another, as of env(1): it cannot be run, it is not there; the command failed."""
@@ -31,52 +31,6 @@ _FORWARDED: frozenset[int] = frozenset(
     for name in ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "ALRM", "TTIN", "TTOU")
 )
 _SI_USER = 0  # sent by kill(2), see sigaction(2); what a terminal sends reaches the program by itself
-
-
-def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") -> dict[str, str]:
-    """Return environment variables for values.
-
-    Args:
-        values: plaintext by data key. What is not allowed in a variable's name becomes an underscore.
-        prefix: first part of the variables' names.
-        place: where the values come from, for errors.
-
-    Raises:
-        SecretFormatError: a value is not text, or holds a NUL byte, which no variable can.
-        ConfigError: two data keys result in one name, or a name begins with a digit.
-    """
-    found: dict[str, str] = {}
-    origin: dict[str, str] = {}
-    for key, value in values.items():
-        name = re.sub(r"[^A-Za-z0-9_]", "_", prefix + key)
-        if name in found:
-            raise ConfigError(f"data keys {origin[name]} and {key} both result in the variable {name}", place=place)
-        if not name or name[0].isdigit():
-            raise ConfigError(
-                f"data key {key} does not result in a valid variable name: {name!r}",
-                place=place,
-                remedy="give a prefix",
-            )
-        text = _text(value)
-        if text is None or "\0" in text:
-            raise SecretFormatError(
-                f"data key {key} is not text that fits a variable", place=place, remedy="have it as a file"
-            )
-        found[name], origin[name] = text, key
-    return found
-
-
-def members(value: bytes, place: str) -> dict[str, bytes]:
-    """Return the members of a JSON object, texts as they are and others as JSON.
-
-    Raises:
-        SecretFormatError: the value is not a JSON object.
-    """
-    text = _text(value)
-    content = _json(text) if text is not None else None
-    if not isinstance(content, dict):
-        raise SecretFormatError("the value is not a JSON object", place=place, remedy="leave the data key out")
-    return {key: (item if isinstance(item, str) else json.dumps(item)).encode() for key, item in content.items()}
 
 
 def run_with_environment(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
@@ -117,8 +71,7 @@ def run_with_files(
         ConfigError: there is no tmpfs, or a name is not valid for a file.
     """
     for name in files:
-        if not re.fullmatch(r"[-._A-Za-z0-9]+", name) or name in (".", ".."):
-            raise ConfigError(f"{name!r} is not allowed as a file's name; allowed are letters, digits, '-', '_', '.'")
+        check_name(name)
     with _folder(files, folder or _tmpfs()) as path:
         return _supervised(command, {**(os.environ if environment is None else environment), FILES_VARIABLE: str(path)})
 
@@ -142,7 +95,7 @@ def end_as(status: int) -> NoReturn:
 
 @contextmanager
 def _folder(files: Mapping[str, bytes], parent: Path) -> Iterator[Path]:
-    _require_tmpfs(parent)
+    require_tmpfs(parent)
     path = Path(tempfile.mkdtemp(prefix="kubevault-", dir=parent))  # mode 0700
     with _deleted_in_the_end(path):
         for name, content in files.items():
@@ -237,40 +190,8 @@ def _program_error(program: str, number: int) -> ProgramError:
 def _tmpfs() -> Path:
     """Return a folder on a tmpfs."""
     for path in (os.environ.get("XDG_RUNTIME_DIR"), _SHARED_MEMORY):
-        if path and os.access(path, os.W_OK) and _is_tmpfs(Path(path)):
+        if path and os.access(path, os.W_OK) and is_tmpfs(Path(path)):
             return Path(path)
     raise ConfigError(
         f"there is no tmpfs: neither $XDG_RUNTIME_DIR nor {_SHARED_MEMORY} is one", remedy="name a folder on one"
     )
-
-
-def _require_tmpfs(path: Path) -> None:
-    if not path.is_dir():
-        raise ConfigError(f"{path}: is not a folder")
-    if not _is_tmpfs(path):
-        raise ConfigError(f"{path}: is not on a tmpfs, so files there would reach a disk", remedy="name another folder")
-
-
-def _is_tmpfs(path: Path) -> bool:
-    """Whether a folder is on a tmpfs or ramfs, by the longest mount point that holds it (proc_pid_mountinfo(5))."""
-    real, best, kind = path.resolve(), "", ""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        left, _, right = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), left.split()[4])
-        if real.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, right.split()[0]
-    return kind in ("tmpfs", "ramfs")
-
-
-def _text(value: bytes) -> str | None:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

@@ -150,6 +150,12 @@ def subject_of(path: Path) -> str | None:
     return subject if isinstance(subject, str) else None
 
 
+def own_account() -> str | None:
+    """Return this pod's service account as ``NAMESPACE/NAME``; None outside of a pod, or if it mounts no token."""
+    kind, _, account = (subject_of(SERVICE_ACCOUNT_DIR / "token") or "").partition("serviceaccount:")
+    return account.replace(":", "/") if kind == "system:" else None
+
+
 class Token:
     """A token that the user has. Nothing is sent to log in, and it is not revoked.
 

@@ -23,7 +23,6 @@ from ..errors import (
     VaultUnavailable,
     guarded,
 )
-from ..reading.reader import Reader
 from ..reading.requests import Request
 from ..sealed import MANIFEST_KEY, checksum, manifest_of
 from ..servers.kubernetes import Events, KubernetesClient, Object
@@ -57,6 +56,18 @@ class Waiter(Protocol):
         ...
 
 
+class Looks(Protocol):
+    """Looks at Secrets, as a `reading.reader.Reader` does."""
+
+    def look(self, request: Request) -> Object:
+        """Get an object as it is now."""
+        ...
+
+    def changed(self, found: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
+        """Return what a watch yields for an object that changed."""
+        ...
+
+
 @guarded
 class Watch:
     """Yields the secret again after each change. One thread may iterate over it; any may close it.
@@ -79,7 +90,7 @@ class Watch:
     def __init__(
         self,
         config: Config,
-        reader: Reader,
+        reader: Looks,
         kubernetes: Callable[[], KubernetesClient],
         request: Request,
         *,

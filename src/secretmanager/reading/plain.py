@@ -68,6 +68,17 @@ def read_environment(
     return found
 
 
+def read_object(path: str) -> dict[str, Any]:
+    """Read a file that holds no secret, such as a ConfigMap mounts: YAML if its name ends in .yaml or .yml, else JSON.
+
+    Raises:
+        SecretFileError: the file is missing or not readable.
+        SecretFormatError: it is not a JSON or YAML object.
+    """
+    kind = "YAML" if path.endswith((".yaml", ".yml")) else "JSON"
+    return _parsed(_text(path), path, kind, "")
+
+
 def _dotenv(path: str) -> dict[str, str]:
     try:
         from dotenv import dotenv_values

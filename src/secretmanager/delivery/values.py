@@ -1,0 +1,107 @@
+"""Values by the names that programs know them by: of files, and of variables of the environment. Pure functions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from ..errors import ConfigError, SecretFormatError
+
+
+def named(opened: Iterable[tuple[str, str | None, Mapping[str, bytes]]]) -> dict[str, bytes]:
+    """Return the values of several Secrets by name: the data key, or the name of a member of its JSON object.
+
+    Args:
+        opened: of each place its text, its data key and what is sealed there. With a data key, the members of the JSON
+            object in it count; without, all data keys.
+
+    Raises:
+        SecretFormatError: the value of a data key is not a JSON object.
+        ConfigError: a name is in several of them.
+    """
+    found: dict[str, bytes] = {}
+    for place, key, values in opened:
+        here = values if key is None else members(values[key], place)
+        if twice := sorted(found.keys() & here.keys()):
+            raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
+        found |= here
+    return found
+
+
+def check_name(name: str, place: str = "") -> None:
+    """Check the name of a file: it is allowed as a data key of a Secret.
+
+    Args:
+        name: the name.
+        place: where it comes from, for errors.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    if not re.fullmatch(r"[-._A-Za-z0-9]+", name) or name == "." or name.startswith(".."):
+        raise ConfigError(
+            f"{name!r} is not allowed as a file's name; allowed are letters, digits, '-', '_', '.', not two dots first",
+            place=place,
+        )
+
+
+def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") -> dict[str, str]:
+    """Return environment variables for values.
+
+    Args:
+        values: plaintext by data key. What is not allowed in a variable's name becomes an underscore.
+        prefix: first part of the variables' names.
+        place: where the values come from, for errors.
+
+    Raises:
+        SecretFormatError: a value is not text, or holds a NUL byte, which no variable can.
+        ConfigError: two data keys result in one name, or a name begins with a digit.
+    """
+    found: dict[str, str] = {}
+    origin: dict[str, str] = {}
+    for key, value in values.items():
+        name = re.sub(r"[^A-Za-z0-9_]", "_", prefix + key)
+        if name in found:
+            raise ConfigError(f"data keys {origin[name]} and {key} both result in the variable {name}", place=place)
+        if not name or name[0].isdigit():
+            raise ConfigError(
+                f"data key {key} does not result in a valid variable name: {name!r}",
+                place=place,
+                remedy="give a prefix",
+            )
+        text = text_of(value)
+        if text is None or "\0" in text:
+            raise SecretFormatError(
+                f"data key {key} is not text that fits a variable", place=place, remedy="have it as a file"
+            )
+        found[name], origin[name] = text, key
+    return found
+
+
+def members(value: bytes, place: str) -> dict[str, bytes]:
+    """Return the members of a JSON object, texts as they are and others as JSON.
+
+    Raises:
+        SecretFormatError: the value is not a JSON object.
+    """
+    text = text_of(value)
+    content = _json(text) if text is not None else None
+    if not isinstance(content, dict):
+        raise SecretFormatError("the value is not a JSON object", place=place, remedy="leave the data key out")
+    return {key: (item if isinstance(item, str) else json.dumps(item)).encode() for key, item in content.items()}
+
+
+def text_of(value: bytes) -> str | None:
+    """Return the text of a value; None if it is none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

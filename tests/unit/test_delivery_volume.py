@@ -1,0 +1,195 @@
+"""Files that are replaced all at once, on a real tmpfs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from secretmanager.delivery.volume import (
+    DATA,
+    Change,
+    File,
+    default_mode,
+    is_written,
+    put_program,
+    require_tmpfs,
+    write,
+)
+from secretmanager.errors import ConfigError
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder on a tmpfs, as kubelet makes an emptyDir without an fsGroup."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        Path(path).chmod(0o777)
+        yield Path(path)
+
+
+def shown(folder: Path) -> dict[str, bytes]:
+    """Return what a program sees that does not look at names with two dots."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for top in folder.iterdir()
+        if not top.name.startswith("..")
+        for path in ([top] if top.is_file() else top.rglob("*"))
+        if path.is_file()
+    }
+
+
+def generations(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def test_the_layout_of_kubelet(folder: Path) -> None:
+    assert not is_written(folder)
+    assert write(folder, {"a": File(b"1"), "b/c": File(b"2")}) == Change(("a", "b/c"))
+    assert is_written(folder)
+    assert (folder / "a").readlink() == Path("..data/a")
+    assert (folder / "b").readlink() == Path("..data/b")
+    assert [folder / (folder / DATA).readlink()] == generations(folder)
+    assert shown(folder) == {"a": b"1", "b/c": b"2"}
+
+
+def test_what_is_removed_is_gone(folder: Path) -> None:
+    write(folder, {"a": File(b"1"), "b/c": File(b"2"), "b/d": File(b"3")})
+    change = write(folder, {"a": File(b"4"), "b/d": File(b"3")})
+    assert (change, str(change)) == (Change(("a",), ("b/c",)), "wrote a; removed b/c")
+    write(folder, {"a": File(b"4")})
+    assert shown(folder) == {"a": b"4"}
+    assert not os.path.lexists(folder / "b")
+    assert len(generations(folder)) == 1
+
+
+def test_what_is_as_wanted_is_not_written(folder: Path) -> None:
+    write(folder, {"a": File(b"1")})
+    before = (folder / DATA).readlink()
+    assert not write(folder, {"a": File(b"1")})
+    assert (folder / DATA).readlink() == before
+    assert write(folder, {"a": File(b"1", 0o400)}) == Change(("a",))
+
+
+def test_modes(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write(folder, {"a/b/c": File(b""), "x": File(b"", 0o600)})
+    finally:
+        os.umask(before)
+    modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in (DATA, "a", "a/b", "a/b/c", "x")}
+    assert modes == {DATA: 0o755, "a": 0o755, "a/b": 0o755, "a/b/c": 0o444, "x": 0o600}
+
+
+def test_an_fs_group(folder: Path) -> None:
+    """Kubelet gives the volume to the group and sets the bit by which what is in it belongs to the group too."""
+    if os.geteuid() == 0:
+        os.chown(folder, -1, 2000)
+    folder.chmod(0o2777)
+    group = folder.stat().st_gid
+    assert default_mode(folder) == 0o440
+    assert write(folder, {"a/b": File(b"")})
+    assert not write(folder, {"a/b": File(b"")})
+    found = (folder / "a/b").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o440, group)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_an_owner(folder: Path) -> None:
+    files = {"a": File(b"1", 0o400, (1000, 2000))}
+    assert write(folder, files)
+    found = (folder / "a").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1000, 2000, 0o400)
+    assert not write(folder, files)
+
+
+def test_an_owner_that_cannot_be_set(folder: Path) -> None:
+    write(folder, {"a": File(b"1")})
+    code = (
+        "import os, sys; from pathlib import Path; from secretmanager.delivery.volume import File, write\n"
+        "if os.geteuid() == 0: os.setgid(65532); os.setuid(65532)\n"
+        "write(Path(sys.argv[1]), {'a': File(b'2', None, (0, 0))})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+    assert "ConfigError: a: owner: 0:0 cannot be set by user" in done.stderr
+    assert shown(folder) == {"a": b"1"}
+    assert len(generations(folder)) == 1
+
+
+def test_what_a_killed_write_left_is_removed(folder: Path) -> None:
+    write(folder, {"a": File(b"1")})
+    left = folder / "..2026_11_26_03_30_00.abcdefgh"
+    left.mkdir()
+    (left / "a").write_bytes(b"2")
+    (folder / "..data_tmp").symlink_to(left.name)
+    (folder / "a").unlink()
+    (folder / "gone").symlink_to("..data/gone")
+    assert not write(folder, {"a": File(b"1")})
+    assert shown(folder) == {"a": b"1"}
+    assert not os.path.lexists(left)
+    assert not os.path.lexists(folder / "gone")
+
+
+def test_files_of_others_stay(folder: Path) -> None:
+    (folder / "other").write_bytes(b"x")
+    write(folder, {"a": File(b"1")})
+    assert shown(folder) == {"a": b"1", "other": b"x"}
+    with pytest.raises(ConfigError, match="other: is there, and was not written by kubevault; name another path"):
+        write(folder, {"other": File(b"1")})
+    assert shown(folder) == {"a": b"1", "other": b"x"}
+
+
+def test_a_reader_never_sees_a_part(folder: Path) -> None:
+    """A process opens and reads a file in a loop while it changes: it is always there, whole, and of one write."""
+    size = 100_000
+    write(folder, {"a": File(b"0" * size)})
+    code = (
+        "import sys\n"
+        "print('ready', flush=True)\n"
+        "seen = set()\n"
+        "while '9' not in seen:\n"
+        "    text = open(sys.argv[1] + '/a').read()\n"
+        f"    assert len(text) == {size} and len(set(text)) == 1, (len(text), set(text))\n"
+        "    seen.add(text[0])\n"
+        "print(len(seen))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout
+        assert reader.stdout.readline() == "ready\n"
+        for n in range(500):
+            write(folder, {"a": File(str(n % 9).encode() * size)})
+        write(folder, {"a": File(b"9" * size)})
+        assert int(reader.stdout.read()) > 1
+    assert reader.returncode == 0
+
+
+def test_a_program_is_copied_once_while_it_runs(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "kubevault-exec"
+    source.write_bytes(Path("/bin/sleep").read_bytes())
+    put_program(folder, source)
+    target = folder / source.name
+    assert stat.S_IMODE(target.stat().st_mode) == 0o555
+    with subprocess.Popen([target, "1000"]) as running:
+        inode = target.stat().st_ino
+        put_program(folder, source)
+        assert target.stat().st_ino == inode
+        source.write_bytes(Path("/bin/cat").read_bytes())
+        put_program(folder, source)
+        assert target.read_bytes() == source.read_bytes()
+        running.kill()
+    assert list(folder.iterdir()) == [target]
+    with pytest.raises(ConfigError, match="nosuch: the program cannot be copied: No such file"):
+        put_program(folder, tmp_path / "nosuch")
+
+
+def test_a_disk_is_refused(folder: Path) -> None:
+    require_tmpfs(folder)
+    with pytest.raises(ConfigError, match="/usr: is not on a tmpfs, so files there would reach a disk"):
+        require_tmpfs(Path("/usr"))
+    with pytest.raises(ConfigError, match="nosuch: is not a folder"):
+        require_tmpfs(folder / "nosuch")
