@@ -74,7 +74,7 @@ def patiently(attempt: Callable[[], T], seconds: float, say: Callable[[str], Non
     while True:
         try:
             with without_waiting():  # for an election: that is done here
-                return attempt()
+                done = attempt()
         except (*AWAY, *REFUSED) as error:
             now = time.monotonic()
             refused_since = (refused_since or now) if isinstance(error, REFUSED) else None
@@ -87,6 +87,10 @@ def patiently(attempt: Callable[[], T], seconds: float, say: Callable[[str], Non
             failed += 1
             say(f"waiting for up to {end - now:.0f} s, next attempt in {pause:.1f} s: {error}")
             leave_reason(str(error))
+        else:
+            if failed:
+                leave_reason("")
+            return done
         time.sleep(pause)
 
 
@@ -101,7 +105,6 @@ def reason_of_failure() -> Iterator[None]:
     except Exception as error:
         leave_reason(unexpected(error))
         raise
-    leave_reason("")
 
 
 def leave_reason(text: str) -> None:
