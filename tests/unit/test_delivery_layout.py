@@ -111,7 +111,7 @@ def test_modes_and_owners() -> None:
 
 def test_the_file_of_variables() -> None:
     made = environment({"USER": "neo", "TEXT": "a=b\nc", "EMPTY": ""})
-    assert made[".env"].content == b"USER=neo\0TEXT=a=b\nc\0EMPTY="
+    assert made[".env"].content == b"USER=neo\0TEXT=a=b\nc\0EMPTY=\0"
 
 
 def test_names_of_several_secrets() -> None:

@@ -93,13 +93,13 @@ def files(values: Mapping[str, bytes], config: list[Entry] | None, mode: int | N
 
 
 def environment(variables: Mapping[str, str], mode: int | None = None) -> dict[str, File]:
-    """Return the file of variables for the program `PROGRAM`: ``NAME=VALUE``, separated by NUL, which none holds.
+    """Return the file of variables for the program `PROGRAM`: ``NAME=VALUE``, each followed by a NUL byte.
 
     Args:
         variables: values by name.
         mode: permission bits; None for `volume.default_mode`.
     """
-    content = "\0".join(f"{name}={value}" for name, value in variables.items())
+    content = "".join(f"{name}={value}\0" for name, value in variables.items())
     return {VARIABLES: File(content.encode(), mode)}
 
 
