@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+
+import pytest
 
 # A run in the background ignores these signals, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # A terminated run stops its servers, as an interrupted one does.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The program kubevault-exec, for this machine."""
+    if not shutil.which("go"):
+        # CI has Go, so there nothing goes untested.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Go is not installed: kubevault-exec cannot be built")
+    from build_image import kubevault_exec
+
+    return kubevault_exec("amd64", tmp_path_factory.mktemp("build"))

@@ -19,14 +19,6 @@ SECRET = "hunter2"
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    if not shutil.which("go"):
-        # CI has Go, so there nothing goes untested.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("Go is not installed: kubevault-exec cannot be built")
-    return kubevault_exec("amd64", tmp_path_factory.mktemp("build"))
-
-
 @pytest.fixture
 def folder(built: bytes, tmp_path: Path) -> Path:
     """A folder as the init container leaves it."""
