@@ -16,7 +16,8 @@ from ..delivery import layout, notify
 from ..delivery.follow import Changes, follow
 from ..delivery.values import variables
 from ..delivery.volume import put_program, require_tmpfs, write
-from ..delivery.waiting import patiently, reason_of_failure
+from ..delivery.waiting import leave_reason, patiently
+from ..errors import SecretManagerError, unexpected
 from ..login.methods import own_account
 from ..reading.plain import read_object
 from ..reading.requests import Request
@@ -76,8 +77,11 @@ def command(secrets: Sequence[str], **given: Any) -> None:
     """
     # The first process of a container has no default action for a signal. A token in use expires by itself.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0 if given["watch"] else 128 + signal.SIGTERM))
-    with reason_of_failure():
+    try:
         _run(secrets, **given)
+    except Exception as error:
+        leave_reason(_told(error))
+        raise
 
 
 def _run(
@@ -103,8 +107,7 @@ def _run(
     entries = layout.entries(read_object(config), config) if config else None
     if not allow_disk:
         require_tmpfs(folder)
-    if not given["service_account"] and not given.get("vault_jwt"):
-        given["service_account"] = own_account()
+    given["service_account"] = given["service_account"] or own_account()
     if as_variables:
         put_program(folder, exec_program)
 
@@ -136,6 +139,12 @@ def _run(
         changes = stack.enter_context(patiently(first, wait, warn))
         changes.begin(warn)
         follow(changes, partial(_update_and_notify, update, notices), warn)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    return str(error) if isinstance(error, SecretManagerError) else unexpected(error)
 
 
 def _update_and_notify(update: Callable[[], bool], notices: Sequence[notify.Notify]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +15,8 @@ from ..errors import (
     KubernetesUnavailable,
     LoginDenied,
     PermissionDenied,
-    SecretManagerError,
     SecretNotFound,
     VaultUnavailable,
-    unexpected,
 )
 from ..servers.http import without_waiting
 
@@ -92,19 +89,6 @@ def patiently(attempt: Callable[[], T], seconds: float, say: Callable[[str], Non
                 leave_reason("")
             return done
         time.sleep(pause)
-
-
-@contextmanager
-def reason_of_failure() -> Iterator[None]:
-    """Leave the reason of a failure in the container's termination message."""
-    try:
-        yield
-    except SecretManagerError as error:
-        leave_reason(str(error))
-        raise
-    except Exception as error:
-        leave_reason(unexpected(error))
-        raise
 
 
 def leave_reason(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -192,6 +193,31 @@ assert sm.read_encrypted_secrets({name!r}, {cluster.namespace!r}, "SECRET", "sec
         env.pop(variable, None)
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_files_of_the_seed(
+    options: dict[str, Any], put: Put, cluster: Cluster, tmp_path: Path, vault: PrivateVault
+) -> None:
+    """As a ConfigMap of the earlier client's services holds them; and several definitions, which are one request."""
+    name = put({"secrets.json": '{"password": "PLAIN-1"}', "b": "PLAIN-2"})
+    place = {"secret_name": name, "namespace": cluster.namespace, "transit_key": "plain"}
+    one = {**place, "read_type": "SECRET", "read_key": "secrets.json"}
+    config, definition = tmp_path / "secretcfg.json", tmp_path / "secretdef.json"
+    config.write_text(json.dumps(options))
+    definition.write_text(json.dumps(one))
+    with SecretManager.from_files(str(config), str(definition)) as manager:
+        assert manager.read_defined() == {"password": "PLAIN-1"}
+    definition.write_text(json.dumps({"one": one, "all": place}))
+    decrypted = vault.requests("transit/decrypt/plain")
+
+    async def run() -> None:
+        async with AsyncSecretManager.from_files(str(config), str(definition)) as manager:
+            found = await manager.read_defined()
+            assert found["one"] == {"password": "PLAIN-1"}
+            assert found["all"]["b"] == "PLAIN-2"
+
+    asyncio.run(run())
+    assert vault.requests("transit/decrypt/plain") == decrypted + 1
 
 
 def test_connecting_anew_takes_other_arguments(

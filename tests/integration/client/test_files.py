@@ -198,7 +198,7 @@ def test_a_disk_is_refused(pod: Pod, files: Files, seal: Put, cluster: Cluster) 
         assert (Path(folder) / "username").read_text() == "PLAIN-neo"
 
 
-def test_wrong_options(files: Files, seal: Put, cluster: Cluster) -> None:
+def test_wrong_options(pod: Pod, files: Files, cluster: Cluster) -> None:
     where = place(cluster, "nosuch")
     for arguments, message in (
         (["--signal", "HUP"], "need --watch"),
@@ -208,8 +208,8 @@ def test_wrong_options(files: Files, seal: Put, cluster: Cluster) -> None:
         (["--exec", "--exec-program", "/nosuch"], "/nosuch: the program cannot be copied"),
         (["--config", "nosuch.yaml"], "nosuch.yaml: No such file"),
     ):
-        status = 2 if "need" in message else 1
-        assert message in files(where, *arguments, status=status).stderr
+        assert message in files(where, *arguments, status=2 if "need" in message else 1).stderr
+        assert message in pod.termination.read_text()
 
 
 def test_vault_is_sealed_while_it_starts(pod: Pod, vault: PrivateVault, seal: Put, cluster: Cluster) -> None:
