@@ -149,8 +149,8 @@ collection: venv ## Build the Ansible collection into dist/
 dist: venv collection ## Build wheel, sdist, bill of materials and collection into dist/, reproducibly
 	python tools/build_dist.py dist
 
-# make image PLATFORM="amd64" BASE=rootfs.tar MIRROR=https://... REFERENCE=registry.example.org/kubevault:0.1.0
-IMAGE_OPTIONS = $(PLATFORM:%=--platform=%) $(BASE:%=--base=%) $(MIRROR:%=--mirror=%) $(REFERENCE:%=--reference=%)
+# make image PLATFORM=amd64 EXTRA="redis gcp" BASE=rootfs.tar MIRROR=https://... REFERENCE=registry.example.org/kubevault:0.1.0
+IMAGE_OPTIONS = $(PLATFORM:%=--platform=%) $(EXTRA:%=--extra=%) $(BASE:%=--base=%) $(MIRROR:%=--mirror=%) $(REFERENCE:%=--reference=%)
 
 .PHONY: image
 image: venv ## Build the image of the command into dist/image/, for amd64 and arm64

@@ -87,6 +87,13 @@ def arguments() -> argparse.Namespace:
         choices=sorted(PLATFORMS),
         help="architecture to build for; may be given several times; all of them unless given",
     )
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="extra of the project, such as redis, to include too",
+    )
     parser.add_argument("--reference", help="name of the image; localhost/kubevault:VERSION unless given")
     parser.add_argument(
         "--base", type=Path, help="another base with Python: a root folder or an OCI layout, as a folder or tar archive"
@@ -106,6 +113,9 @@ def build(options: argparse.Namespace) -> None:
     check_go(SOURCE / "exec")
     settings = tomllib.loads((SOURCE / "image.toml").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    settings["python"]["extras"] += options.extra
+    if unknown := set(settings["python"]["extras"]) - project["optional-dependencies"].keys():
+        raise ImageError(f"pyproject.toml has no extra {', '.join(sorted(unknown))}")
     version = project["version"]
     reference = options.reference or f"localhost/kubevault:{version}"
     wanted = options.platform or sorted(PLATFORMS)
@@ -289,10 +299,12 @@ def interpreter(files: Mapping[str, Entry]) -> PurePosixPath:
 def site_folder(files: Mapping[str, Entry]) -> PurePosixPath:
     """Return the folder where a base's Python looks for packages: Debian's has a name and a place of its own."""
     python = interpreter(files)
-    site = files.get(str(python.parents[1] / "lib" / python.name / "site.py"))
-    if isinstance(site, File) and b"dist-packages" in site.content:
-        return PurePosixPath("usr/local/lib", python.name, "dist-packages")
-    return python.parents[1] / "lib" / python.name / "site-packages"
+    library = python.parents[1] / "lib" / python.name
+    for name in ("site.py", "site.pyc"):
+        site = files.get(str(library / name))
+        if isinstance(site, File) and b"dist-packages" in site.content:
+            return PurePosixPath("usr/local/lib", python.name, "dist-packages")
+    return library / "site-packages"
 
 
 def environment(base: oci.Base, ours: Sequence[str]) -> list[str]:

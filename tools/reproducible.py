@@ -79,7 +79,8 @@ def gz(content: bytes) -> bytes:
     """Return content compressed by gzip, without a name and a time."""
     out = io.BytesIO()
     # Not gzip.compress: what it writes into the header differs by the version of Python.
-    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0, filename="") as zipped:
+    # Level 9 takes four times as long and saves less than one percent.
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as zipped:
         zipped.write(content)
     return out.getvalue()
 
