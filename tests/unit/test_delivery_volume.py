@@ -99,7 +99,44 @@ def test_an_fs_group(folder: Path) -> None:
     assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o440, group)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may be other users, and give files away")
+
+
+def as_user(user: int, groups: list[int], code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code as another user, as kubelet starts a container: in the groups that it has, without capabilities."""
+    code = (
+        "import os, sys; from pathlib import Path; from secretmanager.delivery.volume import File, write\n"
+        "folder = Path(sys.argv[1])\n"
+        f"os.setgroups({groups}); os.setgid({user}); os.setuid({user})\n{code}"
+    )
+    return subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+
+
+@AS_ROOT
+def test_two_users_and_an_fs_group(folder: Path) -> None:
+    """The image's user writes, the program's reads through the group, and nobody else does."""
+    os.chown(folder, 0, 2000)
+    folder.chmod(0o2777)
+    for text in ("1", "2"):
+        done = as_user(65532, [2000], f"assert write(folder, {{'a/b': File(b'{text}')}})", folder)
+        assert done.returncode == 0, done.stderr
+        read = "print((folder / 'a/b').read_text())"
+        assert as_user(1000, [2000], read, folder).stdout == f"{text}\n"
+        assert "PermissionError" in as_user(1001, [], read, folder).stderr
+    found = (folder / "a/b").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65532, 2000, 0o440)
+    assert len(generations(folder)) == 1
+
+
+@AS_ROOT
+def test_two_users_without_an_fs_group(folder: Path) -> None:
+    done = as_user(65532, [], "assert write(folder, {'a': File(b'1')})", folder)
+    assert done.returncode == 0, done.stderr
+    assert as_user(1000, [], "print((folder / 'a').read_text())", folder).stdout == "1\n"
+    assert "PermissionError" in as_user(1000, [], "(folder / 'a').open('w')", folder).stderr
+
+
+@AS_ROOT
 def test_an_owner(folder: Path) -> None:
     files = {"a": File(b"1", 0o400, (1000, 2000))}
     assert write(folder, files)
@@ -108,14 +145,10 @@ def test_an_owner(folder: Path) -> None:
     assert not write(folder, files)
 
 
+@AS_ROOT
 def test_an_owner_that_cannot_be_set(folder: Path) -> None:
     write(folder, {"a": File(b"1")})
-    code = (
-        "import os, sys; from pathlib import Path; from secretmanager.delivery.volume import File, write\n"
-        "if os.geteuid() == 0: os.setgid(65532); os.setuid(65532)\n"
-        "write(Path(sys.argv[1]), {'a': File(b'2', None, (0, 0))})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+    done = as_user(65532, [], "write(folder, {'a': File(b'2', None, (0, 0))})", folder)
     assert "ConfigError: a: owner: 0:0 cannot be set by user" in done.stderr
     assert shown(folder) == {"a": b"1"}
     assert len(generations(folder)) == 1
