@@ -121,6 +121,20 @@ options:
             replace existing ones. An annotation in which C(kubectl apply) kept the plaintext is removed.
           - Existing ciphertext, which an older tool sealed, stays as it is.
         type: bool
+      restart: &restart
+        description:
+          - Workloads to restart after a change of the values, each C(Deployment/NAME), C(StatefulSet/NAME) or C(DaemonSet/NAME) of the
+            Secret's namespace. They must exist before the Secret is sealed.
+          - The word V(annotated) in the list means all workloads of the namespace whose annotation C(kubevault.io/secrets) names the
+            Secret, as C(kubevault.io/secrets=database,token) does. That needs permission to list them. There may be none yet.
+          - A workload is restarted once in a task, and only if one of its Secrets has another value than its pods were started for. A
+            rewrap, or a rotation of a key, restarts nothing.
+          - The pod template's annotation C(kubevault.io/digest) has an entry for each Secret, a hash of its digests. A workload without
+            an entry for the Secret, as at first, is restarted once.
+          - If a task is interrupted after a Secret was written, the next one restarts the workload.
+          - With O(state=absent), nothing is restarted.
+        type: list
+        elements: str
   name: *name
   namespace: *namespace
   state: {<<: *state, default: present}
@@ -140,6 +154,17 @@ options:
   recreate: {<<: *recreate, default: false}
   force: {<<: *force, default: false}
   adopt: {<<: *adopt, default: false}
+  restart: *restart
+  restart_wait:
+    description:
+      - Wait until the rollouts of all workloads of O(restart) are done, as C(kubectl rollout status) does, and fail with what keeps
+        them if they are not.
+    type: bool
+    default: false
+  restart_timeout:
+    description: How long O(restart_wait) waits, in seconds.
+    type: float
+    default: 300.0
   dest:
     description:
       - YAML file, on the host that runs the module, to which the sealed Secrets are written as manifests, one document each.
@@ -229,6 +254,18 @@ EXAMPLES = r"""
     transit_key: aes256-key
     data: {secrets.json: "{{ matrix }}"}
     dest: "{{ playbook_dir }}/manifests/matrix-secrets.yml"
+
+- name: Restart what reads the values, if they changed, and wait for it
+  kubevault.core.kubevault_secret:
+    namespace: shop
+    transit_key: shop-key
+    restart: [Deployment/shop, StatefulSet/queue]
+    restart_wait: true
+    secrets:
+      - name: database
+        data: {dsn: "{{ shop_dsn }}"}
+      - name: token
+        data: {token: "{{ shop_token }}"}
 
 - name: Log in with an AppRole
   kubevault.core.kubevault_secret:
@@ -320,6 +357,29 @@ secret:
     metadata: *metadata
     awaits: *awaits
     finalizers: *finalizers
+restarted:
+  description: The workloads that were, or in check mode would be, restarted.
+  returned: with O(restart)
+  type: list
+  elements: dict
+  contains:
+    namespace:
+      description: The workload's namespace.
+      type: str
+      sample: shop
+    kind:
+      description: Its kind.
+      type: str
+      sample: Deployment
+    name:
+      description: Its name.
+      type: str
+      sample: shop
+    secrets:
+      description: The Secrets whose values are others than its pods were started for.
+      type: list
+      elements: str
+      sample: [database]
 dest:
   description: The manifest file.
   returned: with O(dest)
@@ -364,6 +424,7 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "recreate": {"type": "bool"},
     "force": {"type": "bool"},
     "adopt": {"type": "bool"},
+    "restart": {"type": "list", "elements": "str"},
 }
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
 
@@ -390,6 +451,8 @@ def main() -> None:
             **TRANSIT_OPTIONS,
             "dest": {"type": "path"},
             "apply": {"type": "bool"},
+            "restart_wait": {"type": "bool", "default": False},
+            "restart_timeout": {"type": "float", "default": 300.0},
             "timeout": {"type": "float", "default": 30.0},
             "concurrency": {"type": "int", "default": 8},
             **REDIS_OPTIONS,
@@ -415,7 +478,7 @@ def main() -> None:
         several = params["secrets"] is not None
         base = {name: params[name] for name in SECRET_OPTIONS if several and params[name] is not None}
         specs = from_options(entries, base)
-        outcomes, result = seal(module, specs)
+        outcomes, result, restart_diffs = seal(module, specs)
     except SealingFailed as error:
         changed = any(outcome.changed for outcome in error.outcomes)
         module.fail_json(msg=str(error), changed=changed, secrets=[outcome.facts() for outcome in error.outcomes])
@@ -428,7 +491,8 @@ def main() -> None:
     if warning := awaited(outcomes):
         warn(module, warning)
     if module._diff:
-        result["diff"] = [outcome.diff(spec) for spec, outcome in zip(specs, outcomes, strict=True) if outcome.changed]
+        diffs = [outcome.diff(spec) for spec, outcome in zip(specs, outcomes, strict=True) if outcome.changed]
+        result["diff"] = diffs + restart_diffs
     finish(module, result, [entry[name] for entry in entries for name in ("data", "binary_data")])
 
 
@@ -449,9 +513,15 @@ def take_secrets(module: Module) -> list[dict[str, Any]]:
     return entries
 
 
-def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[str, Any]]:
-    """Seal into the manifest file, into Kubernetes, or both; return what was done, and further results."""
+def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[str, Any], list[dict[str, Any]]]:
+    """Seal into the manifest file, into Kubernetes, or both, and restart what reads it.
+
+    Returns:
+        What was done, further results, and the diffs of the restarts.
+    """
+    from secretmanager.errors import RestartFailed
     from secretmanager.notices.announcer import announcing
+    from secretmanager.restarts.live import find_workloads
     from secretmanager.sealing.manifestfile import ManifestFile
     from secretmanager.sealing.sealer import seal_into
     from secretmanager.sealing.stores import KubernetesStore
@@ -460,6 +530,11 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
     apply = params["apply"] if params["apply"] is not None else not dest
     with logged_in_vault(module) as vault, announcing(connection_options(module), partial(warn, module)) as written:
         kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
+        workloads = find_workloads(
+            kubernetes, specs, concurrency=concurrency, check=module.check_mode, waits=params["restart_wait"]
+        )
+        for warning in workloads.warnings if workloads else ():
+            warn(module, warning)
         outcomes, dest_changed = seal_into(
             vault,
             specs,
@@ -467,8 +542,22 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
             kubernetes=KubernetesStore(kubernetes, concurrency, written, params["timeout"]) if kubernetes else None,
             check=module.check_mode,
         )
-    changed = dest_changed or any(outcome.changed for outcome in outcomes)
-    return outcomes, {"changed": changed, **({"dest": dest, "dest_changed": dest_changed} if dest else {})}
+        failure = None
+        if workloads:
+            try:
+                workloads.stamp(outcomes)
+                if params["restart_wait"] and not module.check_mode:
+                    workloads.wait(params["restart_timeout"])
+            except RestartFailed as error:
+                failure = error
+    restarts = workloads.restarted if workloads else []
+    changed = dest_changed or bool(restarts) or any(outcome.changed for outcome in outcomes)
+    result = {"changed": changed, **({"dest": dest, "dest_changed": dest_changed} if dest else {})}
+    if workloads:
+        result["restarted"] = [restart.facts() for restart in restarts]
+    if failure:
+        module.fail_json(msg=str(failure), **result, secrets=[outcome.facts() for outcome in outcomes])
+    return outcomes, result, [restart.diff() for restart in restarts]
 
 
 if __name__ == "__main__":

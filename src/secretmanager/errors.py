@@ -11,6 +11,7 @@
     │   └── SealedDataError          the manifest or a ciphertext is damaged, or belongs to another place
     │       └── WrongTransitKey          it was sealed with another Transit key than the one that was named
     ├── SealingFailed            some of several Secrets could not be sealed
+    ├── RestartFailed            workloads could not be restarted, or their rollout did not end
     ├── NotRetired               a version of a Transit key is still in use
     ├── TLSError                 a server's certificate verification failed
     ├── VaultError               Vault refused
@@ -55,6 +56,7 @@ __all__ = [
     "NoticeError",
     "PermissionDenied",
     "ProgramError",
+    "RestartFailed",
     "SealedDataError",
     "SealingFailed",
     "SecretDataError",
@@ -185,6 +187,18 @@ class SealingFailed(SecretManagerError):
         super().__init__(f"not all could be sealed; {written} Secrets were written: {quoted}")
         self.errors = tuple(errors)
         self.outcomes = tuple(outcomes)
+
+
+class RestartFailed(SecretManagerError):
+    """Workloads could not be restarted, or their rollout did not end.
+
+    Attributes:
+        errors: the error of each.
+    """
+
+    def __init__(self, errors: Sequence[SecretManagerError]) -> None:
+        super().__init__(_first([str(error) for error in errors]))
+        self.errors = tuple(errors)
 
 
 def _first(texts: Sequence[str]) -> str:

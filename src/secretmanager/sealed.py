@@ -175,13 +175,13 @@ class SealedValue:
     transit_key: str | None
 
 
-def checksum(ciphertext: str) -> str:
-    """Return a checksum of a ciphertext: half of its SHA-256, in hex."""
-    return hashlib.sha256(ciphertext.encode()).hexdigest()[:32]
+def checksum(text: str) -> str:
+    """Return a checksum of a text, such as a ciphertext: half of its SHA-256, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def key_version(ciphertext: str) -> int | None:
-    """Return the version of the Transit key in ``vault:vN:...``; None if the text is not a ciphertext."""
+    """Return the version of the Transit key in ``vault:vN:...``, a ciphertext or an HMAC; None if it is other text."""
     match = _CIPHERTEXT.fullmatch(ciphertext)
     return int(match[1]) if match else None
 
@@ -202,6 +202,25 @@ def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
     except binascii.Error as error:
         raise SealedDataError(f"data key {MANIFEST_KEY!r} is not base64", place=place) from error
     return Manifest.load(text, place)
+
+
+def values_digest(secret: Mapping[str, Any] | None) -> str | None:
+    """Return a hash of what a Secret's sealed values are, in hex; None if nothing is sealed in it, or it is None.
+
+    It differs exactly if a value does, or a data key was added or removed. Neither a rewrap nor sealing the same values
+    again changes it, nor does a rotation of the digest key. It is half of the SHA-256 of the digests in the manifest.
+
+    Args:
+        secret: as the Kubernetes API returns it.
+
+    Raises:
+        SealedDataError: the manifest is damaged.
+    """
+    manifest = manifest_of(secret) if secret else None
+    if secret is None or manifest is None:
+        return None
+    digests = {key: text for key, text in manifest.digests.items() if key in secret["data"]}
+    return checksum(json.dumps(digests, sort_keys=True, separators=(",", ":")))
 
 
 def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import click
 
 from ..errors import ConfigError, SealingFailed
 from ..notices.announcer import announcing
+from ..restarts.live import TIMEOUT as ROLLOUT_TIMEOUT
+from ..restarts.live import LiveWorkloads, find_workloads
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Outcome, awaited
 from ..sealing.sealer import seal_into
@@ -72,6 +75,17 @@ from .connections import kubernetes_of, vault_of, warn
     help="Seconds that --recreate waits for the end of a Secret that has finalizers.",
 )
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Secrets written at once.")
+@click.option(
+    "--restart",
+    multiple=True,
+    metavar="KIND/NAME",
+    help="Restart a Deployment, StatefulSet or DaemonSet of the namespace after a change of the values; the word"
+    " annotated means all whose annotation kubevault.io/secrets names the Secret.",
+)
+@click.option("--restart-wait", is_flag=True, help="Wait until their rollouts are done.")
+@click.option(
+    "--restart-timeout", type=float, default=ROLLOUT_TIMEOUT, show_default=True, help="Seconds that this may take."
+)
 @options.redis
 @options.output
 @options.vault
@@ -93,20 +107,40 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
                 return stack.enter_context(kubernetes_of(given, connections=concurrency))
 
             written = stack.enter_context(announcing(given, warn))
+            vault = stack.enter_context(vault_of(given, connect))
+            kubernetes = connect() if apply else None
+            workloads = find_workloads(
+                kubernetes, wanted, concurrency=concurrency, check=given["check"], waits=given["restart_wait"]
+            )
+            for said in workloads.warnings if workloads else ():
+                warn(said)
             outcomes, _ = seal_into(
-                stack.enter_context(vault_of(given, connect)),
+                vault,
                 wanted,
                 file=ManifestFile(manifest) if manifest else None,
-                kubernetes=KubernetesStore(connect(), concurrency, written, given["timeout"]) if apply else None,
+                kubernetes=KubernetesStore(kubernetes, concurrency, written, given["timeout"]) if kubernetes else None,
                 check=given["check"],
                 progress=stack.enter_context(_progress(len(wanted))),
             )
+            _print_outcomes(outcomes, output)
+            if warning := awaited(outcomes):
+                warn(warning)
+            if workloads:
+                _restart(workloads, outcomes, given)
     except SealingFailed as error:
         _print_outcomes(error.outcomes, output)
         raise
-    _print_outcomes(outcomes, output)
-    if warning := awaited(outcomes):
-        warn(warning)
+
+
+def _restart(workloads: LiveWorkloads, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> None:
+    """Restart what has to be restarted, and say so on standard error: standard output is about the Secrets."""
+    try:
+        workloads.stamp(outcomes)
+    finally:
+        for restart in workloads.restarted:
+            click.echo(str(restart), err=True)
+    if given["restart_wait"] and not given["check"]:
+        workloads.wait(given["restart_timeout"], partial(click.echo, err=True))
 
 
 def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[SecretSpec]:
@@ -129,7 +163,7 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
         )
     }
     base |= {name: options.pairs(given[name], f"--{name.removesuffix('s')}") for name in ("labels", "annotations")}
-    base["type"] = given["secret_type"]
+    base |= {"type": given["secret_type"], "restart": list(given["restart"])}
     if secrets is not None:
         if any(given[name] for name in ("from_file", "from_env_file", "prompt", "absent_keys")):
             raise click.UsageError("--secrets has values of its own, so it takes no other values")

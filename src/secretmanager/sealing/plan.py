@@ -78,6 +78,7 @@ class Outcome:
         metadata: what else changed: ``labels``, ``annotations``, ``type``, ``immutable``.
         awaits: what does not exist yet, in check mode alone: ``Transit key NAME``, ``namespace NAME``.
         finalizers: what keeps a Secret that is, or was to be, deleted: it still exists.
+        digest: `values_digest` of the Secret as it is then; None if nothing is sealed in it.
     """
 
     namespace: str
@@ -92,6 +93,7 @@ class Outcome:
     metadata: tuple[str, ...] = ()
     awaits: tuple[str, ...] = ()
     finalizers: tuple[str, ...] = ()
+    digest: str | None = None
 
     @property
     def changed(self) -> bool:

@@ -22,7 +22,7 @@ from ..errors import (
     TransitKeyNotFound,
     VaultError,
 )
-from ..sealed import DIGEST_SUFFIX, Place, Scope, SealedValue, sealed_values
+from ..sealed import DIGEST_SUFFIX, Place, Scope, SealedValue, key_version, sealed_values, values_digest
 from ..servers.vault import TransitItem, VaultClient, batched_by_key
 from .plan import Action, Draft, Outcome, Plan, make_draft, make_plan, secret_of
 from .spec import SecretSpec, State
@@ -156,8 +156,13 @@ class Sealer:
                 changing.append((plan, ciphertexts))
                 attempt.writes[place] = _Write(plan.outcome, ciphertexts)
             else:
-                attempt.done[place] = _outcome_of_unchanged(plan, writes_before.get(place))
+                outcome = _outcome_of_unchanged(plan, writes_before.get(place))
+                attempt.done[place] = replace(outcome, digest=values_digest(plan.draft.found))
         changes = _for_each(changing, lambda item: _change(*item))
+        for change in changes:
+            write = attempt.writes[change.place]
+            outcome = replace(write.outcome, digest=values_digest(change.secret))
+            attempt.writes[change.place] = replace(write, outcome=outcome)
         written: list[Change] = []
 
         def done(change: Change) -> None:
@@ -253,7 +258,39 @@ class Sealer:
         digests: list[dict[str, str]] = [{} for _ in drafts]
         for (index, key), digest in batched_by_key(inputs(), self._hmac):
             digests[index][key] = digest
+        self._keep_older(drafts, digests)
         return digests
+
+    def _keep_older(self, drafts: Sequence[Draft], digests: Sequence[dict[str, str]]) -> None:
+        """Keep the digests that an older version of the digest key made, if they are those of the given values.
+
+        So a rotation of the digest key changes no digest of a value that is the same.
+        """
+
+        def inputs() -> Iterator[tuple[tuple[str, int], tuple[int, str], bytes]]:
+            for index, draft in enumerate(drafts):
+                spec, manifest = draft.spec, draft.manifest
+                if manifest is None or manifest.digest_key != spec.digest_key_name:
+                    continue
+                for key, newest in digests[index].items():
+                    version = key_version(manifest.digests.get(key, ""))
+                    if version and version != key_version(newest):
+                        signed = Place(spec.namespace, spec.name, key).hmac_input(draft.values[key])
+                        yield (spec.digest_key_name, version), (index, key), signed
+
+        for (index, key), digest in batched_by_key(inputs(), self._older_hmac):
+            manifest = drafts[index].manifest
+            if manifest and manifest.digests[key] == digest:
+                digests[index][key] = digest
+
+    def _older_hmac(self, key: tuple[str, int], inputs: Sequence[bytes]) -> list[str]:
+        name, version = key
+        try:
+            return self._vault.hmac(name, inputs, key_version=version)
+        except VaultError as error:
+            if error.status != 400:
+                raise
+            return [""] * len(inputs)  # the version is retired, so nobody can say; the values are sealed again
 
     def _hmac(self, key: str, inputs: Sequence[bytes]) -> list[str]:
         try:

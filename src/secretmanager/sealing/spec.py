@@ -46,6 +46,12 @@ those of secrets-webhook, and of its predecessor vault-secrets-webhook.
 Source: https://bank-vaults.dev/docs/mutating-webhook/annotations/
 """
 
+WORKLOAD_KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+"""Kinds of workloads that can be restarted, and what the API calls their resources."""
+
+ANNOTATED = "annotated"
+"""In place of a workload's name: all whose annotation `SECRETS_ANNOTATION` names the Secret."""
+
 
 class State(StrEnum):
     """Whether the Secret should exist."""
@@ -86,6 +92,7 @@ class SecretSpec:
         force: take over a Secret, or data keys, that were not sealed here; given values replace theirs.
         adopt: as ``force``, and seal in place all plaintext found there.
         bank_vaults_skip: whether to set `BANK_VAULTS_SKIP` among the annotations.
+        restart: workloads of its namespace to restart after a change of the values: ``KIND/NAME``, or `ANNOTATED`.
 
     Raises:
         ConfigError: names, keys or sizes that Kubernetes does not allow, or options that do not go together; names all.
@@ -108,6 +115,7 @@ class SecretSpec:
     force: bool = False
     adopt: bool = False
     bank_vaults_skip: bool = False
+    restart: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bank_vaults_skip:
@@ -139,6 +147,11 @@ class SecretSpec:
             yield "state absent deletes the whole Secret, so it takes no values, absent_keys or adopt"
         if self.type == SERVICE_ACCOUNT_TOKEN_TYPE:
             yield f"type {self.type} is for Secrets that Kubernetes fills; it cannot be sealed"
+        allowed = ", ".join([*(f"{kind}/NAME" for kind in WORKLOAD_KINDS), ANNOTATED])
+        for text in self.restart:
+            kind, _, name = text.partition("/")
+            if text != ANNOTATED and not (kind in WORKLOAD_KINDS and SUBDOMAIN.allows(name)):
+                yield f"restart: {text!r} is not allowed; allowed are {allowed}"
         yield from self._metadata_problems()
         yield from self._size_problems()
 
@@ -266,7 +279,7 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
     kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
     kinds |= {"labels": dict, "annotations": dict, "recreate": bool, "force": bool, "adopt": bool, "absent_keys": list}
-    kinds["bank_vaults_skip"] = bool
+    kinds |= {"bank_vaults_skip": bool, "restart": list}
     for key, kind in kinds.items():
         if key in given and not isinstance(given[key], kind):
             problems.append(f"{key} is of type {type(given[key]).__name__}; allowed is {kind.__name__}")
@@ -278,6 +291,9 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
                 problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so {AS_TEXT}")
     if isinstance(given.get("absent_keys"), list):
         problems += [_odd_key("absent_keys", key) for key in given["absent_keys"] if not isinstance(key, str)]
+    if isinstance(given.get("restart"), list):
+        odd = [text for text in given["restart"] if not isinstance(text, str)]
+        problems += [f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in odd]
     for key, words in _WORDS.items():
         if key in given and given[key] not in list(words):
             problems.append(f"{key} is {given[key]!r}; allowed are {', '.join(words)}")
@@ -294,6 +310,7 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
         if key in options:
             options[key] = words(options[key])
     options["absent_keys"] = frozenset(options.get("absent_keys", ()))
+    options["restart"] = tuple(options.get("restart", ()))
     try:
         return SecretSpec(**options, values=values)
     except ConfigError as error:

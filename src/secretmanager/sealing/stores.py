@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from ..errors import Forbidden, KubernetesError, SecretManagerError, SecretNotFound
 from ..sealed import SEALED_LABEL
 from ..servers.kubernetes import KubernetesClient
+from ..servers.parallel import each
 from .plan import Action, Object, being_deleted, finalizers_of
 from .spec import SecretSpec
 
@@ -23,9 +24,6 @@ TIMEOUT = 30.0
 
 LIST_FROM = 10
 """From this number of Secrets on, they are looked up by listing and not one by one."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ class KubernetesStore:
         if len(places) >= LIST_FROM:
             with contextlib.suppress(Forbidden):  # by name, then
                 found, places = self._listed(places)
-        for place, secret in zip(places, self._each(self._get, list(places.values())), strict=True):
+        secrets = each(self._get, list(places.values()), self._concurrency)
+        for place, secret in zip(places, secrets, strict=True):
             if secret:
                 found[place] = secret
         return found
@@ -133,7 +132,7 @@ class KubernetesStore:
                 self._written(change, secret)
             return None
 
-        errors = zip(changes, self._each(write, changes), strict=True)
+        errors = zip(changes, each(write, changes, self._concurrency), strict=True)
         return {change.place: error for change, error in errors if error}
 
     def _listed(self, places: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Object], dict[str, tuple[str, str]]]:
@@ -202,15 +201,6 @@ class KubernetesStore:
                 )
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
-
-    def _each(self, call: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        if len(items) <= 1 or self._concurrency == 1:
-            yield from map(call, items)
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(self._concurrency, len(items))) as pool:
-            yield from pool.map(call, items)
 
 
 def _lists(places: Mapping[str, tuple[str, str]]) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""The part of the Kubernetes API that KUBEVAULT needs: Secrets, ConfigMaps, TokenRequest, Leases.
+"""The part of the Kubernetes API that KUBEVAULT needs: Secrets, ConfigMaps, TokenRequest, Leases, workloads.
 
 Objects are JSON dicts, as the API returns and accepts them.
 Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -39,7 +40,23 @@ STREAM_GRACE = 10
 
 Object = dict[str, Any]
 Answered = TypeVar("Answered", Response, Stream)
-Resource = Literal["secrets", "configmaps", "serviceaccounts"]
+Resource = Literal[
+    "secrets",
+    "configmaps",
+    "serviceaccounts",
+    "pods",
+    "events",
+    "leases",
+    "deployments",
+    "statefulsets",
+    "daemonsets",
+]
+
+_GROUPS: Mapping[str, str] = {
+    "leases": "apis/coordination.k8s.io/v1",
+    **dict.fromkeys(("deployments", "statefulsets", "daemonsets"), "apis/apps/v1"),
+}
+"""API group and version of resources that are not of the core."""
 
 
 class KubernetesClient:
@@ -157,7 +174,7 @@ class KubernetesClient:
         return self.get("secrets", namespace, name)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """Return a Secret, ConfigMap or service account; raises as `get_secret`."""
+        """Return an object of any of these kinds; raises as `get_secret`."""
         response = self._call("GET", _path(namespace, resource, name), f"{namespace}/{name}")
         return self._understood(response, lambda: _stored(response.json()))
 
@@ -200,7 +217,18 @@ class KubernetesClient:
         Raises:
             Forbidden: RBAC lacks ``list``.
         """
-        yield from self._pages(namespace, {"labelSelector": label_selector} if label_selector else {})
+        yield from self.list_objects("secrets", namespace, label_selector)
+
+    def list_objects(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Iterator[Object]:
+        """Yield the objects of one kind, as `list_secrets`."""
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        yield from self._pages(resource, namespace, {name: text for name, text in selectors.items() if text})
 
     def list_names(self, namespace: str | None = None) -> Iterator[tuple[str, str]]:
         """Yield namespace and name of the Secrets of a namespace, or of all namespaces; the API sends no values.
@@ -211,7 +239,7 @@ class KubernetesClient:
             Forbidden: RBAC lacks ``list``.
         """
         metadata_only = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        for item in self._pages(namespace, {}, accept=metadata_only):
+        for item in self._pages("secrets", namespace, {}, accept=metadata_only):
             yield item["metadata"]["namespace"], item["metadata"]["name"]
 
     # A write may be repeated after a lost response: if the first one took effect, the second is a ConflictError.
@@ -260,13 +288,36 @@ class KubernetesClient:
         path = _path(namespace, "secrets", metadata["name"])
         self._call("DELETE", path, f"{namespace}/{metadata['name']}", options)
 
+    def merge(
+        self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
+        """Change some fields of an object by a JSON merge patch; return the object as it is then.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply
+
+        Args:
+            resource: its kind.
+            namespace: its namespace.
+            name: its name.
+            patch: the fields. With ``metadata.resourceVersion`` among them, only if that is still the object's.
+            dry_run: have the API validate the request without persisting it.
+
+        Raises:
+            ConflictError: another writer changed it in between.
+            SecretNotFound: it does not exist.
+            Forbidden: RBAC lacks ``patch``.
+        """
+        path = f"{_path(namespace, resource, name)}?{_write_query(dry_run=dry_run)}"
+        headers = {"Content-Type": "application/merge-patch+json"}
+        response = self._call("PATCH", path, f"{namespace}/{name}", patch, headers=headers)
+        return self._understood(response, lambda: _stored(response.json()))
+
     def get_lease(self, namespace: str, name: str) -> Object:
         """Return a Lease; raises as `get_secret`.
 
         Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/lease-v1/
         """
-        response = self._call("GET", _lease_path(namespace, name), f"{namespace}/{name}")
-        return self._understood(response, lambda: _stored(response.json()))
+        return self.get("leases", namespace, name)
 
     def put_lease(self, namespace: str, body: Mapping[str, Any]) -> Object:
         """Replace a Lease if its ``resourceVersion`` is still the one in the body; without one, create it.
@@ -277,7 +328,7 @@ class KubernetesClient:
             ConflictError: another writer changed or created it in between.
             SecretNotFound: the namespace does not exist.
         """
-        path = _lease_path(namespace, body["metadata"]["name"])
+        path = _path(namespace, "leases", body["metadata"]["name"])
         try:
             return self._write("PUT", path, namespace, body, dry_run=False)
         except KubernetesError as error:
@@ -290,12 +341,15 @@ class KubernetesClient:
         """Close all connections."""
         self._api.close()
 
-    def _pages(self, namespace: str | None, query: Mapping[str, str], accept: str | None = None) -> Iterator[Object]:
-        path = _path(namespace, "secrets") if namespace else "/api/v1/secrets"
+    def _pages(
+        self, resource: Resource, namespace: str | None, query: Mapping[str, str], accept: str | None = None
+    ) -> Iterator[Object]:
+        path = _path(namespace, resource)
+        headers = {"Accept": accept} if accept else {}
         query = {"limit": str(PAGE), **query}
         while True:
             response = self._call(
-                "GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", accept=accept, allowed=(410,)
+                "GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", headers=headers, allowed=(410,)
             )
             if response.status == 410:
                 query["continue"] = self._renewed_token(response, namespace or "all namespaces")
@@ -320,9 +374,8 @@ class KubernetesClient:
 
     def _write(self, method: str, path: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         place = f"{namespace}/{body['metadata']['name']}"
-        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
         try:
-            response = self._call(method, f"{path}?{urlencode(query)}", place, body)
+            response = self._call(method, f"{path}?{_write_query(dry_run=dry_run)}", place, body)
         except Forbidden as error:
             if TERMINATING in error.message:
                 error.message += self._what_holds(namespace)
@@ -344,13 +397,12 @@ class KubernetesClient:
         place: str,
         body: Mapping[str, Any] | None = None,
         *,
-        accept: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
         allowed: Sequence[int] = (),
     ) -> Response:
         """Send one request; return the response if it is the API's, and no refusal but of an allowed status."""
-        more = {"Accept": accept} if accept else {}
         try:
-            response = self._as_known(lambda headers: self._api.request(method, path, body, headers=headers | more))
+            response = self._as_known(lambda known: self._api.request(method, path, body, headers=known | {**headers}))
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
         if not response.ok and response.status not in allowed:
@@ -444,13 +496,15 @@ class Events:
         self._stream.close()
 
 
-def _path(namespace: str, resource: str, name: str | None = None) -> str:
-    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/{resource}"
+def _path(namespace: str | None, resource: str, name: str | None = None) -> str:
+    """Return the path of an object, or without its name of a list; without a namespace, of all namespaces."""
+    within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+    path = f"/{_GROUPS.get(resource, 'api/v1')}/{within}{resource}"
     return f"{path}/{quote(name, safe='')}" if name else path
 
 
-def _lease_path(namespace: str, name: str) -> str:
-    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases/{quote(name, safe='')}"
+def _write_query(*, dry_run: bool) -> str:
+    return urlencode({"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})})
 
 
 def _headers(access: ClusterAccess) -> dict[str, Any]:

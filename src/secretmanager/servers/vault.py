@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from .http import (
     understood,
 )
 
+Key = TypeVar("Key", bound=Hashable)
 Label = TypeVar("Label")
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
@@ -65,18 +66,18 @@ class TransitItem:
 
 
 def batched_by_key(
-    items: Iterable[tuple[str, Label, Payload]], send: Callable[[str, list[Payload]], Sequence[Result]]
+    items: Iterable[tuple[Key, Label, Payload]], send: Callable[[Key, list[Payload]], Sequence[Result]]
 ) -> Iterator[tuple[Label, Result]]:
     """Send items grouped by their Transit key, one call for each key.
 
     Args:
-        items: name of the Transit key, a label and the payload of each item.
+        items: the Transit key (its name, or name and version), a label and the payload of each item.
         send: sends the payloads of one Transit key, and returns a result for each.
 
     Yields:
         The label and the result of each item.
     """
-    batches: dict[str, list[tuple[Label, Payload]]] = {}
+    batches: dict[Key, list[tuple[Label, Payload]]] = {}
     for key, label, payload in items:
         batches.setdefault(key, []).append((label, payload))
     for key, batch in batches.items():
@@ -232,10 +233,15 @@ class VaultClient:
         found = _whole(self._each("decrypt", key, items, "ciphertext", "plaintext", token=token))
         return [base64.b64decode(text) for text in found]
 
-    def hmac(self, key: str, inputs: Sequence[bytes], *, token: str | None = None) -> list[str]:
-        """Return the HMAC-SHA256 (``vault:vN:...``) of each input with the newest version of the key."""
+    def hmac(self, key: str, inputs: Sequence[bytes], *, key_version: int = 0, token: str | None = None) -> list[str]:
+        """Return the HMAC-SHA256 (``vault:vN:...``) of each input with a version of the key; 0 is the newest.
+
+        Raises:
+            VaultError: with status 400, if Vault does not use this version any more.
+        """
         items = [TransitItem(value) for value in inputs]
-        return _whole(self._each("hmac", key, items, "input", "hmac", token=token))
+        parameters = {"key_version": key_version}
+        return _whole(self._each("hmac", key, items, "input", "hmac", token=token, parameters=parameters))
 
     def rewrap(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
         """Encrypt each ciphertext again with the newest version of the key; the plaintext does not leave Vault.
@@ -473,7 +479,7 @@ class VaultClient:
         wanted: str,
         *,
         token: str | None,
-        parameters: Mapping[str, str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> list[str | VaultError]:
         """Run a Transit operation over all items, with as few requests as the limits of a batch allow.
 
