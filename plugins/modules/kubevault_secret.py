@@ -61,7 +61,8 @@ options:
         type: str
       digest_key: &digest_key
         description:
-          - The Transit key of the digests. It must exist and must never be rotated; after a rotation, all values would be encrypted again.
+          - The Transit key of the digests. It must exist. If it is rotated, values that stay the same keep their digests. With another
+            key, and after its C(min_encryption_version) was raised, they are sealed again, and count as changed.
           - Without it, O(transit_key) followed by C(-digest).
         type: str
       scope: &scope

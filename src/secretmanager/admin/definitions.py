@@ -72,7 +72,7 @@ def key_resources(
     Args:
         keys: ``name`` of each key, and those of its parameters that differ from `KEY_DEFAULTS`.
         mount: path at which the Transit engine is mounted.
-        digest_suffix: suffix of the name of a digest key. It is never rotated: digests of two versions do not compare.
+        digest_suffix: suffix of the name of a digest key. A rotation of it changes nothing of what is sealed.
 
     Raises:
         ConfigError: a key has no name, a name is not allowed, or one is defined twice.

@@ -80,7 +80,7 @@ class SecretSpec:
         transit_key: Transit key that encrypts; required if there is something to seal.
         scope: where the ciphertext decrypts. Without one that of the Secret as it is; a new Secret is strict if the
             Transit key is ``derived``, else cluster-wide.
-        digest_key: Vault's key of the digests, never rotated; without one ``TRANSIT_KEY-digest``.
+        digest_key: Vault's key of the digests; without one ``TRANSIT_KEY-digest``.
         state: whether the Secret should exist.
         behavior: what happens to sealed data keys that are not given.
         absent_keys: data keys to remove, whoever created them.
