@@ -156,6 +156,11 @@ options:
   force: {<<: *force, default: false}
   adopt: {<<: *adopt, default: false}
   restart: *restart
+  restart_dest:
+    description:
+      - YAML file, on the host that runs the module, with the manifests of the workloads of O(restart), or patches for them. The stamp is
+        written there, to be committed, and not in Kubernetes. What else is in the file stays byte for byte as it was.
+    type: path
   restart_wait:
     description:
       - Wait until the rollouts of all workloads of O(restart) are done, as C(kubectl rollout status) does, and fail with what keeps
@@ -267,6 +272,16 @@ EXAMPLES = r"""
         data: {dsn: "{{ shop_dsn }}"}
       - name: token
         data: {token: "{{ shop_token }}"}
+
+- name: Write both for Git, the Secret and the stamp of what reads it
+  kubevault.core.kubevault_secret:
+    name: database
+    namespace: shop
+    transit_key: shop-key
+    data: {dsn: "{{ shop_dsn }}"}
+    dest: "{{ playbook_dir }}/manifests/database.yml"
+    restart: [Deployment/shop]
+    restart_dest: "{{ playbook_dir }}/manifests/shop.yml"
 
 - name: Log in with an AppRole
   kubevault.core.kubevault_secret:
@@ -452,6 +467,7 @@ def main() -> None:
             **TRANSIT_OPTIONS,
             "dest": {"type": "path"},
             "apply": {"type": "bool"},
+            "restart_dest": {"type": "path"},
             "restart_wait": {"type": "bool", "default": False},
             "restart_timeout": {"type": "float", "default": 300.0},
             "timeout": {"type": "float", "default": 30.0},
@@ -522,7 +538,8 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
     """
     from secretmanager.errors import RestartFailed
     from secretmanager.notices.announcer import announcing
-    from secretmanager.restarts.live import find_workloads
+    from secretmanager.restarts.finding import find_workloads
+    from secretmanager.restarts.live import LiveWorkloads
     from secretmanager.sealing.manifestfile import ManifestFile
     from secretmanager.sealing.sealer import seal_into
     from secretmanager.sealing.stores import KubernetesStore
@@ -532,7 +549,12 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
     with logged_in_vault(module) as vault, announcing(connection_options(module), partial(warn, module)) as written:
         kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
         workloads = find_workloads(
-            kubernetes, specs, concurrency=concurrency, check=module.check_mode, waits=params["restart_wait"]
+            kubernetes,
+            specs,
+            file=params["restart_dest"],
+            concurrency=concurrency,
+            check=module.check_mode,
+            waits=params["restart_wait"],
         )
         for warning in workloads.warnings if workloads else ():
             warn(module, warning)
@@ -547,7 +569,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
         if workloads:
             try:
                 workloads.stamp(outcomes)
-                if params["restart_wait"] and not module.check_mode:
+                if isinstance(workloads, LiveWorkloads) and params["restart_wait"] and not module.check_mode:
                     workloads.wait(params["restart_timeout"])
             except RestartFailed as error:
                 failure = error

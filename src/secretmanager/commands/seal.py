@@ -14,8 +14,10 @@ import click
 
 from ..errors import ConfigError, SealingFailed
 from ..notices.announcer import announcing
+from ..restarts.finding import find_workloads
+from ..restarts.gitfile import WorkloadFile
 from ..restarts.live import TIMEOUT as ROLLOUT_TIMEOUT
-from ..restarts.live import LiveWorkloads, find_workloads
+from ..restarts.live import LiveWorkloads
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Outcome, awaited
 from ..sealing.sealer import seal_into
@@ -82,6 +84,9 @@ from .connections import kubernetes_of, vault_of, warn
     help="Restart a Deployment, StatefulSet or DaemonSet of the namespace after a change of the values; the word"
     " annotated means all whose annotation kubevault.io/secrets names the Secret.",
 )
+@click.option(
+    "--restart-manifest", type=options.FILE, help="Stamp the workloads in this YAML file, for Git, not in Kubernetes."
+)
 @click.option("--restart-wait", is_flag=True, help="Wait until their rollouts are done.")
 @click.option(
     "--restart-timeout", type=float, default=ROLLOUT_TIMEOUT, show_default=True, help="Seconds that this may take."
@@ -110,7 +115,12 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
             vault = stack.enter_context(vault_of(given, connect))
             kubernetes = connect() if apply else None
             workloads = find_workloads(
-                kubernetes, wanted, concurrency=concurrency, check=given["check"], waits=given["restart_wait"]
+                kubernetes,
+                wanted,
+                file=given["restart_manifest"],
+                concurrency=concurrency,
+                check=given["check"],
+                waits=given["restart_wait"],
             )
             for said in workloads.warnings if workloads else ():
                 warn(said)
@@ -132,14 +142,14 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
         raise
 
 
-def _restart(workloads: LiveWorkloads, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> None:
+def _restart(workloads: LiveWorkloads | WorkloadFile, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> None:
     """Restart what has to be restarted, and say so on standard error: standard output is about the Secrets."""
     try:
         workloads.stamp(outcomes)
     finally:
         for restart in workloads.restarted:
             click.echo(str(restart), err=True)
-    if given["restart_wait"] and not given["check"]:
+    if isinstance(workloads, LiveWorkloads) and given["restart_wait"] and not given["check"]:
         workloads.wait(given["restart_timeout"], partial(click.echo, err=True))
 
 

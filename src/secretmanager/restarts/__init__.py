@@ -3,4 +3,4 @@
 It imports `sealing` for what was sealed, `servers` and `sealed`. `commands` and the plugins import it.
 """
 
-__all__ = ["live", "rollout", "workloads"]
+__all__ = ["finding", "gitfile", "live", "rollout", "workloads"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from ..errors import (
     ConfigError,
@@ -30,28 +29,6 @@ TIMEOUT = 300.0
 """Time to wait by default until the rollouts are done, in seconds."""
 
 _PAUSES = (0.2, 2.0)  # seconds; first and longest pause between two looks at a rollout
-
-
-def find_workloads(
-    kubernetes: KubernetesClient | None, specs: Sequence[SecretSpec], **options: Any
-) -> LiveWorkloads | None:
-    """Find what Secrets restart, before they are sealed; None if that is nothing.
-
-    Args:
-        kubernetes: None if the Secrets are not written to Kubernetes.
-        specs: the Secrets.
-        options: those of `LiveWorkloads`.
-
-    Raises:
-        ConfigError: there is something to restart, but nothing is written to Kubernetes; and as `LiveWorkloads.find`.
-    """
-    if not any(spec.restart for spec in specs):
-        return None
-    if kubernetes is None:
-        raise ConfigError("restart is for Secrets that are written to Kubernetes", remedy="set apply, or leave it out")
-    workloads = LiveWorkloads(kubernetes, specs, **options)
-    workloads.find()
-    return workloads
 
 
 class LiveWorkloads:
@@ -200,7 +177,7 @@ class LiveWorkloads:
                     for found in self._kubernetes.list_objects(listed.resource, namespace):
                         if annotated(found) & names:
                             known |= annotated(found)
-                            yield Workload.of(kind, found), found
+                            yield Workload(namespace, kind, found["metadata"]["name"]), found
                 except Forbidden as error:
                     error.remedy = f"grant it by RBAC: list on {listed.resource}.apps; or name the workloads in restart"
                     yield listed, error
@@ -216,7 +193,7 @@ class LiveWorkloads:
                 yield ConfigError(
                     f"its stamp {STAMP_ANNOTATION} is in the manifest that {manager} applies, which would put it back",
                     place=str(workload),
-                    remedy="have the stamp written to the file of that manifest, or take it out there",
+                    remedy="give the manifest's file (restart_dest, --restart-manifest), or take the stamp out there",
                 )
             if (reason := hold(found)) and self._waits:
                 yield ConfigError(f"there is no rollout to wait for: {reason}", place=str(workload))

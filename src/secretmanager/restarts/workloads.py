@@ -17,6 +17,9 @@ from ..sealing.plan import Object, Outcome
 from ..sealing.spec import ANNOTATED, WORKLOAD_KINDS, SecretSpec, State
 from ..servers.kubernetes import FIELD_MANAGER, Resource
 
+TEMPLATE_ANNOTATIONS = ("spec", "template", "metadata", "annotations")
+"""Where a workload has the annotations of its pods."""
+
 
 @dataclass(frozen=True, order=True)
 class Workload:
@@ -34,12 +37,6 @@ class Workload:
     def resource(self) -> Resource:
         """What the API calls its kind."""
         return cast("Resource", WORKLOAD_KINDS[self.kind])
-
-    @classmethod
-    def of(cls, kind: str, found: Mapping[str, Any], namespace: str | None = None) -> Workload:
-        """Return what an object is; a manifest may lack its namespace."""
-        metadata = found["metadata"]
-        return cls(metadata.get("namespace") or namespace or "", kind, metadata["name"])
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,9 @@ def digests(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], str]:
 
 def stamps(found: Mapping[str, Any]) -> dict[str, str]:
     """Return the entries of a workload's stamp, by Secret."""
-    annotations = ((found["spec"].get("template") or {}).get("metadata") or {}).get("annotations") or {}
+    annotations: Any = found
+    for name in TEMPLATE_ANNOTATIONS:
+        annotations = annotations.get(name) or {}
     parts = [part.partition("=") for part in str(annotations.get(STAMP_ANNOTATION, "")).split(",")]
     return {name: digest for name, equals, digest in parts if equals}
 
@@ -141,8 +140,8 @@ def owner(found: Mapping[str, Any]) -> str | None:
     """
     for entry in found["metadata"].get("managedFields") or ():
         fields = entry.get("fieldsV1") or {}
-        for name in ("f:spec", "f:template", "f:metadata", "f:annotations"):
-            fields = fields.get(name) or {}
+        for name in TEMPLATE_ANNOTATIONS:
+            fields = fields.get(f"f:{name}") or {}
         if f"f:{STAMP_ANNOTATION}" in fields and entry.get("manager") != FIELD_MANAGER:
             return str(entry.get("manager"))
     return None

@@ -22,7 +22,8 @@ from support.sealing import Chain, environment
 from support.servers import Authority, wait_until
 
 from secretmanager.errors import ConfigError, Forbidden, RestartFailed, SecretNotFound
-from secretmanager.restarts.live import LiveWorkloads, find_workloads
+from secretmanager.restarts.finding import find_workloads
+from secretmanager.restarts.live import LiveWorkloads
 from secretmanager.restarts.workloads import stamps
 from secretmanager.rotation.planning import Options
 from secretmanager.rotation.rewrapper import Report, Rewrapper
@@ -140,7 +141,7 @@ def run(
     """Seal, and restart what has to be restarted."""
     kubernetes = kubernetes or chain.kubernetes()
     workloads = find_workloads(kubernetes, specs, concurrency=4, check=check, waits=waits)
-    assert workloads
+    assert isinstance(workloads, LiveWorkloads)
     outcomes = Sealer(chain.client(), KubernetesStore(kubernetes)).seal(specs, check=check)
     workloads.stamp(outcomes)
     if waits:
@@ -194,7 +195,7 @@ def test_a_rewrap_restarts_nothing(chain: Chain, name: str, shop: Living) -> Non
 
     def again() -> LiveWorkloads:
         workloads = find_workloads(chain.kubernetes(), [spec])
-        assert workloads
+        assert isinstance(workloads, LiveWorkloads)
         workloads.stamp(Sealer(vault, KubernetesStore(chain.kubernetes())).seal([spec]))
         return workloads
 
@@ -222,7 +223,7 @@ def test_a_rotated_digest_key_restarts_nothing(chain: Chain, name: str, shop: Li
         """Seal; return whether the Secret changed, and how often the workload was restarted."""
         spec = chain.wanted(name, values, transit_key=key, restart=(shop.restart,))
         workloads = find_workloads(chain.kubernetes(), [spec])
-        assert workloads
+        assert isinstance(workloads, LiveWorkloads)
         (outcome,) = Sealer(chain.client(token), KubernetesStore(chain.kubernetes())).seal([spec])
         workloads.stamp([outcome])
         return outcome.changed, shop.generation - 1
