@@ -73,6 +73,11 @@ class Living:
         api = client.AppsV1Api(self.chain.api.api_client)
         return len(api.list_namespaced_replica_set(self.chain.namespace, label_selector=f"app={self.name}").items)
 
+    @property
+    def failed_creations(self) -> list[str]:
+        events = self.chain.api.list_namespaced_event(self.chain.namespace, field_selector="reason=FailedCreate").items
+        return [event.message for event in events if event.involved_object.name.startswith(self.name)]
+
     def create(self, spec: Mapping[str, Any], **metadata: Any) -> None:
         labels = {"app": self.name}
         pod = {"containers": [{"name": "app", "image": "registry.example/none"}], **spec.get("pod", {})}
@@ -440,15 +445,22 @@ def test_waiting(chain: Chain, name: str, create: Create) -> None:
 
 
 def test_what_a_rollout_waits_for(chain: Chain, name: str, create: Create, tmp_path: Path) -> None:
-    waiting = create(spec={"replicas": 2})
+    waiting = create(spec={"replicas": 2, "strategy": {"type": "Recreate"}})
     refused = create(spec={"replicas": 1, "pod": {"serviceAccountName": "nobody"}})
     also = create("StatefulSet", spec={"replicas": 1, "pod": {"serviceAccountName": "nobody"}})
     spec = chain.wanted(name, {"a": b"1"}, restart=(waiting.restart, refused.restart, also.restart))
-    workloads = run(chain, spec)
+    run(chain, spec)
+    wait_until("the new pods", lambda: waiting.found["status"].get("updatedReplicas") == 2)
+    for one in (refused, also):
+        wait_until(f"events of {one.restart}", lambda one=one: one.failed_creations)
+    wait_until("the condition", lambda: "ReplicaFailure" in str(refused.found["status"]))
+    workloads = find_workloads(chain.kubernetes(), [spec], waits=True)
+    assert isinstance(workloads, LiveWorkloads)
     with pytest.raises(RestartFailed) as caught:
-        workloads.wait(20)
+        workloads.wait(0)
     said = {str(error.place).split("/")[-1]: str(error) for error in caught.value.errors}
-    assert "its rollout is not done after 20 s: 2 of 2 pods updated, 0 of 2 available; pod " in said[waiting.name]
+    assert "its rollout is not done after 0 s: 2 of 2 pods updated, 0 of 2 available; pod " in said[waiting.name]
+    assert said[waiting.name].count(": Pending, and no node has taken it") == 2
     for one in (refused, also):
         assert "FailedCreate: " in said[one.name]
         assert 'serviceaccount "nobody" not found' in said[one.name]
