@@ -450,7 +450,10 @@ def test_what_a_rollout_waits_for(chain: Chain, name: str, create: Create, tmp_p
     also = create("StatefulSet", spec={"replicas": 1, "pod": {"serviceAccountName": "nobody"}})
     spec = chain.wanted(name, {"a": b"1"}, restart=(waiting.restart, refused.restart, also.restart))
     run(chain, spec)
-    wait_until("the new pods", lambda: waiting.found["status"].get("updatedReplicas") == 2)
+    wait_until(
+        "the new pods",
+        lambda: {"observedGeneration": 2, "updatedReplicas": 2}.items() <= waiting.found["status"].items(),
+    )
     for one in (refused, also):
         wait_until(f"events of {one.restart}", lambda one=one: one.failed_creations)
     wait_until("the condition", lambda: "ReplicaFailure" in str(refused.found["status"]))
