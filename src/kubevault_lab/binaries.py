@@ -28,7 +28,7 @@ from types import FrameType
 from .cache import Cache, Work, target_platform
 from .errors import BuildError, ChecksumError, DownloadError, LabError
 from .progress import Progress, duration
-from .projects import PROGRAMS, PROJECTS, TOOLS, Project
+from .projects import PROGRAMS, PROJECTS, SERVER_PROGRAMS, TOOLS, Project
 
 VERSION_TIMEOUT = 10.0
 """Seconds that a program on PATH may take to print its version."""
@@ -298,7 +298,7 @@ def provide(names: Iterable[str] | None = None) -> dict[str, Path]:
     """Provide programs of the lab's servers, with the settings of the environment; progress goes to standard error.
 
     Args:
-        names: names among etcd, kube-apiserver, kube-controller-manager and vault; None for all.
+        names: names among PROGRAMS; None for all.
 
     Returns:
         The absolute path of each program.
@@ -328,7 +328,8 @@ def _ask_version(path: str, argument: str) -> str | None:
 
 _EPILOG = """\
 environment:
-  KUBEVAULT_ETCD, KUBEVAULT_KUBE_APISERVER, KUBEVAULT_KUBE_CONTROLLER_MANAGER, KUBEVAULT_VAULT
+  KUBEVAULT_ETCD, KUBEVAULT_KUBE_APISERVER, KUBEVAULT_KUBE_CONTROLLER_MANAGER, KUBEVAULT_VAULT,
+  KUBEVAULT_KUBE_SCHEDULER, KUBEVAULT_KUBELET, KUBEVAULT_KUBECTL
                     path of a program to use, whatever its version
   KUBEVAULT_CACHE   folder to keep programs in (default: kubevault in XDG_CACHE_HOME or ~/.cache)
   KUBEVAULT_MIRROR  URL of a mirror of the releases (https, or http on loopback). It has each file, its checksums too,
@@ -356,11 +357,13 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="programs to provide (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="programs to provide (default: those of every lab)")
+    parser.add_argument("--node", action="store_true", help="provide the programs of a node too, so all")
     parser.add_argument("--output", choices=["text", "json"], default="text", help="format of the paths")
     options = parser.parse_args(arguments)
 
-    return run(Provider.from_environment(), options.names or None, options.output)
+    names = PROGRAMS if options.node else options.names or SERVER_PROGRAMS
+    return run(Provider.from_environment(), names, options.output)
 
 
 def run(provider: Provider, names: Iterable[str] | None, output: str) -> int:

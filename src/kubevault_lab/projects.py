@@ -121,12 +121,18 @@ def _vault(program: str, version: str, system: str, architecture: str) -> Releas
     return Release(f"{base}_{system}_{architecture}.zip", f"{base}_SHA256SUMS", program)
 
 
+NODE_PROGRAMS = ("kube-scheduler", "kubelet", "kubectl")
+"""Names of the programs that only a lab with a node needs. kubelet exists for Linux alone."""
+
 PROJECTS = (
     Project("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}, "--version", _etcd),
     Project(
         "kubernetes",
         "k8s.io/kubernetes",
-        {program: f"k8s.io/kubernetes/cmd/{program}" for program in ("kube-apiserver", "kube-controller-manager")},
+        {
+            program: f"k8s.io/kubernetes/cmd/{program}"
+            for program in ("kube-apiserver", "kube-controller-manager", *NODE_PROGRAMS)
+        },
         "--version",
         _kubernetes,
         _kubernetes_ldflags,
@@ -136,3 +142,6 @@ PROJECTS = (
 
 PROGRAMS = tuple(program for project in PROJECTS for program in project.packages)
 """Names of all programs."""
+
+SERVER_PROGRAMS = tuple(program for program in PROGRAMS if program not in NODE_PROGRAMS)
+"""Names of the programs that every lab needs."""

@@ -34,7 +34,7 @@ from kubevault_lab.binaries import Provider, run
 from kubevault_lab.cache import Cache, target_platform
 from kubevault_lab.errors import LabError
 from kubevault_lab.progress import Progress
-from kubevault_lab.projects import PROGRAMS, PROJECTS, Project, Release
+from kubevault_lab.projects import PROGRAMS, PROJECTS, SERVER_PROGRAMS, Project, Release
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -666,8 +666,8 @@ def test_the_command_line_writes_the_paths(environment: dict[str, str], tmp_path
     first = subprocess.run([*command, "--output", "json"], env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     paths = json.loads(first.stdout)
-    assert list(paths) == list(PROGRAMS)
-    assert {program: Path(path).read_text() for program, path in paths.items()} == {p: p for p in PROGRAMS}
+    assert list(paths) == list(SERVER_PROGRAMS)
+    assert {program: Path(path).read_text() for program, path in paths.items()} == {p: p for p in paths}
     second = subprocess.run([*command, "vault"], env=environment, capture_output=True, text=True, check=False)
     assert (second.returncode, second.stdout, second.stderr) == (0, f"vault: {paths['vault']}\n", "")
 
@@ -744,3 +744,10 @@ if __name__ == "__main__":
             "json",
         )
     )
+
+
+def test_a_node_needs_more_programs(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "kubevault_lab.binaries", "--node", "--output", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)) == list(PROGRAMS)

@@ -18,7 +18,7 @@ from kubevault_lab.binaries import Provider, parse_version, variable
 from kubevault_lab.cache import Cache, target_platform
 from kubevault_lab.errors import BuildError, LabError
 from kubevault_lab.progress import Progress, duration
-from kubevault_lab.projects import PROGRAMS, PROJECTS, TOOLS, Project
+from kubevault_lab.projects import NODE_PROGRAMS, PROGRAMS, PROJECTS, SERVER_PROGRAMS, TOOLS, Project
 from kubevault_lab.releases import Downloader, published_checksum
 
 ETCD, KUBERNETES, VAULT = PROJECTS
@@ -229,6 +229,9 @@ def test_environment_variables() -> None:
         "KUBEVAULT_ETCD",
         "KUBEVAULT_KUBE_APISERVER",
         "KUBEVAULT_KUBE_CONTROLLER_MANAGER",
+        "KUBEVAULT_KUBE_SCHEDULER",
+        "KUBEVAULT_KUBELET",
+        "KUBEVAULT_KUBECTL",
         "KUBEVAULT_VAULT",
     ]
 
@@ -253,10 +256,12 @@ def test_the_role_offers_every_program() -> None:
     names = yaml.safe_load(documentation)["options"]["names"]
     specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    programs = list(PROGRAMS)
-    assert names["choices"] == names["default"] == programs
-    assert specs["lab_binaries_names"]["choices"] == defaults["lab_binaries_names"] == programs
-    assert list(specs["lab_binaries_given"]["options"]) == programs
+    node = yaml.safe_load((ROLE / "vars/main.yml").read_text())["lab_binaries_node_names"]
+    assert names["choices"] == list(PROGRAMS)
+    assert names["default"] == list(SERVER_PROGRAMS)
+    assert specs["lab_binaries_names"]["choices"] == defaults["lab_binaries_names"] == list(SERVER_PROGRAMS)
+    assert node == list(NODE_PROGRAMS)
+    assert list(specs["lab_binaries_given"]["options"]) == list(PROGRAMS)
     assert set(specs) == set(defaults)
 
 

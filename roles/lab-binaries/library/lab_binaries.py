@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lab_binaries
-short_description: Provide etcd, kube-apiserver, kube-controller-manager and Vault
+short_description: Provide the programs of the lab
 description:
   - Provides each program from the first of these that has it - a given path, or C(PATH) where it has the pinned
     version; the cache; the official release with its published SHA-256; a build of the Go module that C(tools/) pins.
@@ -15,13 +15,12 @@ options:
     description: Programs to provide.
     type: list
     elements: str
-    choices: [etcd, kube-apiserver, kube-controller-manager, vault]
+    choices: [etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kubectl, vault]
     default: [etcd, kube-apiserver, kube-controller-manager, vault]
   given:
     description:
       - Paths of programs to use as they are, by name.
-      - For a name that is not in it, E(KUBEVAULT_ETCD), E(KUBEVAULT_KUBE_APISERVER),
-        E(KUBEVAULT_KUBE_CONTROLLER_MANAGER) or E(KUBEVAULT_VAULT) is taken.
+      - For a name that is not in it, the path in E(KUBEVAULT_ETCD), E(KUBEVAULT_KUBE_APISERVER) and so on is taken.
     type: dict
     default: {}
   cache:
@@ -76,7 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 from kubevault_lab.binaries import Provider
 from kubevault_lab.errors import LabError
 from kubevault_lab.progress import Progress
-from kubevault_lab.projects import PROGRAMS
+from kubevault_lab.projects import PROGRAMS, SERVER_PROGRAMS
 
 
 class Messages(Progress):
@@ -98,10 +97,9 @@ class Messages(Progress):
 
 
 def main() -> None:
-    programs = list(PROGRAMS)
     module = AnsibleModule(
         argument_spec={
-            "names": {"type": "list", "elements": "str", "choices": programs, "default": programs},
+            "names": {"type": "list", "elements": "str", "choices": list(PROGRAMS), "default": list(SERVER_PROGRAMS)},
             "given": {"type": "dict", "default": {}},
             "cache": {"type": "path"},
             "mirror": {"type": "str"},
