@@ -1,14 +1,5 @@
-"""The lab that Molecule created, for its tests."""
+"""Fixtures of this scenario's tests."""
 
-from __future__ import annotations
+from support.scenario import lab
 
-import os
-from pathlib import Path
-
-import pytest
-from support.lab import Lab
-
-
-@pytest.fixture(scope="session")
-def lab() -> Lab:
-    return Lab(Path(os.environ["KUBEVAULT_LAB"]))
+__all__ = ["lab"]

@@ -1,0 +1,3 @@
+module kubevault.lab/probe
+
+go 1.24
