@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import elf
 import oci
@@ -25,6 +27,7 @@ from secretmanager.servers.kubernetes import KubernetesClient
 ROOT = Path(__file__).parents[2]
 VERSION = re.findall(r'(?m)^version = "(.+)"', (ROOT / "pyproject.toml").read_text())[0]
 REFERENCE = f"localhost/kubevault:{VERSION}"
+FS_GROUP = 2000
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -154,13 +157,16 @@ def run(root: Path, tmp_path: Path) -> Run:
     """Run a command in a container with the restrictions of the Pod Security Standard `restricted`."""
     require("runc")
 
-    def run(*command: str, mounts: dict[Path, str] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *command: str, mounts: dict[Path, str] | None = None, volume: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "config.json").unlink(missing_ok=True)
         subprocess.run(["runc", "spec"], cwd=tmp_path, check=True)
         spec = json.loads((tmp_path / "config.json").read_text())
         environment = [f"{name}={value}" for name, value in variables.items()]
         spec["process"] |= {
             "terminal": False,
-            "user": {"uid": 65532, "gid": 65532},
+            "user": {"uid": 65532, "gid": 65532, "additionalGids": [FS_GROUP]},
             "args": list(command),
             "env": ["PATH=/usr/local/bin:/usr/bin", f"SSL_CERT_FILE=/{BUNDLE}", *environment],
             "capabilities": {},
@@ -171,6 +177,9 @@ def run(root: Path, tmp_path: Path) -> Run:
             {"type": "bind", "source": str(source), "destination": target, "options": ["bind", "ro"]}
             for source, target in (mounts or {}).items()
         ]
+        if volume:
+            volumes = {"type": "bind", "source": str(volume), "destination": "/kubevault", "options": ["bind", "rw"]}
+            spec["mounts"].append(volumes)
         # The lab listens on loopback.
         spec["linux"]["namespaces"] = [item for item in spec["linux"]["namespaces"] if item["type"] != "network"]
         (tmp_path / "config.json").write_text(json.dumps(spec))
@@ -251,6 +260,54 @@ def test_a_workload_reads_its_secret(run: Run, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "MATRIX_username" in done.stdout
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """An emptyDir in memory, as kubelet makes it for an fsGroup."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        os.chown(folder, 0, FS_GROUP)
+        Path(folder).chmod(0o2777)
+        yield Path(folder)
+
+
+def test_files_as_in_a_pod(run: Run, tmp_path: Path, volume: Path) -> None:
+    """With what kubelet gives a container: its service account's files, the address of the API, a volume in memory."""
+    admin = KubernetesClient.from_kubeconfig(os.environ["KUBECONFIG"])
+    kubeconfig = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    cluster = kubeconfig["clusters"][0]["cluster"]
+    account, given = tmp_path / "account", tmp_path / "given"
+    for folder in (account, given):
+        folder.mkdir(mode=0o755)
+    shutil.copy(Path(os.environ["KUBECONFIG"]).parent / cluster["certificate-authority"], account / "ca.crt")
+    (account / "namespace").write_text("default")
+    (account / "token").write_text(admin.create_token("default", "default", None))
+    shutil.copy(os.environ["VAULT_CACERT"], given / "ca.crt")
+    for path in (*account.iterdir(), *given.iterdir()):
+        path.chmod(0o444)
+    address = urlsplit(cluster["server"])
+    pod = {
+        "mounts": {account: "/var/run/secrets/kubernetes.io/serviceaccount", given: "/etc/kubevault"},
+        "volume": volume,
+        "VAULT_ADDR": os.environ["VAULT_ADDR"],
+        "VAULT_CACERT": "/etc/kubevault/ca.crt",
+        "KUBEVAULT_AUTH_METHOD": "kubernetes",
+        "KUBEVAULT_ROLE": os.environ["KUBEVAULT_ROLE"],
+        "KUBERNETES_SERVICE_HOST": str(address.hostname),
+        "KUBERNETES_SERVICE_PORT": str(address.port),
+    }
+    what = ("--secret", "default/matrix-secrets/secrets.json", "--to", "/kubevault", "--wait", "0")
+    assert run("kubevault", "ready", "/kubevault", volume=volume).returncode == 1
+    done = run("kubevault", "files", *what, **pod)
+    assert (done.returncode, done.stderr) == (0, "kubevault: /kubevault: wrote password, username\n")
+    assert run("kubevault", "ready", "/kubevault", volume=volume).returncode == 0
+    found = (volume / "password").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65532, FS_GROUP, 0o440)
+    done = run("kubevault", "files", "--exec", "--env-prefix", "MATRIX_", *what, **pod)
+    assert (done.returncode, done.stderr) == (0, "kubevault: /kubevault: wrote .env; removed password, username\n")
+    code = "import os; print(*sorted(name for name in os.environ if name.startswith('MATRIX_') and os.environ[name]))"
+    done = run("/kubevault/kubevault-exec", "python3", "-I", "-c", code, volume=volume)
+    assert (done.returncode, done.stdout) == (0, "MATRIX_password MATRIX_username\n"), done.stderr
 
 
 @pytest.fixture(scope="module")
