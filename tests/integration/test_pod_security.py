@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client, config, utils
 from support.ansible import ROOT, play_in_lab, run_playbook
 from support.lab import Lab
 from support.restricted import pods
@@ -68,18 +68,8 @@ def test_it_refuses_others(core: client.CoreV1Api, namespace: str) -> None:
 def test_the_api_takes_each_example_as_it_is(lab: Lab, path: Path) -> None:
     connection = config.new_client_from_config(lab.env["KUBECONFIG"])
     for manifest in yaml.safe_load_all(path.read_text()):
-        query = [("dryRun", "All"), ("fieldValidation", "Strict")]
-        group = "api/v1" if manifest["apiVersion"] == "v1" else f"apis/{manifest['apiVersion']}"
-        kind = manifest["kind"].lower() + "s"
-        answer = connection.call_api(
-            f"/{group}/namespaces/default/{kind}",
-            "POST",
-            query_params=query,
-            body=manifest,
-            auth_settings=["BearerToken"],
-            response_type="object",
-        )
-        assert answer[0]["metadata"]["uid"]
+        (made,) = utils.create_from_dict(connection, manifest, dry_run="All", field_validation="Strict")
+        assert made.metadata.uid
 
 
 def certificates(lab: Lab, core: client.CoreV1Api, namespace: str) -> str:
