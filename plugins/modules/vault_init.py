@@ -15,9 +15,11 @@ description:
     appear anywhere else, at any verbosity.
   - Unseals Vault if it is sealed, with the keys in that file, and waits until it serves requests.
   - A Vault that is initialised and unsealed is not changed.
+  - Of a cluster, initialise one node, and then unseal each of the others with O(join).
+  - A Vault with a seal that opens by itself, such as C(transit), gets recovery keys instead of unseal keys, with the same options.
 options:
   key_shares:
-    description: Number of unseal keys into which the root key is split.
+    description: Number of unseal keys, or of recovery keys, into which the root key is split.
     type: int
     default: 1
   key_threshold:
@@ -32,13 +34,22 @@ options:
     description: File for the root token. Its folder must exist.
     type: path
     required: true
+  join:
+    description:
+      - The node joins an initialised cluster by C(retry_join) of its configuration. Wait for that, and unseal it. It is never initialised.
+    type: bool
+    default: false
+  migrate:
+    description: Unseal so that Vault changes its seal to the one of its configuration. Without it, such a Vault is an error.
+    type: bool
+    default: false
   pgp_keys:
     description: Public keys in base64, one for each share, that encrypt the unseal keys. Vault then stays sealed after it was initialised.
     type: list
     elements: str
     default: []
   timeout:
-    description: How long to wait for Vault's listener, and then for its active node, in seconds. Check mode does not wait.
+    description: How long to wait for Vault's listener, and then for each further step, in seconds. Check mode does not wait.
     type: float
     default: 60.0
 extends_documentation_fragment:
@@ -94,6 +105,8 @@ def main() -> None:
             "keys_file": {"type": "path", "required": True, "no_log": False},
             "root_token_file": {"type": "path", "required": True, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "join": {"type": "bool", "default": False},
+            "migrate": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60.0},
             **VAULT_CONNECTION_OPTIONS,
         },
@@ -106,7 +119,7 @@ def main() -> None:
         require(module, "kubevault", error)
 
     params = module.params
-    fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys")
+    fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys", "join", "migrate")
     try:
         found, left = ensure_unsealed(
             # Without retries: it looks again by itself, and sooner.

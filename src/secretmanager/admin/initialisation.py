@@ -32,6 +32,10 @@ class Initialisation:
         keys_file: file to write the unseal keys to, as JSON with the names of ``vault operator init -format=json``.
         root_token_file: file to write the initial root token to.
         pgp_keys: public keys, base64, that encrypt one unseal key each, so that only their owners can unseal Vault.
+        join: the node joins a cluster that is initialised: it is never initialised itself.
+        migrate: unseal so that the seal is changed to the one of Vault's configuration.
+
+    Where Vault opens its seal by itself, shares, threshold and public keys are those of its recovery keys.
 
     Raises:
         ConfigError: a number that Vault would refuse.
@@ -42,6 +46,8 @@ class Initialisation:
     keys_file: str
     root_token_file: str
     pgp_keys: Sequence[str] = ()
+    join: bool = False
+    migrate: bool = False
 
     def __post_init__(self) -> None:
         shares, threshold = self.key_shares, self.key_threshold
@@ -57,11 +63,59 @@ class Initialisation:
 
 
 @dataclass(frozen=True)
+class _Names:
+    """Names of a kind of keys: in the request and the response of ``sys/init``, and in the file.
+
+    Attributes:
+        parameters: of the numbers of shares and of those that are needed, in the request.
+        pgp_keys: of the public keys, in the request.
+        answer: of the keys, in the response.
+        keys: of the keys, in the file.
+        counts: of the two numbers, in the file.
+    """
+
+    parameters: tuple[str, str]
+    pgp_keys: str
+    answer: str
+    keys: str
+    counts: tuple[str, str]
+
+
+_UNSEAL = _Names(
+    ("secret_shares", "secret_threshold"),
+    "pgp_keys",
+    "keys_base64",
+    "unseal_keys_b64",
+    ("unseal_shares", "unseal_threshold"),
+)
+_RECOVERY = _Names(
+    ("recovery_shares", "recovery_threshold"),
+    "recovery_pgp_keys",
+    "recovery_keys_base64",
+    "recovery_keys_b64",
+    ("recovery_keys_shares", "recovery_keys_threshold"),
+)
+
+
+@dataclass(frozen=True)
 class SealState:
     """Whether Vault is initialised and sealed."""
 
     initialized: bool
     sealed: bool
+
+
+@dataclass(frozen=True)
+class _Status(SealState):
+    """What ``sys/seal-status`` says.
+
+    Attributes:
+        opens_itself: whether a seal such as ``transit`` opens Vault, and no unseal keys do.
+        migrates: whether the configuration names another seal than Vault has.
+    """
+
+    opens_itself: bool
+    migrates: bool
 
 
 def ensure_unsealed(
@@ -70,9 +124,9 @@ def ensure_unsealed(
     """Initialise Vault if it is not initialised, unseal it if it is sealed, and wait until it serves requests.
 
     Args:
-        vault: connection without a token.
+        vault: connection to one node, without a token.
         wanted: how to initialise it, and the files of its keys.
-        timeout: how long to wait for Vault's listener, and then for the active node, in seconds.
+        timeout: how long to wait for Vault's listener, and then for each further step, in seconds.
         check: report what would change, and write nothing.
 
     Returns:
@@ -80,29 +134,51 @@ def ensure_unsealed(
         unseal keys are encrypted with PGP.
 
     Raises:
-        ConfigError: a file already exists, is missing or is not writable; Vault is not changed.
-        VaultUnavailable: Vault did not listen, or had no active node, in time.
+        ConfigError: a file already exists, is missing or is not writable, or the seal is to be migrated and ``migrate``
+            is not set; Vault is not changed.
+        VaultUnavailable: in time Vault did not listen, did not join, did not open its seal or had no active node.
         VaultError: Vault refused to be initialised, or the keys in the file are not its keys.
     """
-    # In check mode, nothing is starting that would be worth waiting for.
-    deadline = time.monotonic() + (0 if check else timeout)
-    found = _await(lambda: _state(vault), f"{vault.url}: Vault does not listen", deadline)
-    if not found.initialized:
-        _initialise(vault, wanted, check=check)
-    if found.sealed and not wanted.pgp_keys:
+
+    def wait(look: Callable[[], T], problem: str) -> T:
+        # In check mode, nothing is starting that would be worth waiting for.
+        return _await(look, f"{vault.url}: {problem}", time.monotonic() + (0 if check else timeout))
+
+    status = wait(lambda: _status(vault), "Vault does not listen")
+    found = SealState(status.initialized, status.sealed)
+    if status.migrates and status.sealed and not wanted.migrate:
+        raise ConfigError(
+            f"{vault.url}: its configuration names another seal than Vault has",
+            remedy="run playbooks/seal-migrate.yml, or configure the former seal again",
+        )
+    if not status.initialized:
+        if not wanted.join:
+            _initialise(vault, wanted, opens_itself=status.opens_itself, check=check)
+        elif not check:
+            wait(lambda: _status(vault).initialized, "Vault has not joined the cluster of its retry_join")
+    left = SealState(True, status.sealed and bool(wanted.pgp_keys) and not status.opens_itself)
+    if status.sealed and not left.sealed:
+        # During a migration from such a seal, its configuration is disabled, and Vault says that it needs keys.
+        if not status.opens_itself or status.migrates:
+            if not check:
+                _unseal(vault, wanted.keys_file, migrate=status.migrates)
+            elif status.initialized:
+                _keys(wanted.keys_file)
         if not check:
-            _unseal(vault, wanted.keys_file)
-        elif found.initialized:
-            _keys(wanted.keys_file)
-    left = SealState(initialized=True, sealed=found.sealed and bool(wanted.pgp_keys))
+            wait(lambda: not _status(vault).sealed, "Vault is still sealed")
     if not check and not left.sealed:
-        _await(lambda: _is_active(vault), f"{vault.url}: Vault is unsealed, but has no active node", deadline)
+        wait(lambda: _is_active(vault), "Vault is unsealed, but has no active node")
     return found, left
 
 
-def _state(vault: Vault) -> SealState:
+def _status(vault: Vault) -> _Status:
     status = vault.request("GET", "sys/seal-status")
-    return SealState(bool(status["initialized"]), bool(status["sealed"]))
+    return _Status(
+        initialized=bool(status["initialized"]),
+        sealed=bool(status["sealed"]),
+        opens_itself=bool(status.get("recovery_seal")),
+        migrates=bool(status.get("migration")),
+    )
 
 
 def _is_active(vault: Vault) -> bool:
@@ -129,7 +205,7 @@ def _await(look: Callable[[], T], problem: str, deadline: float) -> T:
         time.sleep(_POLL)
 
 
-def _initialise(vault: Vault, wanted: Initialisation, *, check: bool) -> None:
+def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, check: bool) -> None:
     targets = {"keys_file": wanted.keys_file, "root_token_file": wanted.root_token_file}
     for option, path in targets.items():
         if Path(path).exists():
@@ -140,16 +216,14 @@ def _initialise(vault: Vault, wanted: Initialisation, *, check: bool) -> None:
         check_folder(path)
     if check:
         return
-    body: dict[str, object] = {"secret_shares": wanted.key_shares, "secret_threshold": wanted.key_threshold}
+    names = _RECOVERY if opens_itself else _UNSEAL
+    counts = wanted.key_shares, wanted.key_threshold
+    body: dict[str, object] = dict(zip(names.parameters, counts, strict=True))
     if wanted.pgp_keys:
-        body["pgp_keys"] = list(wanted.pgp_keys)
+        body[names.pgp_keys] = list(wanted.pgp_keys)
     with PrivateFile(wanted.keys_file) as keys_file, PrivateFile(wanted.root_token_file) as token_file:
         answer = vault.request("POST", "sys/init", body)
-        keys = {
-            "unseal_keys_b64": answer["keys_base64"],
-            "unseal_shares": wanted.key_shares,
-            "unseal_threshold": wanted.key_threshold,
-        }
+        keys = {names.keys: answer[names.answer], **dict(zip(names.counts, counts, strict=True))}
         keys_file.commit(json.dumps(keys, indent=2) + "\n")
         token_file.commit(f"{answer['root_token']}\n")
 
@@ -162,24 +236,27 @@ def _keys(path: str) -> list[str]:
             " its unseal keys there, or unseal it with `vault operator unseal`"
         )
     try:
-        keys = json.loads(text)["unseal_keys_b64"]
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(text)
+        # Those of a Vault whose seal was migrated keep the name that they had.
+        keys = found.get(_UNSEAL.keys) or found[_RECOVERY.keys]
+    except (ValueError, KeyError, TypeError, AttributeError):
         # `from None`: a JSON error holds the text, which is the keys.
-        raise ConfigError(f"keys_file: {path} is not a JSON object with a list unseal_keys_b64") from None
+        raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}") from None
     return [str(key) for key in keys]
 
 
-def _unseal(vault: Vault, path: str) -> None:
+def _unseal(vault: Vault, path: str, *, migrate: bool) -> None:
+    """Enter the keys until Vault has enough of them. A node that joins a cluster opens its seal after that."""
     keys = _keys(path)
     # Unseal keys that somebody entered before would not combine with these.
     vault.request("POST", "sys/unseal", {"reset": True})
     for key in keys:
         try:
-            status = vault.request("POST", "sys/unseal", {"key": key})
+            status = vault.request("POST", "sys/unseal", {"key": key, "migrate": migrate})
         except VaultUnavailable:
             raise
         except VaultError as error:
             raise VaultError(f"{error}; the keys in {path} are not this Vault's") from error
-        if not status["sealed"]:
+        if not status["sealed"] or not status["progress"]:
             return
     raise VaultError(f"{path}: Vault is still sealed after all keys in this file; it needs more keys")
