@@ -34,6 +34,13 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
-        definitions = ("key_resources", "lease_names", "policy_names", "policy_resources", "role_resources")
+        definitions = (
+            "audit_resources",
+            "key_resources",
+            "lease_names",
+            "policy_names",
+            "policy_resources",
+            "role_resources",
+        )
         modules = {**dict.fromkeys(definitions, "admin.definitions"), "inject": "injection.objects"}
         return {f"kubevault_{name}": _filter(name, module) for name, module in modules.items()}

@@ -45,11 +45,12 @@ def connection_options(module: Module) -> dict[str, Any]:
     return found
 
 
-def vault_client(module: Module, **more: Any) -> VaultClient:
+def vault_client(module: Module, *, url: str | None = None, **more: Any) -> VaultClient:
     """Return a client for the module's VAULT_CONNECTION_OPTIONS. The package ``secretmanager`` must be importable.
 
     Args:
         module: the module.
+        url: another address than the module's.
         more: further arguments of secretmanager.servers.vault.VaultClient, as a token.
 
     Raises:
@@ -57,7 +58,8 @@ def vault_client(module: Module, **more: Any) -> VaultClient:
     """
     from secretmanager.servers.vault import VaultClient
 
-    return VaultClient.from_options(connection_options(module), **more)
+    options = connection_options(module)
+    return VaultClient.from_options({**options, "vault_url": url or options["vault_url"]}, **more)
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def administer_vault(module: Module, token: str, **more: Any) -> Vault:
     Args:
         module: the module.
         token: the token, as `log_in` returns it; an empty one for requests that need none.
-        more: further arguments of secretmanager.servers.vault.VaultClient.
+        more: further arguments of `vault_client`.
 
     Raises:
         secretmanager.errors.ConfigError: the address or the CA cannot be used.

@@ -15,7 +15,7 @@ description:
     appear anywhere else, at any verbosity.
   - Unseals Vault if it is sealed, with the keys in that file, and waits until it serves requests.
   - A Vault that is initialised and unsealed is not changed.
-  - Of a cluster, initialise one node, and then unseal each of the others with O(join).
+  - Of a cluster, run it for each node at the same time, with O(cluster).
   - A Vault with a seal that opens by itself, such as C(transit), gets recovery keys instead of unseal keys, with the same options.
 options:
   key_shares:
@@ -34,11 +34,13 @@ options:
     description: File for the root token. Its folder must exist.
     type: path
     required: true
-  join:
+  cluster:
     description:
-      - The node joins an initialised cluster by C(retry_join) of its configuration. Wait for that, and unseal it. It is never initialised.
-    type: bool
-    default: false
+      - Addresses of all nodes of a cluster with Raft storage that join each other by C(retry_join). The first one is initialised, and only if
+        no node is. The others wait until they have joined.
+    type: list
+    elements: str
+    default: []
   migrate:
     description: Unseal so that Vault changes its seal to the one of its configuration. Without it, such a Vault is an error.
     type: bool
@@ -59,7 +61,7 @@ attributes:
     description: Writes nothing, and reports what a run would change.
     support: full
   diff_mode:
-    description: Shows whether Vault is initialised and sealed.
+    description: Shows whether Vault is initialised and sealed, and the type of its seal.
     support: full
 seealso:
   - module: kubevault.core.vault_token
@@ -85,6 +87,11 @@ sealed:
   description: Whether Vault is sealed.
   returned: success
   type: bool
+seal:
+  description: Type of its seal.
+  returned: success
+  type: str
+  sample: shamir
 """
 
 from dataclasses import asdict
@@ -105,7 +112,7 @@ def main() -> None:
             "keys_file": {"type": "path", "required": True, "no_log": False},
             "root_token_file": {"type": "path", "required": True, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-            "join": {"type": "bool", "default": False},
+            "cluster": {"type": "list", "elements": "str", "default": []},
             "migrate": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60.0},
             **VAULT_CONNECTION_OPTIONS,
@@ -119,12 +126,13 @@ def main() -> None:
         require(module, "kubevault", error)
 
     params = module.params
-    fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys", "join", "migrate")
+    fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys", "migrate")
     try:
         found, left = ensure_unsealed(
             # Without retries: it looks again by itself, and sooner.
             administer_vault(module, token="", retries=0),
             Initialisation(**{name: params[name] for name in fields}),
+            cluster=[administer_vault(module, token="", retries=0, url=url) for url in params["cluster"]],
             timeout=params["timeout"],
             check=module.check_mode,
         )

@@ -75,6 +75,7 @@ notes:
   - "A path C(MOUNT/keys/NAME) is taken for a Transit key. C(type), C(derived), C(convergent_encryption) and C(key_size) are
     fixed when it is made. C(exportable) and C(allow_plaintext_backup) can be turned on, never off. Such a difference is an
     error that names the field."
+  - "Audit devices (C(sys/audit/NAME)) cannot change. The token needs C(sudo) on C(sys/audit), to read, and on C(sys/audit/NAME)."
   - C(auth/PATH/config) of the Kubernetes method is written as a whole by Vault. So a write says again what was found, and
     it is an error to change it without the C(token_reviewer_jwt) that Vault holds, since that would remove it.
   - The notes of M(kubevault.core.kubevault_secret) on pipelining and loops hold for O(resources[].secret_data) and tokens too.

@@ -62,7 +62,7 @@ def test_vault_is_initialised_once_and_unsealed_whenever_it_is_sealed(
     task = init(secrets, key_shares=3, key_threshold=2)
     (foretold,) = ansible.run({**task, "check_mode": True, "diff": True})
     assert state(foretold) == {"changed": True, **INITIALISED}
-    assert foretold["diff"]["before"] == {"initialized": False, "sealed": True}
+    assert foretold["diff"]["before"] == {"initialized": False, "sealed": True, "seal": "shamir"}
     assert seal_status(vault) == {"initialized": False, "sealed": True}
     assert list(secrets.iterdir()) == []
 

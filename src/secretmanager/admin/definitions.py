@@ -42,6 +42,8 @@ ALLOWED_PARAMETERS: Mapping[str, Sequence[str]] = {
 GRANTS: Mapping[str, str] = {"reads": "reader", "seals": "sealer", "rotates": "rotator", "retires": "retirer"}
 """Fields of a workload that list keys, and the policy that each grants."""
 
+AUDIT_TYPES = ("file", "syslog", "socket")
+
 LEASE_PREFIX = "kubevault-rotation-"
 
 SELF_PATHS = ("auth/token/renew-self", "auth/token/revoke-self")
@@ -159,6 +161,32 @@ def lease_names(keys: Sequence[str], shards: int = 1) -> list[str]:
     whole = [lease_name(key) for key in names]
     # An undivided run too: a rotation may be run by hand.
     return whole + [lease_name(key, (index, shards)) for key in names for index in range(shards) if shards > 1]
+
+
+def audit_resources(devices: Sequence[Mapping[str, Any]]) -> list[Definition]:
+    """Return the resources of audit devices.
+
+    Args:
+        devices: ``name``, ``type`` ("file", "syslog" or "socket") and ``options`` of each, whose values are texts.
+
+    Raises:
+        ConfigError: a field is missing or not allowed, such as the option ``log_raw``: the log holds hashes of secrets,
+            never secrets.
+
+    Source: https://developer.hashicorp.com/vault/docs/audit
+    """
+    resources = []
+    for device in _dicts("audit devices", devices):
+        name = _checked("audit device: name", device.get("name"), VAULT_NAME)
+        if (kind := device.get("type")) not in AUDIT_TYPES:
+            raise ConfigError(f"audit device {name}: type: found {kind!r}, allowed is {', '.join(AUDIT_TYPES)}")
+        options = dict(device.get("options") or {})
+        if "log_raw" in options:
+            raise ConfigError(f"audit device {name}: options: found log_raw, which would log secrets; leave it out")
+        if kind == "file" and not options.get("file_path"):
+            raise ConfigError(f"audit device {name}: options: file_path is missing")
+        resources.append({"path": f"sys/audit/{name}", "data": {"type": kind, "options": options}})
+    return resources
 
 
 def role_resources(

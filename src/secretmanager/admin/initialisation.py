@@ -1,25 +1,23 @@
 """Initialises Vault once and keeps it unsealed.
 
-Source: https://developer.hashicorp.com/vault/api-docs/system/init, /system/unseal, /system/seal-status,
-/system/health and /system/leader. None of these needs a token.
+Source: https://developer.hashicorp.com/vault/api-docs/system/init, /system/unseal and /system/seal-status. None of
+these needs a token.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import ConfigError, VaultError, VaultSealed, VaultUnavailable
+from ..errors import ConfigError, VaultError, VaultUnavailable
+from .cluster import serves, wait_for
 from .connection import Vault
 from .files import PrivateFile, check_folder, read_private
 
 T = TypeVar("T")
-
-_POLL = 0.1  # seconds between two requests to a Vault that is starting
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,6 @@ class Initialisation:
         keys_file: file to write the unseal keys to, as JSON with the names of ``vault operator init -format=json``.
         root_token_file: file to write the initial root token to.
         pgp_keys: public keys, base64, that encrypt one unseal key each, so that only their owners can unseal Vault.
-        join: the node joins a cluster that is initialised: it is never initialised itself.
         migrate: unseal so that the seal is changed to the one of Vault's configuration.
 
     Where Vault opens its seal by itself, shares, threshold and public keys are those of its recovery keys.
@@ -46,7 +43,6 @@ class Initialisation:
     keys_file: str
     root_token_file: str
     pgp_keys: Sequence[str] = ()
-    join: bool = False
     migrate: bool = False
 
     def __post_init__(self) -> None:
@@ -99,10 +95,11 @@ _RECOVERY = _Names(
 
 @dataclass(frozen=True)
 class SealState:
-    """Whether Vault is initialised and sealed."""
+    """Whether Vault is initialised and sealed, and the type of its seal, such as "shamir" or "transit"."""
 
     initialized: bool
     sealed: bool
+    seal: str
 
 
 @dataclass(frozen=True)
@@ -119,13 +116,15 @@ class _Status(SealState):
 
 
 def ensure_unsealed(
-    vault: Vault, wanted: Initialisation, *, timeout: float, check: bool = False
+    vault: Vault, wanted: Initialisation, *, cluster: Sequence[Vault] = (), timeout: float, check: bool = False
 ) -> tuple[SealState, SealState]:
     """Initialise Vault if it is not initialised, unseal it if it is sealed, and wait until it serves requests.
 
     Args:
         vault: connection to one node, without a token.
         wanted: how to initialise it, and the files of its keys.
+        cluster: connections to all nodes of its cluster, which join each other by ``retry_join``. The first one is
+            initialised, and only if no node is.
         timeout: how long to wait for Vault's listener, and then for each further step, in seconds.
         check: report what would change, and write nothing.
 
@@ -136,27 +135,30 @@ def ensure_unsealed(
     Raises:
         ConfigError: a file already exists, is missing or is not writable, or the seal is to be migrated and ``migrate``
             is not set; Vault is not changed.
-        VaultUnavailable: in time Vault did not listen, did not join, did not open its seal or had no active node.
+        VaultUnavailable: in time Vault, or a node that may be initialised, did not listen; or it did not join, did
+            not open its seal or had no active node.
         VaultError: Vault refused to be initialised, or the keys in the file are not its keys.
     """
 
     def wait(look: Callable[[], T], problem: str) -> T:
         # In check mode, nothing is starting that would be worth waiting for.
-        return _await(look, f"{vault.url}: {problem}", time.monotonic() + (0 if check else timeout))
+        return wait_for(look, f"{vault.url}: {problem}", 0 if check else timeout)
 
     status = wait(lambda: _status(vault), "Vault does not listen")
-    found = SealState(status.initialized, status.sealed)
+    found = SealState(status.initialized, status.sealed, status.seal)
     if status.migrates and status.sealed and not wanted.migrate:
         raise ConfigError(
             f"{vault.url}: its configuration names another seal than Vault has",
             remedy="run playbooks/seal-migrate.yml, or configure the former seal again",
         )
     if not status.initialized:
-        if not wanted.join:
+        if _begins(vault, cluster, lambda node: wait(lambda: _status(node), f"{node.url} does not listen")):
             _initialise(vault, wanted, opens_itself=status.opens_itself, check=check)
         elif not check:
             wait(lambda: _status(vault).initialized, "Vault has not joined the cluster of its retry_join")
-    left = SealState(True, status.sealed and bool(wanted.pgp_keys) and not status.opens_itself)
+    left = SealState(
+        initialized=True, seal=status.seal, sealed=status.sealed and bool(wanted.pgp_keys) and not status.opens_itself
+    )
     if status.sealed and not left.sealed:
         # During a migration from such a seal, its configuration is disabled, and Vault says that it needs keys.
         if not status.opens_itself or status.migrates:
@@ -167,7 +169,7 @@ def ensure_unsealed(
         if not check:
             wait(lambda: not _status(vault).sealed, "Vault is still sealed")
     if not check and not left.sealed:
-        wait(lambda: _is_active(vault), "Vault is unsealed, but has no active node")
+        wait(lambda: serves(vault), "Vault is unsealed, but has no active node")
     return found, left
 
 
@@ -176,33 +178,26 @@ def _status(vault: Vault) -> _Status:
     return _Status(
         initialized=bool(status["initialized"]),
         sealed=bool(status["sealed"]),
+        seal=str(status["type"]),
         opens_itself=bool(status.get("recovery_seal")),
         migrates=bool(status.get("migration")),
     )
 
 
-def _is_active(vault: Vault) -> bool:
-    """Whether this node is active, or knows the active node."""
-    health = vault.request("GET", "sys/health?standbyok=true&perfstandbyok=true")
-    if not health["standby"]:
-        return True
-    leader = vault.request("GET", "sys/leader")
-    return bool(leader["leader_address"]) and not leader["is_self"]
-
-
-def _await(look: Callable[[], T], problem: str, deadline: float) -> T:
-    """Look repeatedly until there is a result, or until the deadline (of time.monotonic) has passed."""
-    while True:
-        reason: VaultError | None = None
+def _begins(vault: Vault, cluster: Sequence[Vault], status_of: Callable[[Vault], _Status]) -> bool:
+    """Whether this node, which is not initialised, is to be: it comes first, and no other node of the cluster is."""
+    if cluster and vault.url != cluster[0].url:
+        return False
+    silent: VaultUnavailable | None = None
+    for node in cluster[1:]:
         try:
-            if result := look():
-                return result
-        except (VaultUnavailable, VaultSealed) as error:
-            reason = error
-        if time.monotonic() >= deadline:
-            said = f": {reason.message}" if reason else ""
-            raise VaultUnavailable(problem + said, remedy="look into Vault's log") from reason
-        time.sleep(_POLL)
+            if status_of(node).initialized:
+                return False
+        except VaultUnavailable as error:
+            silent = error
+    if silent:
+        raise silent  # to initialise this one would make a second cluster, if that node belongs to one
+    return True
 
 
 def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, check: bool) -> None:

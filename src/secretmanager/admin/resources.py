@@ -104,6 +104,10 @@ class Outcome:
 class Kind:
     """A path that is read, written and deleted as it is: policies, roles and most others."""
 
+    def read(self, vault: Vault, path: str) -> Values | None:
+        """Return Vault's data; None if nothing exists there."""
+        return vault.read(path)
+
     def complete(self, found: Values) -> Values:
         """Return Vault's data with the defaults of the fields that Vault omits."""
         return found
@@ -213,9 +217,28 @@ class AuthConfig(Kind):
         yield path, {**kept, **wanted}
 
 
+class AuditDevice(Kind):
+    """An audit device: Vault lists them all, and changes none.
+
+    Source: https://developer.hashicorp.com/vault/api-docs/system/audit
+    """
+
+    def read(self, vault: Vault, path: str) -> Values | None:
+        """Look it up in the list."""
+        found = (vault.read("sys/audit") or {}).get(f"{path.removeprefix('sys/audit/')}/")
+        return found if isinstance(found, dict) else None
+
+    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+        """Enable the device."""
+        if found is not None:
+            _refuse(path, pending, "is fixed when it is enabled; enable one of another name, then delete this one")
+        yield path, dict(wanted)
+
+
 # The first pattern that matches a path determines its kind.
 KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"sys/(mounts|auth)/.+(?<!/tune)"), Mount()),
+    (re.compile(r"sys/audit/.+"), AuditDevice()),
     (re.compile(r".+/keys/[^/]+"), TransitKey()),
     (re.compile(r"auth/.+/config"), AuthConfig()),
     (re.compile(r".+"), Kind()),
@@ -246,7 +269,7 @@ def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
     """
     kind = next(kind for pattern, kind in KINDS if pattern.fullmatch(resource.path))
     path = resource.path
-    answer = vault.read(path)
+    answer = kind.read(vault, path)
     found = None if answer is None else kind.complete(answer)
 
     if resource.state == "absent":
@@ -291,7 +314,7 @@ def _shown(
 
 def _verify(kind: Kind, vault: Vault, resource: Resource) -> None:
     """Read the resource again: Vault ignores an unknown field, often without a warning."""
-    answer = vault.read(resource.path)
+    answer = kind.read(vault, resource.path)
     if answer is None:
         raise VaultError(
             f"{resource.path}: written, but a read returns nothing; vault_resource is for paths whose read returns"
