@@ -49,6 +49,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+leads:
+  description: Whether the node leads, or in check mode would.
+  returned: success
+  type: bool
 """
 
 from ..module_utils.kubevault import logged_in_vault, require
@@ -68,7 +72,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        from secretmanager.admin.cluster import await_healthy, ensure_standby
+        from secretmanager.admin.cluster import await_healthy, ensure_standby, leads
         from secretmanager.admin.connection import Vault
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
@@ -78,13 +82,15 @@ def main() -> None:
     changed = False
     try:
         with logged_in_vault(module) as client:
+            vault = Vault(client)
             if module.params["state"] == "healthy":
-                await_healthy(Vault(client), timeout)
+                await_healthy(vault, timeout)
             else:
-                changed = ensure_standby(Vault(client), timeout, check=module.check_mode)
+                changed = ensure_standby(vault, timeout, check=module.check_mode)
+            leading = leads(vault) and not changed
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed)
+    module.exit_json(changed=changed, leads=leading)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ def serves(vault: Vault) -> bool:
     return bool(leader["leader_address"]) and not leader["is_self"]
 
 
+def leads(vault: Vault) -> bool:
+    """Whether this node is the active one."""
+    return bool(vault.request("GET", "sys/leader")["is_self"])
+
+
 def await_healthy(vault: Vault, timeout: float) -> None:
     """Wait until this node serves and has all that the leader has, and autopilot calls all nodes healthy.
 
@@ -101,7 +106,7 @@ def ensure_standby(vault: Vault, timeout: float, *, check: bool = False) -> bool
         VaultUnavailable: no other node led in time.
         PermissionDenied: the token lacks a capability.
     """
-    if not vault.request("GET", "sys/leader")["is_self"] or sum(peer.voter for peer in _peers(vault)) < 2:
+    if not leads(vault) or sum(peer.voter for peer in _peers(vault)) < 2:
         return False
     if not check:
         vault.request("POST", "sys/step-down")

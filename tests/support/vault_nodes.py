@@ -1,0 +1,162 @@
+"""Nodes of one Vault cluster on loopback, which roles/vault-server sets up under supervisord."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kubevault_lab.binaries import provide
+from secretmanager.servers.vault import VaultClient
+
+from .ansible import BIN, Run, environment, run_playbook
+from .lab import Lab
+
+CONFIGURED = "{{ lab_supervisor_dir }}/{{ inventory_hostname }}"
+"""Folder of a node."""
+
+
+class VaultNodes:
+    """A cluster, as an inventory of local hosts and a playbook.
+
+    Args:
+        folder: a folder, whose path is short.
+        variables: variables of the role that differ from those here.
+
+    Attributes:
+        nodes: names of the hosts in the inventory.
+        variables: variables of the inventory.
+    """
+
+    def __init__(self, folder: Path, nodes: Sequence[str], **variables: Any) -> None:
+        self.folder = folder
+        self.nodes = list(nodes)
+        self.playbook = folder / "cluster.yml"
+        self.lab = Lab(folder)
+        secrets = folder / "secrets"
+        secrets.mkdir()
+        self.variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "lab_supervisor_dir": str(folder),
+            "ports": "{{ lookup('ansible.builtin.file', lab_supervisor_dir ~ '/ports.json') | from_json }}",
+            "certificate_authority_dir": str(folder / "pki"),
+            "certificate_authority_certificates": [
+                {
+                    "name": "{{ inventory_hostname }}",
+                    "common_name": "{{ inventory_hostname }}",
+                    "subject_alt_name": ["IP:127.0.0.1"],
+                    "extended_key_usage": ["serverAuth"],
+                }
+            ],
+            "vault_server_binary": str(provide(["vault"])["vault"]),
+            "vault_server_url": "https://127.0.0.1:{{ ports[inventory_hostname] }}",
+            "vault_server_address": "127.0.0.1:{{ ports[inventory_hostname] }}",
+            "vault_server_cluster_address": "127.0.0.1:{{ ports[inventory_hostname ~ '-cluster'] }}",
+            "vault_server_cluster_url": "https://127.0.0.1:{{ ports[inventory_hostname ~ '-cluster'] }}",
+            "vault_server_ca_cert": "{{ certificate_authority_dir }}/ca.crt",
+            "vault_server_tls_cert": "{{ certificate_authority_dir }}/{{ inventory_hostname }}.crt",
+            "vault_server_tls_key": "{{ certificate_authority_dir }}/{{ inventory_hostname }}.key",
+            "vault_server_config_dir": CONFIGURED,
+            "vault_server_data_dir": f"{CONFIGURED}/data",
+            "vault_server_audit_dir": f"{CONFIGURED}/audit",
+            "vault_server_audit_devices": [
+                {"name": name, "type": "file", "options": {"file_path": f"audit/{name}.log"}}
+                for name in ("first", "second")
+            ],
+            "vault_server_user": "",
+            "vault_server_service_manager": "supervisor",
+            "vault_server_supervisor_program": "{{ inventory_hostname }}",
+            "vault_server_supervisor_config": "{{ lab_supervisor_dir }}/supervisord.conf",
+            "vault_server_supervisorctl": str(BIN / "supervisorctl"),
+            "vault_server_keys_file": str(secrets / "keys.json"),
+            "vault_server_root_token_file": str(secrets / "root-token"),
+            "vault_server_token_file": str(secrets / "operator-token"),
+            "vault_operator_root_token_file": "{{ vault_server_root_token_file }}",
+            "vault_operator_token_file": "{{ vault_server_token_file }}",
+            **variables,
+        }
+
+    def write(self) -> None:
+        """Write the inventory and the playbook."""
+        programs = [
+            {
+                "name": name,
+                "command": [
+                    *("env", "-C", str(self.folder / name)),
+                    self.variables["vault_server_binary"],
+                    *("server", f"-config={self.folder / name / 'vault.hcl'}"),
+                ],
+                "autostart": False,
+            }
+            for name in self.nodes
+        ]
+        hosts = {"hosts": dict.fromkeys(self.nodes), "vars": self.variables}
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump({"vault": hosts}))
+        operator = {
+            "VAULT_ADDR": "{{ groups['vault'] | map('extract', hostvars, 'vault_server_url') | join(',') }}",
+            "VAULT_CACERT": "{{ vault_server_ca_cert }}",
+        }
+        ports = [f"{name}{end}" for name in self.nodes for end in ("", "-cluster")]
+
+        def role(name: str, tasks: str = "main", variables: Mapping[str, Any] | None = None, **more: Any) -> Any:
+            return {"import_role": {"name": name, "tasks_from": tasks}, "vars": variables or {}, **more}
+
+        tasks = [
+            role("lab-supervisor", variables={"lab_supervisor_ports": ports}, run_once=True),
+            role("lab-supervisor", "programs", {"lab_supervisor_programs": programs}, run_once=True),
+            role("certificate-authority", throttle=1),
+            role("vault-server"),
+            role("vault-operator", run_once=True, environment=operator),
+        ]
+        down = [role("lab-supervisor", "remove", run_once=True)]
+        plays = [
+            {"hosts": "vault", "gather_facts": False, "tasks": tasks, "tags": ["up"]},
+            {"hosts": "vault", "gather_facts": False, "tasks": down, "tags": ["never", "down"]},
+        ]
+        self.playbook.write_text(yaml.safe_dump(plays, sort_keys=False))
+
+    def play(self, *arguments: str, fails: bool = False) -> Run:
+        """Run the roles on all nodes."""
+        self.write()
+        env = environment(ANSIBLE_FORKS="10")
+        return run_playbook(self.playbook, "-i", self.folder / "hosts.yml", *arguments, env=env, fails=fails)
+
+    def changed(self, *arguments: str) -> int:
+        """Run the roles on all nodes; return how many tasks changed something, on any of them."""
+        return sum(map(int, re.findall(r"changed=(\d+)", self.play(*arguments).output)))
+
+    def down(self) -> None:
+        """Stop all, and delete the folder."""
+        self.play("--tags", "down")
+
+    @cached_property
+    def ca(self) -> str:
+        """File of the CA."""
+        return str(self.folder / "pki/ca.crt")
+
+    def url(self, name: str) -> str:
+        """Return the address of a node."""
+        return f"https://127.0.0.1:{self.lab.ports[name]}"
+
+    def client(self, *names: str, **options: Any) -> VaultClient:
+        """Return a client of some of the nodes, or of all, with the operator's token."""
+        token = (self.folder / "secrets/operator-token").read_text().strip()
+        urls = [self.url(name) for name in names or self.nodes]
+        return VaultClient(urls, **{"ca_cert": self.ca, "token": token, **options})
+
+    def leader(self) -> str:
+        """Return the name of the node that leads."""
+        address = self.client().request("GET", "sys/leader").json()["leader_address"]
+        return next(name for name in self.nodes if self.url(name) == address)
+
+    def supervise(self, action: str, name: str) -> None:
+        """Start, stop or restart the process of a node."""
+        command = [BIN / "supervisorctl", "-c", self.folder / "supervisord.conf", action, name]
+        subprocess.run(command, check=True, capture_output=True)
