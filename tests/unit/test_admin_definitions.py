@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from secretmanager.admin.definitions import (
+    audit_resources,
     KEY_DEFAULTS,
     POLICY_PATHS,
     TOKEN_TTL,
@@ -212,3 +213,29 @@ def test_both_sides_of_the_trust_name_the_same_token_reviewer() -> None:
     kubernetes, vault = defaults("microk8s-vault-auth"), defaults("vault-configure-for-kubevault")
     for end in ("service_account", "namespace"):
         assert kubernetes[f"microk8s_vault_auth_{end}"] == vault[f"vault_configure_for_kubevault_reviewer_{end}"]
+
+
+def test_an_audit_device() -> None:
+    device = {"name": "file", "type": "file", "options": {"file_path": "/var/log/vault/audit.log"}}
+    assert audit_resources([device, {"name": "syslog", "type": "syslog"}]) == [
+        {"path": "sys/audit/file", "data": {"type": "file", "options": {"file_path": "/var/log/vault/audit.log"}}},
+        {"path": "sys/audit/syslog", "data": {"type": "syslog", "options": {}}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ({"type": "file"}, "audit device: name is missing"),
+        ({"name": "a/b", "type": "file"}, "audit device: name: found 'a/b'"),
+        ({"name": "a", "type": "kafka"}, "audit device a: type: found 'kafka', allowed is file, syslog, socket"),
+        ({"name": "a", "type": "file"}, "audit device a: options: file_path is missing"),
+        (
+            {"name": "a", "type": "syslog", "options": {"log_raw": "true"}},
+            "audit device a: options: found log_raw, which would log secrets",
+        ),
+    ],
+)
+def test_an_audit_device_that_is_not_allowed(device: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
+        audit_resources([device])

@@ -1,0 +1,4 @@
+# Metrics, for Prometheus.
+path "sys/metrics" {
+  capabilities = ["read"]
+}
