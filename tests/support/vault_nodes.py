@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from secretmanager.servers.vault import VaultClient
 
 from .ansible import BIN, Run, environment, run_playbook
 from .lab import Lab
+from .servers import Authority
 
 CONFIGURED = "{{ lab_supervisor_dir }}/{{ inventory_hostname }}"
 """Folder of a node."""
@@ -31,6 +31,7 @@ class VaultNodes:
 
     Attributes:
         nodes: names of the hosts in the inventory.
+        ca: file of the CA.
         variables: variables of the inventory.
     """
 
@@ -39,30 +40,26 @@ class VaultNodes:
         self.nodes = list(nodes)
         self.playbook = folder / "cluster.yml"
         self.lab = Lab(folder)
-        secrets = folder / "secrets"
+        secrets, pki = folder / "secrets", folder / "pki"
         secrets.mkdir()
+        pki.mkdir()
+        authority = Authority(pki)
+        self.ca = str(authority.file)
+        for name in nodes:
+            authority.issue(name)
         self.variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "lab_supervisor_dir": str(folder),
             "ports": "{{ lookup('ansible.builtin.file', lab_supervisor_dir ~ '/ports.json') | from_json }}",
-            "certificate_authority_dir": str(folder / "pki"),
-            "certificate_authority_certificates": [
-                {
-                    "name": "{{ inventory_hostname }}",
-                    "common_name": "{{ inventory_hostname }}",
-                    "subject_alt_name": ["IP:127.0.0.1"],
-                    "extended_key_usage": ["serverAuth"],
-                }
-            ],
             "vault_server_binary": str(provide(["vault"])["vault"]),
             "vault_server_url": "https://127.0.0.1:{{ ports[inventory_hostname] }}",
             "vault_server_address": "127.0.0.1:{{ ports[inventory_hostname] }}",
             "vault_server_cluster_address": "127.0.0.1:{{ ports[inventory_hostname ~ '-cluster'] }}",
             "vault_server_cluster_url": "https://127.0.0.1:{{ ports[inventory_hostname ~ '-cluster'] }}",
-            "vault_server_ca_cert": "{{ certificate_authority_dir }}/ca.crt",
-            "vault_server_tls_cert": "{{ certificate_authority_dir }}/{{ inventory_hostname }}.crt",
-            "vault_server_tls_key": "{{ certificate_authority_dir }}/{{ inventory_hostname }}.key",
+            "vault_server_ca_cert": self.ca,
+            "vault_server_tls_cert": f"{pki}/{{{{ inventory_hostname }}}}.crt",
+            "vault_server_tls_key": f"{pki}/{{{{ inventory_hostname }}}}.key",
             "vault_server_config_dir": CONFIGURED,
             "vault_server_data_dir": f"{CONFIGURED}/data",
             "vault_server_audit_dir": f"{CONFIGURED}/audit",
@@ -108,38 +105,40 @@ class VaultNodes:
         def role(name: str, tasks: str = "main", variables: Mapping[str, Any] | None = None, **more: Any) -> Any:
             return {"import_role": {"name": name, "tasks_from": tasks}, "vars": variables or {}, **more}
 
-        tasks = [
-            role("lab-supervisor", variables={"lab_supervisor_ports": ports}, run_once=True),
-            role("lab-supervisor", "programs", {"lab_supervisor_programs": programs}, run_once=True),
-            role("certificate-authority", throttle=1),
-            role("vault-server"),
-            role("vault-operator", run_once=True, environment=operator),
-        ]
-        down = [role("lab-supervisor", "remove", run_once=True)]
+        programs_of = {"lab_supervisor_programs": programs}
+        steps = {
+            "begin": [
+                role("lab-supervisor", variables={"lab_supervisor_ports": ports}, run_once=True),
+                role("lab-supervisor", "programs", programs_of, run_once=True),
+            ],
+            "servers": [role("vault-server")],
+            "operator": [role("vault-operator", run_once=True, environment=operator)],
+            "end": [role("lab-supervisor", "remove", run_once=True)],
+        }
         plays = [
-            {"hosts": "vault", "gather_facts": False, "tasks": tasks, "tags": ["up"]},
-            {"hosts": "vault", "gather_facts": False, "tasks": down, "tags": ["never", "down"]},
+            {"hosts": "vault", "gather_facts": False, "tasks": tasks, "tags": [tag]} for tag, tasks in steps.items()
         ]
         self.playbook.write_text(yaml.safe_dump(plays, sort_keys=False))
 
-    def play(self, *arguments: str, fails: bool = False) -> Run:
-        """Run the roles on all nodes."""
+    def set_up(self) -> None:
+        """Start supervisord and the nodes, and issue the operator's token."""
+        self.play("--skip-tags", "end")
+
+    def play(self, *arguments: str, playbook: Path | str | None = None, fails: bool = False) -> Run:
+        """Run a playbook on all nodes; the role vault-server if there is no other."""
         self.write()
         env = environment(ANSIBLE_FORKS="10")
-        return run_playbook(self.playbook, "-i", self.folder / "hosts.yml", *arguments, env=env, fails=fails)
+        return run_playbook(
+            playbook or self.playbook, "-i", self.folder / "hosts.yml", *arguments, env=env, fails=fails
+        )
 
     def changed(self, *arguments: str) -> int:
-        """Run the roles on all nodes; return how many tasks changed something, on any of them."""
+        """Run the role vault-server on all nodes; return how many tasks changed something, on any of them."""
         return sum(map(int, re.findall(r"changed=(\d+)", self.play(*arguments).output)))
 
     def down(self) -> None:
         """Stop all, and delete the folder."""
-        self.play("--tags", "down")
-
-    @cached_property
-    def ca(self) -> str:
-        """File of the CA."""
-        return str(self.folder / "pki/ca.crt")
+        self.play("--tags", "end")
 
     def url(self, name: str) -> str:
         """Return the address of a node."""
