@@ -1,0 +1,88 @@
+"""Which nodes may be removed from a cluster, and which node begins one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from secretmanager.admin.cluster import remove_peers
+from secretmanager.admin.connection import Vault
+from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
+from secretmanager.errors import ConfigError, VaultUnavailable
+
+
+class Nodes:
+    """Answers as the API of a cluster does, whose nodes are healthy or not."""
+
+    def __init__(self, **healthy: bool) -> None:
+        self.healthy = healthy
+        self.removed: list[object] = []
+
+    def request(self, method: str, path: str) -> dict[str, Any]:
+        assert method == "GET"
+        servers = [{"node_id": name, "voter": True} for name in self.healthy]
+        if path == "sys/storage/raft/configuration":
+            return {"data": {"config": {"servers": servers}}}
+        assert path == "sys/storage/raft/autopilot/state"
+        return {"data": {"servers": {name: {"healthy": healthy} for name, healthy in self.healthy.items()}}}
+
+    def write(self, path: str, body: Mapping[str, object]) -> None:
+        assert path == "sys/storage/raft/remove-peer"
+        self.removed.append(body["server_id"])
+
+
+def removed(nodes: Nodes, wanted: list[str], *, check: bool = False) -> tuple[list[object], list[str]]:
+    done = remove_peers(cast(Vault, nodes), wanted, check=check)
+    return nodes.removed, done.alive
+
+
+def test_only_what_left_and_is_not_healthy_is_removed() -> None:
+    assert removed(Nodes(a=True, b=True, c=False), ["a", "b"]) == (["c"], [])
+    assert removed(Nodes(a=True, b=True, c=True), ["a", "b"]) == ([], ["c"])
+    assert removed(Nodes(a=True, b=True, c=False), ["a", "b", "c"]) == ([], [])
+    assert removed(Nodes(a=True, b=True, c=False), ["a", "b"], check=True) == ([], [])
+
+
+@pytest.mark.parametrize("wanted", [["x", "y", "z"], ["a"], []])
+def test_nothing_is_removed_if_the_nodes_given_are_no_majority(wanted: list[str]) -> None:
+    nodes = Nodes(a=True, b=True, c=False)
+    with pytest.raises(ConfigError, match=r"the cluster has a, b, c; without c, only .* no majority"):
+        removed(nodes, wanted)
+    assert nodes.removed == []
+
+
+class Node:
+    """Answers ``sys/seal-status`` as a node does; None if it does not listen."""
+
+    def __init__(self, url: str, initialized: bool | None = False) -> None:
+        self.url = url
+        self.initialized = initialized
+        self.written: list[str] = []
+
+    def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        if self.initialized is None:
+            raise VaultUnavailable("no connection")
+        if method == "POST":
+            self.written.append(path)
+        return {"initialized": self.initialized, "sealed": True, "type": "shamir"}
+
+
+def begin(folder: Path, *nodes: Node) -> list[str]:
+    """Run it for the first node, which is not initialised; return what was written to it."""
+    wanted = Initialisation(1, 1, str(folder / "keys"), str(folder / "root"))
+    cluster = [cast(Vault, node) for node in nodes]
+    with pytest.raises((VaultUnavailable, KeyError)) as raised:
+        ensure_unsealed(cluster[0], wanted, cluster=cluster, timeout=0)
+    assert isinstance(raised.value, KeyError) is bool(nodes[0].written)  # of the response, which has no keys
+    return nodes[0].written
+
+
+def test_the_first_node_begins_only_if_every_other_one_answers_and_none_is_initialised(tmp_path: Path) -> None:
+    first = "https://a"
+    assert begin(tmp_path, Node(first), Node("https://b"), Node("https://c")) == ["sys/init"]
+    assert begin(tmp_path, Node(first), Node("https://b"), Node("https://c", initialized=True)) == []
+    assert begin(tmp_path, Node(first), Node("https://b", initialized=None), Node("https://c")) == []
+    assert begin(tmp_path, Node(first), Node("https://b", None), Node("https://c", initialized=True)) == []
