@@ -67,6 +67,8 @@ def test_a_duration_equals_its_seconds(hours: int, minutes: int, secs: int) -> N
         ("version", 2, "2"),
         ("enabled", True, "true"),
         ("max_requests", 10, 10.0),
+        ("dead_server_last_contact_threshold", "24h", "24h0m0s"),
+        ("server_stabilization_time", "10", "10s"),
         ("description", "", None),
     ],
 )
@@ -86,6 +88,8 @@ def test_values_that_mean_the_same(field: str, wanted: object, found: object) ->
         ("policy", 'path  "x" {}\n', 'path "x" {}\n'),
         ("audience", "vault ", "vault"),
         ("audience", ["vault"], "vault"),
+        ("dead_server_last_contact_threshold", "23h", "24h0m0s"),
+        ("dead_server_last_contact_threshold", "a day", "24h0m0s"),
         ("nonsense", False, None),
         ("nonsense", 0, None),
     ],

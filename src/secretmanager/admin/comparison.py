@@ -45,6 +45,9 @@ UNORDERED = frozenset(
 )
 
 _UNITS = {unit: Decimal(size) for unit, size in [("ms", "0.001"), ("s", "1"), ("m", "60"), ("h", "3600")]}
+_GO_DURATION = re.compile(r"(\d+h)?(\d+m)?[\d.]+s")
+"""As the API of Raft's autopilot returns a duration, as a text: ``24h0m0s``."""
+
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|m|h)")
 
 
@@ -98,7 +101,7 @@ def canonical(field: str, value: object, like: object) -> object:
         case bool():
             words = {"true": True, "1": True, "false": False, "0": False}
             return words.get(str(value).lower(), value)
-        case int() if isinstance(value, str):
+        case int() | str() if isinstance(value, str) and (isinstance(like, int) or _GO_DURATION.fullmatch(like)):
             try:
                 return seconds(value)
             except ValueError:
