@@ -110,12 +110,12 @@ def build(options: argparse.Namespace) -> None:
         DebianError: packages cannot be had.
         BuildError: Go is missing or too old.
     """
-    check_go(SOURCE / "exec")
     settings = tomllib.loads((SOURCE / "image.toml").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     settings["python"]["extras"] += options.extra
     if unknown := set(settings["python"]["extras"]) - project["optional-dependencies"].keys():
         raise ImageError(f"pyproject.toml has no extra {', '.join(sorted(unknown))}")
+    check_go(SOURCE / "exec")
     version = project["version"]
     reference = options.reference or f"localhost/kubevault:{version}"
     wanted = options.platform or sorted(PLATFORMS)

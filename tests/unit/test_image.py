@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -255,6 +257,22 @@ def test_a_base_that_does_not_fit_is_refused(tmp_path: Path, files: dict[str, En
         given_base(path, "amd64")
     with pytest.raises(ImageError, match="nosuch"):
         given_base(tmp_path / "nosuch", "amd64")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), r"Go is not installed \(no go on PATH\); .*/images/kubevault/exec/go\.mod needs Go"),
+        (("--extra=nosuch",), r"pyproject\.toml has no extra nosuch"),
+    ],
+)
+def test_what_is_missing_is_named(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, Path(oci.__file__).with_name("build_image.py"), *options, tmp_path / "out"]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.search(f"^The image was not built: {message}", done.stderr), done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_variables_of_the_base_stay() -> None:
