@@ -20,7 +20,7 @@ import pytest
 import yaml
 from build_image import BUNDLE, EXEC, folder_entries
 from reproducible import Entry, File, Folder, Link
-from support.servers import Program, wait_until
+from support.servers import PATIENCE, Program, wait_until
 
 from secretmanager.servers.kubernetes import KubernetesClient
 
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 VERSION = re.findall(r'(?m)^version = "(.+)"', (ROOT / "pyproject.toml").read_text())[0]
 REFERENCE = f"localhost/kubevault:{VERSION}"
 FS_GROUP = 2000
+CONTAINER = f"kubevault-{os.getpid()}"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -184,7 +185,7 @@ def run(root: Path, tmp_path: Path) -> Run:
         spec["linux"]["namespaces"] = [item for item in spec["linux"]["namespaces"] if item["type"] != "network"]
         (tmp_path / "config.json").write_text(json.dumps(spec))
         return subprocess.run(
-            ["runc", "--root", tmp_path / "state", "run", "--bundle", tmp_path, f"kubevault-{os.getpid()}"],
+            ["runc", "--root", tmp_path / "state", "run", "--bundle", tmp_path, CONTAINER],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -328,13 +329,15 @@ def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
     def ctr(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = ["ctr", "--address", folder / "grpc", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
     server.start()
     try:
         wait_until("containerd", lambda: ctr("version").returncode == 0)
         yield ctr
     finally:
+        # Only where a test was broken off is it still there; without containerd its process and mount would stay.
+        ctr("tasks", "delete", "--force", CONTAINER)
         server.end()
 
 
@@ -348,8 +351,8 @@ def test_containerd_takes_an_archive_and_a_layout(built: Path, ctr: Run, tmp_pat
         assert done.returncode == 0, done.stderr
         (line,) = [line for line in ctr("images", "ls").stdout.splitlines() if line.startswith(f"{REFERENCE} ")]
         digests.append(line.split()[2])
-        done = ctr("run", "--rm", "--read-only", REFERENCE, "entry-point")
-        assert done.stderr.startswith("Usage: kubevault [OPTIONS] COMMAND"), done.stderr
+        done = ctr("run", "--rm", "--read-only", REFERENCE, CONTAINER, "kubevault", "--version")
+        assert (done.returncode, done.stdout) == (0, f"kubevault, version {VERSION}\n"), done.stderr
     (main,) = json.loads((built / "oci/index.json").read_text())["manifests"]
     index = json.loads((built / "oci/blobs" / main["digest"].replace(":", "/")).read_text())
     assert digests == [main["digest"], index["manifests"][0]["digest"]]
