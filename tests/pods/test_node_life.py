@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -33,12 +34,13 @@ def output(*command: str) -> str:
 
 def machine(lab: Path) -> dict[str, Any]:
     """Return what a node could leave on the machine; of what others may change meanwhile, what names the lab."""
+    identity = hashlib.sha256(str(lab.resolve()).encode()).hexdigest()[:12]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     links = json.loads(output("ip", "-json", "link"))
     folders = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/run/containerd")
     return {
-        "mounts": [line for line in mounts if str(lab) in line or "kubelet" in line or "containerd" in line],
-        "cgroups": sorted(map(str, Path("/sys/fs/cgroup").rglob("kubevault-????????????"))),
+        "mounts": [line for line in mounts if str(lab) in line],
+        "cgroups": sorted(map(str, Path("/sys/fs/cgroup").rglob(f"kubevault-{identity}*"))),
         "interfaces": sorted(link["ifname"] for link in links if link["ifname"].startswith(("pods", "veth", "cni"))),
         "namespaces": sorted(map(str, Path("/run/netns").glob("cni-*"))),
         "rules": re.findall(r".*(?:CNI|KUBE|10\.244\.|10\.96\.).*", output("nft", "list", "ruleset")),
