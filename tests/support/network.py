@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
+
+from kubevault_lab.network import CLONE_NEWNET, open_namespace, setns
 
 T = TypeVar("T")
 
@@ -18,7 +18,6 @@ SERVER = "192.0.2.1"
 """The server's address (TEST-NET-1, RFC 5737)."""
 
 _CLIENT = "192.0.2.2"
-_CLONE_NEWNET = 0x40000000
 
 
 class Network:
@@ -85,8 +84,9 @@ def _within(pid: int, call: Callable[[], T]) -> T:
 
 
 def _enter(pid: int) -> None:
-    """Move this thread, and those that it starts, into the network namespace of a process (setns(2))."""
-    with Path(f"/proc/{pid}/ns/net").open() as namespace:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(namespace.fileno(), _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    """Move this thread, and those that it starts, into the network namespace of a process."""
+    namespace = open_namespace("net", pid)
+    try:
+        setns(namespace, CLONE_NEWNET)
+    finally:
+        os.close(namespace)
