@@ -10,8 +10,9 @@ import base64
 import contextlib
 import copy
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -24,6 +25,7 @@ from secretmanager.commands.rewrap import command as rewrap
 from secretmanager.errors import ConflictError, SecretNotFound, VaultError
 from secretmanager.rotation import rewrapper
 from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, make_candidate
+from secretmanager.rotation.recreation import is_copy, original, recreate
 from secretmanager.rotation.rewrapper import ATTEMPTS, Report, Rewrapper
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Manifest, Scope, checksum, encode, sealed_values
 from secretmanager.servers.vault import TransitItem
@@ -46,16 +48,18 @@ class Fate:
     request: int | None = None
     after: bool = False
     count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, effect: Any) -> Any:
-        self.count += 1
-        dead = self.request is not None and self.count >= self.request
-        if dead and not (self.after and self.count == self.request):
-            raise Killed
-        result = effect()
-        if dead:
-            raise Killed
-        return result
+        with self.lock:  # a request is atomic
+            self.count += 1
+            dead = self.request is not None and self.count >= self.request
+            if dead and not (self.after and self.count == self.request):
+                raise Killed
+            result = effect()
+            if dead:
+                raise Killed
+            return result
 
 
 class FakeVault:
@@ -90,7 +94,7 @@ class FakeApi:
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
         found = self.fate(lambda: copy.deepcopy(list(self.secrets.values())))
-        return (secret for secret in found if not label_selector or SEALED_LABEL in secret["metadata"]["labels"])
+        return (secret for secret in found if not label_selector or has_label(secret, label_selector))
 
     def get_secret(self, namespace: str, name: str) -> Object:
         return self.fate(lambda: copy.deepcopy(self._found(namespace, name)))
@@ -130,6 +134,11 @@ class FakeApi:
         stored["metadata"]["resourceVersion"] = str(self._version)
         self.secrets[place_of(stored)] = stored
         return copy.deepcopy(stored)
+
+
+def has_label(secret: Object, selector: str) -> bool:
+    name, _, value = selector.partition("=")
+    return bool(secret["metadata"]["labels"].get(name) == value)
 
 
 def place_of(secret: Object) -> str:
@@ -277,6 +286,47 @@ def test_two_crashes_lose_no_immutable_secret(stem: str) -> None:
         run(api, options, 1, Fate())
         assert [versions(api.secrets[f"n/{name}"]) for name in names] == [{NEWEST}] * 3, (first, second)
         assert len(api.secrets) == 3, (first, second)
+
+
+def broken_off(request: int, name: str = "a") -> list[Object]:
+    """Return what is there after a run that a request ended: its number 4 makes the copy, 5 deletes the original."""
+    api = FakeApi([immutable(name)], set())
+    with contextlib.suppress(Killed):
+        run(api, Options("ours", recreate=True), 1, Fate(request, after=True))
+    return list(api.secrets.values())
+
+
+def test_what_was_broken_off_is_finished_and_rewrapped() -> None:
+    with patch(f"{__name__}.NEWEST", NEWEST - 1):
+        (copy,) = broken_off(5)
+    assert is_copy(copy)
+    api = FakeApi([copy], set())
+    report = run(api, Options("ours", recreate=True), 1, Fate())
+    assert (report.rewrapped, report.behind) == (["n/a"], {})
+    assert versions(api.secrets["n/a"]) == {NEWEST}
+
+
+def test_a_copy_is_left_to_the_shard_of_its_original() -> None:
+    """Another one could delete it just before the original is deleted, too."""
+    secrets = [secret for number in range(8) for secret in broken_off(4, f"a{number}")]
+    api = FakeApi(secrets, set())
+    Rewrapper(FakeVault(Fate()), api, Options("other"), NEWEST, shard=Shard(0, 2)).run(Report())  # type: ignore[arg-type]
+    left = [place_of(original(secret)) for secret in api.secrets.values() if is_copy(secret)]
+    assert left == [place_of(secret) for secret in secrets if not is_copy(secret) and secret in Shard(1, 2)]
+    assert 0 < len(left) < 8
+
+
+def test_another_run_finishes_the_same_recreation() -> None:
+    class Finished(FakeApi):
+        def get_secret(self, namespace: str, name: str) -> Object:
+            self.secrets = {place: secret for place, secret in self.secrets.items() if not is_copy(secret)}
+            return super().get_secret(namespace, name)
+
+    secret, copy = broken_off(4)
+    api = Finished([secret, copy], set())
+    recreate(api, secret, {**secret, "data": copy["data"]})  # type: ignore[arg-type]
+    assert list(api.secrets) == ["n/a"]
+    assert versions(api.secrets["n/a"]) == {NEWEST}
 
 
 def immutable(name: str) -> Object:

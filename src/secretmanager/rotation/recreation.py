@@ -1,11 +1,12 @@
 """Recreate immutable Secrets so that none is lost: a copy is kept until the new one is there.
 
-A run that was broken off in between leaves the copy behind, and the next run finishes the work.
+A run that was broken off in between leaves the copy behind, and the next run finishes the work, before anything else.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 
@@ -17,10 +18,23 @@ from ..servers.kubernetes import KubernetesClient, Object
 COPY_OF = "kubevault.io/copy-of"
 """Annotation of a copy: all of the original but its data, as JSON."""
 
+COPY_LABEL = "kubevault.io/copy"
+"""Label by which copies are found."""
+
+
+def copies(kubernetes: KubernetesClient, namespace: str | None) -> Iterator[Object]:
+    """List the copies of a namespace, or of all: a recreation left them behind, or is at it."""
+    return kubernetes.list_secrets(namespace, f"{COPY_LABEL}=true")
+
 
 def is_copy(secret: Object) -> bool:
-    """Whether a Secret is a copy that a recreation left behind."""
+    """Whether a Secret is such a copy."""
     return COPY_OF in (secret["metadata"].get("annotations") or {})
+
+
+def original(copy: Object) -> Object:
+    """Return the Secret that a copy stands for, as it is created again."""
+    return {**json.loads(copy["metadata"]["annotations"][COPY_OF]), "data": copy.get("data") or {}}
 
 
 def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
@@ -39,7 +53,8 @@ def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> Non
     try:
         copy = kubernetes.create_secret(namespace, copy)
     except ConflictError:  # of a run that was broken off before it deleted the original
-        kubernetes.delete_secret(namespace, kubernetes.get_secret(namespace, copy["metadata"]["name"]))
+        with suppress(SecretNotFound):  # another run has finished it
+            kubernetes.delete_secret(namespace, kubernetes.get_secret(namespace, copy["metadata"]["name"]))
         copy = kubernetes.create_secret(namespace, copy)
     try:
         kubernetes.delete_secret(namespace, found)
@@ -52,17 +67,16 @@ def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> Non
 def finish(kubernetes: KubernetesClient, copy: Object) -> None:
     """Make the original of a copy, unless it is there, and delete the copy."""
     namespace = copy["metadata"]["namespace"]
-    original = json.loads(copy["metadata"]["annotations"][COPY_OF])
     with suppress(ConflictError):  # it is there
-        kubernetes.create_secret(namespace, {**original, "data": copy.get("data") or {}})
+        kubernetes.create_secret(namespace, original(copy))
     with suppress(SecretNotFound, ConflictError):  # another run has finished it
         kubernetes.delete_secret(namespace, copy)
 
 
 def _copy(secret: Object) -> Object:
     metadata = {name: value for name, value in secret["metadata"].items() if name not in OF_THE_SERVER}
-    original = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
-    original |= {name: secret[name] for name in ("type", "immutable") if name in secret}
+    rest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    rest |= {name: secret[name] for name in ("type", "immutable") if name in secret}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -70,8 +84,8 @@ def _copy(secret: Object) -> Object:
             "namespace": metadata["namespace"],
             # A hash, since a name may be as long as that of a copy; two Secrets never share a copy.
             "name": f"kubevault-copy-{sha256(metadata['name'].encode()).hexdigest()[:32]}",
-            "labels": {SEALED_LABEL: "true"},
-            "annotations": {COPY_OF: json.dumps(original)},
+            "labels": {SEALED_LABEL: "true", COPY_LABEL: "true"},
+            "annotations": {COPY_OF: json.dumps(rest)},
         },
         "data": secret["data"],
     }

@@ -16,7 +16,7 @@ from ..sealed import SEALED_LABEL, with_ciphertexts
 from ..servers.kubernetes import PAGE, KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, Shard, Skip, make_candidate, place_of
-from .recreation import finish, is_copy, recreate
+from .recreation import copies, finish, is_copy, original, recreate
 from .usage import foreign, pages
 
 CONCURRENCY = 8
@@ -125,40 +125,43 @@ class Rewrapper:
             report: gets what became of each Secret.
             check: write nothing.
             progress: called after each Secret.
-            still_held: called before each page; raises where another rotation took over.
+            still_held: called before anything is written and before each page; raises if another rotation took over.
 
         Raises:
             Forbidden: RBAC lacks ``list``.
             VaultError: Vault refused, or is unreachable; what was written until then stays.
         """
         self._report, self._progress = report, progress
+        if not check:
+            still_held()
+            # First, since what is then there is rewrapped like all else, and by nobody at the same time.
+            self._finish_copies()
         with ThreadPoolExecutor(self._concurrency) as pool:
             writing: list[Future[None]] = []
             try:
-                for page in pages(self._secrets(check=check), PAGE):
+                for page in pages(self._secrets(), PAGE):
                     still_held()
                     written, writing = writing, self._rewrap(page, pool, check=check)
                     _wait(written)
             finally:
                 _wait(writing)
 
-    def _secrets(self, *, check: bool) -> Iterator[Object]:
-        """List the Secrets, and finish the recreation of those whose copy a run has left behind."""
+    def _finish_copies(self) -> None:
+        """Finish the recreations that a run has left behind; a copy belongs to the shard of its original."""
+        for namespace in self._namespaces or (None,):
+            for copy in copies(self._kubernetes, namespace):
+                if original(copy) in self._shard:
+                    try:
+                        finish(self._kubernetes, copy)
+                    except SecretManagerError as error:
+                        self._report.failed[place_of(copy)] = str(error)
+
+    def _secrets(self) -> Iterator[Object]:
         selector = None if self._options.unmanaged else f"{SEALED_LABEL}=true"
         for namespace in self._namespaces or (None,):
             for secret in self._kubernetes.list_secrets(namespace, selector):
-                if secret not in self._shard:
-                    continue
-                if not is_copy(secret):
+                if secret in self._shard and not is_copy(secret):
                     yield secret
-                elif not check:
-                    self._finish(secret)
-
-    def _finish(self, copy: Object) -> None:
-        try:
-            finish(self._kubernetes, copy)
-        except SecretManagerError as error:
-            self._report.failed[place_of(copy)] = str(error)
 
     def _rewrap(self, page: Sequence[Object], pool: ThreadPoolExecutor, *, check: bool) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
