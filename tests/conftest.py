@@ -23,4 +23,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("Go is not installed: kubevault-exec cannot be built")
     from build_image import kubevault_exec
 
-    return kubevault_exec("amd64", tmp_path_factory.mktemp("build"))
+    from kubevault_lab.cache import target_platform
+
+    return kubevault_exec(target_platform()[1], tmp_path_factory.mktemp("build"))
