@@ -4,6 +4,9 @@
     FOLDER/..data           -> ..2026_11_26_03_30_00.x8w2h1c0, and is replaced by a rename
     FOLDER/..2026_11_26_03_30_00.x8w2h1c0/password   the file
 
+Unlike kubelet, it keeps the folder that it replaced, without removed files, until the next write: a reader may have
+followed ``..data`` just before, and be about to open a file there.
+
 Source: https://pkg.go.dev/k8s.io/kubernetes/pkg/volume/util#AtomicWriter
 """
 
@@ -90,9 +93,12 @@ def write(folder: Path, files: Mapping[str, File]) -> Change:
         for name in names:
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(f"{DATA}/{name}")
-        if change or not is_written(folder):
+        replaced = _generation(folder) if is_written(folder) else ""
+        if change or not replaced:
             _replace(folder, files, default)
-        _sweep(folder, names)
+        for path in change.removed:
+            (folder / replaced / path).unlink()
+        _sweep(folder, names, {replaced, _generation(folder)})
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
     return change
@@ -216,11 +222,14 @@ def _create(path: Path, file: File, default: int) -> None:
         os.fchmod(descriptor, default if file.mode is None else file.mode)
 
 
-def _sweep(folder: Path, names: set[str]) -> None:
-    """Remove links to what is no longer there, and folders that this write, or one that was killed, left behind."""
-    kept = (folder / DATA).readlink().name
+def _generation(folder: Path) -> str:
+    return (folder / DATA).readlink().name
+
+
+def _sweep(folder: Path, names: set[str], kept: set[str]) -> None:
+    """Remove links to what is no longer there, and folders that other writes, also killed ones, left behind."""
     for path in folder.iterdir():
         if path.is_symlink() and path.name not in names and path.readlink() == Path(DATA, path.name):
             path.unlink()
-        elif _GENERATIONS.match(path.name) and path.name != kept:
+        elif _GENERATIONS.match(path.name) and path.name not in kept:
             shutil.rmtree(path)
