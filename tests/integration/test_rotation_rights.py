@@ -183,7 +183,7 @@ def test_a_rotator_of_all_namespaces_and_in_shards(lab: Lab) -> None:
     changed = [
         play_in_lab("playbooks/trust.yml", lab.folder, *check, "-e", given).changed for check in (["--check"], [], [])
     ]
-    assert changed == [2, 2, 0], "the task of Vault's roles, and the one of both workloads"
+    assert changed == [3, 3, 0], "the tasks of Vault's roles, of both workloads, and of Vault's CA in their namespaces"
     rotator = lab.workload(new, new)
     assert refusals(lab, rotator, "default") == NEVER
     with held(rotator, new, lease_name("aes256-key", (1, 2))) as lease:
