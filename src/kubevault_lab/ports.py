@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 # Below Linux' range for outgoing connections (32768, ip-sysctl's ip_local_port_range), so that no client's
@@ -21,6 +21,11 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def free_port(taken: Collection[int] = ()) -> int:
+    """Return a free port that is none of those taken."""
+    return next(port for port in random.sample(CANDIDATES, len(CANDIDATES)) if port not in taken and is_free(port))
 
 
 def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tuple[dict[str, int], bool]:
@@ -39,11 +44,7 @@ def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tup
     ports = dict(known)
     for name in names:
         if name not in ports:
-            ports[name] = next(
-                port
-                for port in random.sample(CANDIDATES, len(CANDIDATES))
-                if port not in ports.values() and is_free(port)
-            )
+            ports[name] = free_port(ports.values())
     if ports == known:
         return ports, False
     if write:

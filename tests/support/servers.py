@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubevault_lab.binaries import provide
+from kubevault_lab.ports import free_port
 from secretmanager.errors import SecretManagerError
 from secretmanager.sealed import MANIFEST_KEY, Manifest, Place, Scope
 from secretmanager.servers.http import JsonApi, tls_context
@@ -39,12 +40,6 @@ def wait_until(what: str, ready: Callable[[], bool]) -> None:
     while not ready():
         assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:g} s"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Authority:
