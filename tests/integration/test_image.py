@@ -22,12 +22,14 @@ from build_image import BUNDLE, EXEC, folder_entries
 from reproducible import Entry, File, Folder, Link
 from support.servers import PATIENCE, Program, wait_until
 
+from kubevault_lab.cache import target_platform
 from secretmanager.servers.kubernetes import KubernetesClient
 
 ROOT = Path(__file__).parents[2]
 VERSION = re.findall(r'(?m)^version = "(.+)"', (ROOT / "pyproject.toml").read_text())[0]
 REFERENCE = f"localhost/kubevault:{VERSION}"
 FS_GROUP = 2000
+NATIVE = target_platform()[1]
 CONTAINER = f"kubevault-{os.getpid()}"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -141,9 +143,9 @@ def test_another_base_keeps_its_layers(built: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def root(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root folder of the image for amd64."""
+    """The root folder of the image for this machine."""
     folder = tmp_path_factory.mktemp("root")
-    archive = built / f"kubevault-{VERSION}-amd64.tar"
+    archive = built / f"kubevault-{VERSION}-{NATIVE}.tar"
     with tarfile.open(archive) as outer:
         (manifest,) = json.load(outer.extractfile("manifest.json"))
         for layer in manifest["Layers"]:
@@ -346,7 +348,7 @@ def test_containerd_takes_an_archive_and_a_layout(built: Path, ctr: Run, tmp_pat
     with tarfile.open(layout, "w") as archive:
         archive.add(built / "oci", arcname=".")
     digests = []
-    for path in (layout, built / f"kubevault-{VERSION}-amd64.tar"):
+    for path in (layout, built / f"kubevault-{VERSION}-{NATIVE}.tar"):
         done = ctr("images", "import", path)
         assert done.returncode == 0, done.stderr
         (line,) = [line for line in ctr("images", "ls").stdout.splitlines() if line.startswith(f"{REFERENCE} ")]
@@ -355,4 +357,5 @@ def test_containerd_takes_an_archive_and_a_layout(built: Path, ctr: Run, tmp_pat
         assert (done.returncode, done.stdout) == (0, f"kubevault, version {VERSION}\n"), done.stderr
     (main,) = json.loads((built / "oci/index.json").read_text())["manifests"]
     index = json.loads((built / "oci/blobs" / main["digest"].replace(":", "/")).read_text())
-    assert digests == [main["digest"], index["manifests"][0]["digest"]]
+    natives = [each["digest"] for each in index["manifests"] if each["platform"]["architecture"] == NATIVE]
+    assert digests == [main["digest"], *natives]
