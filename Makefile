@@ -80,7 +80,7 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 
 .PHONY: test
 test: lint molecule pytest ## Set everything up and pass all tests
-	@$(PODS_CHECK)
+	@tools/where-possible
 
 # Each linter is a target of its own, for .pre-commit-config.yaml.
 LINTERS := lint-ruff lint-mypy lint-imports lint-yaml lint-ansible lint-changelog lint-go
@@ -116,17 +116,29 @@ lint-go:
 SCENARIO = folder=$$(mktemp -d "$${TMPDIR:-/tmp}/kubevault-molecule.XXXXXX"); trap 'rm -rf "$$folder"' EXIT; \
 	MOLECULE_EPHEMERAL_DIRECTORY=$$folder molecule test --scenario-name
 
-# Says what the tests in pods lack here, if anything; in CI that is an error.
-PODS_CHECK = $(PYTHON) tools/prerequisites.py --pods || \
-	{ echo "NOT TESTED: the chain in pods (make pods), for what is missing above" >&2; test -z "$${CI:-}"; }
-
 .PHONY: molecule
-molecule: binaries pods ## Prove the chain in labs of its own, with pods where the machine can run them
+molecule: binaries pods hosts ## Prove the chain in labs of its own, with pods and on hosts where the machine can have them
 	$(SCENARIO) default
 
+# What a machine cannot run is noted, and said at the end of `make test`; in CI that is an error.
 .PHONY: pods
 pods: venv ## Prove the chain in real pods, on a node in a lab of its own, as root
-	@if tools/node-for-tests; then $(MAKE) --silent binaries LAB_NODE=1; $(SCENARIO) pods; pytest tests/pods; else $(PODS_CHECK); fi
+	@tools/where-possible pods tools/node-for-tests $(MAKE) --silent on-a-node
+
+.PHONY: on-a-node
+on-a-node:
+	$(MAKE) --silent binaries LAB_NODE=1
+	$(SCENARIO) pods
+	pytest tests/pods
+
+.PHONY: hosts
+hosts: binaries ## Prove the roles for your servers on hosts with systemd, as root or on hosts of yours
+	@tools/where-possible hosts $(if $(KUBEVAULT_HOSTS_INVENTORY),true,tools/hosts-for-tests) $(MAKE) --silent on-hosts
+
+.PHONY: on-hosts
+on-hosts:
+	tests/on-hosts molecule test --scenario-name hosts
+	$(if $(KUBEVAULT_HOSTS_INVENTORY),,pytest tests/hosts)
 
 .PHONY: unit
 unit: venv ## Run the unit tests alone, which need no server

@@ -28,11 +28,13 @@ class Release:
         url: its address.
         checksums_url: address of its published SHA-256, alone or in a list as sha256sum(1) writes it.
         member: path of the program inside the archive; empty if the file is the program.
+        signature_url: address of the OpenPGP signature of its checksums; empty if it is not used.
     """
 
     url: str
     checksums_url: str
     member: str = ""
+    signature_url: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,8 @@ def _kubernetes_ldflags(version: str) -> str:
 
 def _vault(program: str, version: str, system: str, architecture: str) -> Release:
     base = f"https://releases.hashicorp.com/vault/{version}/vault_{version}"
-    return Release(f"{base}_{system}_{architecture}.zip", f"{base}_SHA256SUMS", program)
+    checksums = f"{base}_SHA256SUMS"
+    return Release(f"{base}_{system}_{architecture}.zip", checksums, program, f"{checksums}.sig")
 
 
 NODE_PROGRAMS = ("kube-scheduler", "kubelet", "kubectl")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from pathlib import Path
 
 from ..binaries import Provider
+from ..cache import target_platform
 from ..errors import LabError
 from . import machine, sandbox
+from .mirror import Mirror
 from .rootfs import RootFileSystem
+from .sandbox import STATE
 
 _DESCRIPTION = """\
 Hosts with a real systemd, an address and sshd, by systemd-nspawn, in a sandbox of which nothing is left.
@@ -38,17 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    provider = Provider.from_environment()
-    rootfs = RootFileSystem(provider.cache, mirror=os.environ.get("KUBEVAULT_DEBIAN_MIRROR"))
     match options.subcommand:
         case "sandbox":
             # Here, because a sandbox reaches no network.
-            rootfs.provide()
+            RootFileSystem.from_environment().provide()
             return sandbox.run(options.command)
         case "init":
             return sandbox.init(options.command)
         case "up":
-            machine.create(options.name, rootfs, tuple(options.argument))
+            machine.create(options.name, tuple(options.argument))
         case "status":
             for host in machine.hosts():
                 print(f"{host.name} {host.address} {'running' if host.running else 'stopped'}")
@@ -57,6 +58,8 @@ def _run(options: argparse.Namespace) -> int:
             sys.stdout.write(done.stdout)
             sys.stderr.write(done.stderr)
             return done.returncode
+        case "mirror":
+            _mirror(options.folder)
         case "down":
             for host in machine.hosts():
                 if host.name in options.name or not options.name:
@@ -64,6 +67,16 @@ def _run(options: argparse.Namespace) -> int:
         case action:
             getattr(_host(options.name), action)()
     return 0
+
+
+def _mirror(folder: Path) -> None:
+    provider = Provider.from_environment()
+    project = provider.programs["vault"]
+    release = project.release("vault", project.version(provider.tools), *target_platform())
+    served = Mirror(folder, STATE / "signer")
+    served.create_key()
+    served.publish(release, provider.provide(["vault"])["vault"])
+    served.serve()
 
 
 def _host(name: str) -> machine.Host:
@@ -91,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     each = commands.add_parser("run", help="run a command as root on a host")
     each.add_argument("name")
     each.add_argument("command", nargs="+")
+    each = commands.add_parser("mirror", help="serve the lab's Vault as a release, signed by a key of its own")
+    each.add_argument("folder", type=Path)
     each = commands.add_parser("down", help="remove hosts")
     each.add_argument("name", nargs="*", help="default: all")
     for action in ("start", "stop", "kill"):

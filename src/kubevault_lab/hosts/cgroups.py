@@ -48,23 +48,32 @@ def remove(name: str) -> None:
         OSError: a process still is in it.
     """
     for group in _groups(name):
-        for folder, _, _ in os.walk(group, topdown=False):
-            Path(folder).rmdir()
+        _remove(group)
 
 
 def remove_abandoned() -> None:
     """Remove the groups of sandboxes whose outer process was killed, and could not do it."""
     for hierarchy in _hierarchies():
         for group in hierarchy.glob(f"{_PREFIX}*"):
-            if not Path("/proc", group.name.removeprefix(_PREFIX)).exists():
+            # The second question is for sandboxes of other PID namespaces.
+            if not Path("/proc", group.name.removeprefix(_PREFIX)).exists() and not _has_processes(group):
                 # Another sandbox may be doing the same.
                 with suppress(FileNotFoundError):
-                    remove(group.name)
+                    _remove(group)
 
 
 def name_of(pid: int) -> str:
     """Return the name of the group of the sandbox with this outer process."""
     return f"{_PREFIX}{pid}"
+
+
+def _has_processes(group: Path) -> bool:
+    return any(procs.read_text() for procs in group.rglob("cgroup.procs"))
+
+
+def _remove(group: Path) -> None:
+    for folder, _, _ in os.walk(group, topdown=False):
+        Path(folder).rmdir()
 
 
 def _groups(name: str) -> list[Path]:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +27,10 @@ KNOWN_HOSTS = STATE / "known_hosts"
 """The hosts' keys, as ssh(1) reads them."""
 
 _HOSTS = STATE / "machines"
+
+_NSPAWN = "systemd-nspawn"
+
+_UP = ("running", "degraded")  # systemctl(1), is-system-running
 
 # With --keep-unit, systemd-nspawn reports a reboot by this status and leaves it to others to start the host again.
 _RUN = """
@@ -85,7 +89,7 @@ class Host:
         if self.running:
             return
         command = [
-            *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={self.root}"),
+            *(_NSPAWN, "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={self.root}"),
             *(f"--machine={self.name}", f"--network-bridge={BRIDGE}", "--resolv-conf=off", "--timezone=off"),
             *("--link-journal=no", *self.arguments),
         ]
@@ -136,13 +140,7 @@ class Host:
         leader = self._leader()
         if not leader:
             raise LabError(f"{self.name} does not run")
-        env = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LANG": "C.UTF-8",
-        }
-        enter = [shutil.which("nsenter") or "nsenter", f"--target={leader}", "--all", "--wd=/", "--", *command]
-        done = subprocess.run(enter, input=stdin, capture_output=True, text=True, env=env, check=False)  # noqa: S603
+        done = _run_in(leader, command, stdin)
         if check and done.returncode:
             output = (done.stderr or done.stdout).strip()
             raise LabError(f"{self.name}: {' '.join(command)} ended with status {done.returncode}: {output}")
@@ -196,9 +194,8 @@ class Host:
     def _is_up(self, process: subprocess.Popen[bytes]) -> bool:
         if process.poll() is not None:
             raise LabError(f"{self.name} ended while it started:\n{self._log.read_text(errors='replace')[-2000:]}")
-        if not self._leader():
-            return False
-        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded")
+        leader = self._leader()
+        return leader is not None and _run_in(leader, ["systemctl", "is-system-running"]).stdout.strip() in _UP
 
     def _wait(self, what: str, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -209,39 +206,32 @@ class Host:
 
     def _processes(self) -> dict[int, list[str]]:
         """Return the command of each process outside the host that runs it, by process ID."""
-        found = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if f"--machine={self.name}" in command:
-                found[int(entry.name)] = command
-        return found
+        found = {int(entry.name): _command(int(entry.name)) for entry in Path("/proc").glob("[0-9]*")}
+        return {pid: command for pid, command in found.items() if f"--machine={self.name}" in command}
 
     def _nspawn(self) -> list[int]:
-        return [pid for pid, command in self._processes().items() if command[0] == "systemd-nspawn"]
+        return [pid for pid, command in self._processes().items() if command[0] == _NSPAWN]
 
     def _leader(self) -> int | None:
         """Return the process ID of the host's first process; None while it does not run."""
-        outside = self._processes()
-        inside = {child for pid in self._nspawn() for child in children(pid)} - set(outside)
-        return next(iter(inside), None)
+        inside = (child for pid in self._nspawn() for child in children(pid))
+        # Until it runs the host's init, the child has its parent's command.
+        return next((pid for pid in inside if _command(pid)[0] not in ("", _NSPAWN)), None)
 
 
-def create(names: Iterable[str], rootfs: RootFileSystem, arguments: tuple[str, ...] = ()) -> list[Host]:
+def create(names: Iterable[str], arguments: tuple[str, ...] = (), rootfs: RootFileSystem | None = None) -> list[Host]:
     """Create hosts and start them; those that exist are started if they do not run.
 
     Args:
         names: their names.
-        rootfs: the root file system that they share.
         arguments: as of `Host`, for those that are new.
+        rootfs: the root file system that they share; that of the environment if None.
 
     Raises:
         LabError: this is no sandbox, or a host does not start.
     """
     existing = {host.name: host for host in hosts()}
-    lower = rootfs.provide()
+    lower = (rootfs or RootFileSystem.from_environment()).provide()
     if not KEY.exists():
         _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kubevault hosts", "-f", KEY)
     chosen = []
@@ -283,6 +273,22 @@ def _write_names() -> None:
         key = (host.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
         known.append(f"{host.name},{host.address} {' '.join(key)}\n")
     KNOWN_HOSTS.write_text("".join(known))
+
+
+def _run_in(leader: int, command: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command as root in the host with this first process."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    env = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
+    enter = [shutil.which("nsenter") or "nsenter", f"--target={leader}", "--all", "--wdns=/", "--", *command]
+    return subprocess.run(enter, input=stdin, capture_output=True, text=True, env=env, check=False)  # noqa: S603
+
+
+def _command(pid: int) -> list[str]:
+    """Return a process' program and arguments; one empty string for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return [""]
 
 
 def _call(*command: str | Path) -> None:

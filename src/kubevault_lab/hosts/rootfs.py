@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..binaries import Provider
 from ..cache import Cache
 from ..errors import LabError
 from ..progress import Progress
@@ -21,7 +23,7 @@ USER = "admin"
 PACKAGES = (
     # What a server installed by Debian's installer has, and Ansible needs.
     *("ca-certificates", "dbus", "gpgv", "iproute2", "libpam-systemd", "logrotate", "nftables", "openssh-server"),
-    *("procps", "python3", "sudo", "systemd", "systemd-sysv", "unzip"),
+    *("procps", "python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "unzip"),
     # The clock of one service, for tests: no namespace holds the time of day.
     "libfaketime",
 )
@@ -56,6 +58,11 @@ class RootFileSystem:
     packages: tuple[str, ...] = PACKAGES
     mirror: str | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def from_environment(cls) -> RootFileSystem:
+        """Return the one in the lab's cache; KUBEVAULT_DEBIAN_MIRROR names a mirror of Debian."""
+        return cls(Provider.from_environment().cache, mirror=os.environ.get("KUBEVAULT_DEBIAN_MIRROR") or None)
 
     @property
     def key(self) -> str:

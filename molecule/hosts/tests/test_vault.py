@@ -1,0 +1,126 @@
+"""Vault on a host: what it may do, who may read its files, and that it comes back after a reboot."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from support.ansible import Run
+from support.servers import wait_until
+from testinfra.host import Host
+
+FIREWALLED = "203.0.113.0/24"
+"""A network in which nobody is (TEST-NET-3, RFC 5737)."""
+
+
+def test_vault_runs_and_is_started_at_boot(host: Host) -> None:
+    service = host.service("vault")
+    assert service.is_running
+    assert service.is_enabled
+    assert host.socket("tcp://0.0.0.0:8200").is_listening
+    assert host.socket("tcp://0.0.0.0:8201").is_listening
+
+
+def test_the_unit_exposes_little(host: Host) -> None:
+    checked = host.run("systemd-analyze security --threshold=30 vault")
+    assert checked.rc == 0, checked.stdout[-200:]
+
+
+def test_the_process_has_no_privileges_and_dumps_no_core(host: Host) -> None:
+    pid = host.check_output("systemctl show --property MainPID --value vault")
+    assert host.check_output("stat --format=%%U /proc/%s", pid) == "vault"
+    status = dict(
+        line.split(":\t", 1) for line in host.file(f"/proc/{pid}/status").content_string.splitlines() if ":\t" in line
+    )
+    assert {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == dict.fromkeys(
+        ("CapEff", "CapPrm", "CapBnd"), 0
+    )
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    limits = host.file(f"/proc/{pid}/limits").content_string.splitlines()
+    assert next(line.split()[4:6] for line in limits if line.startswith("Max core file size")) == ["0", "0"]
+    assert host.check_output("systemctl show --property MemorySwapMax --value vault") == "0"
+
+
+def test_files_have_the_modes_that_they_need(host: Host) -> None:
+    expected = {
+        "/etc/vault.d": ("vault", 0o700),
+        "/etc/vault.d/vault.hcl": ("vault", 0o600),
+        "/etc/vault.d/tls.key": ("vault", 0o600),
+        "/opt/vault": ("root", 0o755),
+        "/opt/vault/data": ("vault", 0o700),
+        "/etc/systemd/system/vault.service": ("root", 0o644),
+    }
+    assert {path: (host.file(path).user, host.file(path).mode) for path in expected} == expected
+    program = host.check_output("readlink /proc/$(systemctl show --property MainPID --value vault)/exe")
+    assert (host.file(program).user, host.file(program).mode) == ("root", 0o755)
+
+
+def test_what_is_secret_is_private_on_the_controller(inventory: Path) -> None:
+    folder = inventory / "secrets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    found = {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}
+    assert found["vault-unseal-keys.json"] == "0o600"
+    assert set(found.values()) == {"0o600"}
+
+
+def test_the_inventory_is_read_without_what_is_secret(run: Callable[..., Run], tmp_path: Path) -> None:
+    """A folder is an inventory with all that is in it, and a token would be a host's name."""
+    playbook = tmp_path / "hosts.yml"
+    debug = {"ansible.builtin.debug": {"msg": "host {{ inventory_hostname }}"}}
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [debug]}]))
+    output = run(playbook).output
+    assert "Failed to parse" not in output
+    found = {line.split()[-1] for line in output.splitlines() if "msg: host" in line}
+    assert found == {"localhost", "vault.example.org"}
+
+
+def test_the_firewall_lets_in_only_whom_the_inventory_names(
+    host: Host, run: Callable[..., Run], configure: Callable[..., Run]
+) -> None:
+    address = ("vault.example.org", 8200)
+    port = host.socket("tcp://0.0.0.0:8200")
+    configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=[FIREWALLED])
+    try:
+        assert port.is_listening
+        assert not reaches(address)
+        everybody = ["198.51.100.0/24", "2001:db8::/32"]
+        configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=everybody)
+        assert reaches(address)
+        assert not reaches(("vault.example.org", 8201))
+        again = configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=everybody)
+        assert again.changed == 0
+    finally:
+        configure("no-firewall")
+    assert reaches(("vault.example.org", 8201))
+    assert "vault" not in host.check_output("nft list tables")
+
+
+def test_after_a_reboot_vault_is_there_and_the_next_run_unseals_it(host: Host, run: Callable[..., Run]) -> None:
+    booted = "stat --format=%Y%Z /proc/1"
+    before = host.check_output(booted)
+    host.run("systemctl reboot")
+    wait_until("the reboot", lambda: (found := host.run(booted)).rc == 0 and found.stdout.strip() != before)
+    wait_until("Vault after the reboot", lambda: host.service("vault").is_running)
+    assert host.service("ssh").is_running
+    assert status(host) == 503  # sealed
+    assert run("playbooks/servers.yml").changed == 1
+    assert status(host) == 200
+
+
+def status(host: Host) -> int:
+    """Return the HTTP status of Vault's sys/health."""
+    code = (
+        "import http.client, ssl; c = http.client.HTTPSConnection('127.0.0.1', 8200,"
+        " context=ssl._create_unverified_context()); c.request('GET', '/v1/sys/health'); print(c.getresponse().status)"
+    )
+    return int(host.check_output("python3 -c %s", code))
+
+
+def reaches(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, 2):
+            return True
+    except OSError:
+        return False
