@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import yaml
+
 from ..binaries import Provider
 from ..cache import target_platform
 from ..errors import LabError
@@ -53,6 +55,8 @@ def _run(options: argparse.Namespace) -> int:
         case "status":
             for host in machine.hosts():
                 print(f"{host.name} {host.address} {'running' if host.running else 'stopped'}")
+        case "connection":
+            print(yaml.safe_dump(machine.CONNECTION), end="")
         case "run":
             done = _host(options.name).run(*options.command, check=False)
             sys.stdout.write(done.stdout)
@@ -101,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     each.add_argument("name", nargs="+")
     each.add_argument("--argument", action="append", default=[], help="an argument of systemd-nspawn, for new hosts")
     commands.add_parser("status", help="list the hosts")
+    commands.add_parser("connection", help="print the variables by which Ansible logs in, as YAML")
     each = commands.add_parser("run", help="run a command as root on a host")
     each.add_argument("name")
     each.add_argument("command", nargs="+")

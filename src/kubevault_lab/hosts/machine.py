@@ -26,6 +26,15 @@ KEY = STATE / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
 """The hosts' keys, as ssh(1) reads them."""
 
+CONNECTION = {
+    "ansible_user": USER,
+    "ansible_ssh_private_key_file": str(KEY),
+    "ansible_ssh_common_args": f"-o UserKnownHostsFile={KNOWN_HOSTS}",
+    # Connections that ssh(1) shares are found by name, and every sandbox may have a host of this name.
+    "ansible_control_path_dir": str(STATE / "ssh"),
+}
+"""Ansible's variables by which it logs in."""
+
 _HOSTS = STATE / "machines"
 
 _NSPAWN = "systemd-nspawn"
