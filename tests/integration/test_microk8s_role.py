@@ -1,4 +1,4 @@
-"""What roles/microk8s does about the CA, with a stand-in for the command `microk8s`: snapd does not run here."""
+"""What roles/microk8s does about the CA, by a stand-in for the command `microk8s`."""
 
 from __future__ import annotations
 

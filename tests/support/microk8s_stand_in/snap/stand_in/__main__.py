@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     of_remove = commands.add_parser("remove-node")
     of_remove.set_defaults(run=remove_node)
     of_remove.add_argument("node")
+    of_remove.add_argument("--force", action="store_true")
     of_certs = commands.add_parser("refresh-certs")
     of_certs.set_defaults(run=refresh_certs)
     of_certs.add_argument("ca_dir", nargs="?", type=Path)

@@ -28,6 +28,9 @@ from paths import (
     restart,
 )
 
+# Seconds for an end in good order. An API server without its etcd takes more than systemd gives.
+PATIENCE = 5
+
 TLS = ["cert-file=${SNAP_DATA}/certs/server.crt", "key-file=${SNAP_DATA}/certs/server.key"]
 ETCD = "https://127.0.0.1:12379"
 DEFAULTS = {
@@ -135,7 +138,10 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> int:
     for child in children:
         child.terminate()
     for child in children:
-        child.wait()
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
     return 0
 
 
