@@ -7,11 +7,19 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))  # where it is run as a program
 from program_image import program_image
 from reproducible import Entry, File, Folder, Link
+
+from kubevault_lab.cache import target_platform
+
+ROOT = Path(__file__).parents[2]
+
+KUBEVAULT = "localhost/kubevault:" + tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+"""The image of the command kubevault, as tools/build_image.py names it."""
 
 BUSYBOX = "localhost/busybox:1"
 """A shell and the usual small programs, as applets of one static program (Debian's busybox-static)."""
@@ -74,9 +82,11 @@ def web() -> bytes:
 
 
 def main() -> None:
-    """Write the archives into the folder that the command line names."""
+    """Write the archives, and the image of the command kubevault, into the folder that the command line names."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
+    build = [sys.executable, ROOT / "tools/build_image.py", f"--platform={target_platform()[1]}", folder / "kubevault"]
+    subprocess.run(build, check=True)
     for make in (busybox, probe, web):
         (folder / f"{make.__name__}.tar").write_bytes(make())
 

@@ -15,6 +15,9 @@ from kubernetes.stream import stream
 PATIENCE = 120.0
 """Seconds to wait for what a node does at once; a test fails after them."""
 
+VAULT = "https://10.96.0.2:8200"
+"""Where pods of the lab reach Vault."""
+
 Manifest = dict[str, Any]
 
 SECURITY = {
@@ -89,10 +92,15 @@ class Namespace:
         return stream(connect, name, self.name, command=list(command), stdout=True, stderr=True)
 
 
+def namespace(kubeconfig: str, name: str) -> Namespace:
+    """Return a namespace."""
+    return Namespace(name, client.CoreV1Api(config.new_client_from_config(kubeconfig)))
+
+
 def create_namespace(kubeconfig: str) -> Namespace:
     """Create a namespace that enforces "restricted"."""
-    api = client.CoreV1Api(config.new_client_from_config(kubeconfig))
-    made = Namespace(f"pods-{uuid.uuid4().hex[:8]}", api)
+    made = namespace(kubeconfig, f"pods-{uuid.uuid4().hex[:8]}")
+    api = made.api
     api.create_namespace({"metadata": {"name": made.name, "labels": LABELS}})
     # The controller manager creates it a moment later; until then pods are refused.
     deadline = time.monotonic() + PATIENCE

@@ -9,10 +9,9 @@ import pytest
 from kubernetes import client
 from support.images import BUSYBOX, PROBE, WEB
 from support.lab import Lab
-from support.pods import Namespace, container, own_namespace
+from support.pods import VAULT, Namespace, container, own_namespace
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-VAULT = "https://10.96.0.2:8200"
 
 
 @pytest.fixture(scope="module")
