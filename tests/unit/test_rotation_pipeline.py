@@ -94,7 +94,7 @@ class FakeApi:
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
         found = self.fate(lambda: copy.deepcopy(list(self.secrets.values())))
-        return (secret for secret in found if not label_selector or has_label(secret, label_selector))
+        return (secret for secret in found if not label_selector or SEALED_LABEL in secret["metadata"]["labels"])
 
     def get_secret(self, namespace: str, name: str) -> Object:
         return self.fate(lambda: copy.deepcopy(self._found(namespace, name)))
@@ -134,11 +134,6 @@ class FakeApi:
         stored["metadata"]["resourceVersion"] = str(self._version)
         self.secrets[place_of(stored)] = stored
         return copy.deepcopy(stored)
-
-
-def has_label(secret: Object, selector: str) -> bool:
-    name, _, value = selector.partition("=")
-    return bool(secret["metadata"]["labels"].get(name) == value)
 
 
 def place_of(secret: Object) -> str:
@@ -289,7 +284,7 @@ def test_two_crashes_lose_no_immutable_secret(stem: str) -> None:
 
 
 def broken_off(request: int, name: str = "a") -> list[Object]:
-    """Return what is there after a run that a request ended: its number 4 makes the copy, 5 deletes the original."""
+    """Return what is there after a run that a request ended: its number 3 makes the copy, 4 deletes the original."""
     api = FakeApi([immutable(name)], set())
     with contextlib.suppress(Killed):
         run(api, Options("ours", recreate=True), 1, Fate(request, after=True))
@@ -298,7 +293,7 @@ def broken_off(request: int, name: str = "a") -> list[Object]:
 
 def test_what_was_broken_off_is_finished_and_rewrapped() -> None:
     with patch(f"{__name__}.NEWEST", NEWEST - 1):
-        (copy,) = broken_off(5)
+        (copy,) = broken_off(4)
     assert is_copy(copy)
     api = FakeApi([copy], set())
     report = run(api, Options("ours", recreate=True), 1, Fate())
@@ -308,7 +303,7 @@ def test_what_was_broken_off_is_finished_and_rewrapped() -> None:
 
 def test_a_copy_is_left_to_the_shard_of_its_original() -> None:
     """Another one could delete it just before the original is deleted, too."""
-    secrets = [secret for number in range(8) for secret in broken_off(4, f"a{number}")]
+    secrets = [secret for number in range(8) for secret in broken_off(3, f"a{number}")]
     api = FakeApi(secrets, set())
     Rewrapper(FakeVault(Fate()), api, Options("other"), NEWEST, shard=Shard(0, 2)).run(Report())  # type: ignore[arg-type]
     left = [place_of(original(secret)) for secret in api.secrets.values() if is_copy(secret)]
@@ -322,7 +317,7 @@ def test_another_run_finishes_the_same_recreation() -> None:
             self.secrets = {place: secret for place, secret in self.secrets.items() if not is_copy(secret)}
             return super().get_secret(namespace, name)
 
-    secret, copy = broken_off(4)
+    secret, copy = broken_off(3)
     api = Finished([secret, copy], set())
     recreate(api, secret, {**secret, "data": copy["data"]})  # type: ignore[arg-type]
     assert list(api.secrets) == ["n/a"]

@@ -1,12 +1,11 @@
 """Recreate immutable Secrets so that none is lost: a copy is kept until the new one is there.
 
-A run that was broken off in between leaves the copy behind, and the next run finishes the work, before anything else.
+A run that was broken off in between leaves the copy behind, and the next run finishes the work, after all else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 
@@ -18,17 +17,9 @@ from ..servers.kubernetes import KubernetesClient, Object
 COPY_OF = "kubevault.io/copy-of"
 """Annotation of a copy: all of the original but its data, as JSON."""
 
-COPY_LABEL = "kubevault.io/copy"
-"""Label by which copies are found."""
-
-
-def copies(kubernetes: KubernetesClient, namespace: str | None) -> Iterator[Object]:
-    """List the copies of a namespace, or of all: a recreation left them behind, or is at it."""
-    return kubernetes.list_secrets(namespace, f"{COPY_LABEL}=true")
-
 
 def is_copy(secret: Object) -> bool:
-    """Whether a Secret is such a copy."""
+    """Whether a Secret is a copy that a recreation left behind."""
     return COPY_OF in (secret["metadata"].get("annotations") or {})
 
 
@@ -64,13 +55,14 @@ def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> Non
     finish(kubernetes, copy)
 
 
-def finish(kubernetes: KubernetesClient, copy: Object) -> None:
-    """Make the original of a copy, unless it is there, and delete the copy."""
-    namespace = copy["metadata"]["namespace"]
+def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
+    """Make the original of a copy, unless it is there, and delete the copy; return what was made."""
+    namespace, made = copy["metadata"]["namespace"], None
     with suppress(ConflictError):  # it is there
-        kubernetes.create_secret(namespace, original(copy))
+        made = kubernetes.create_secret(namespace, original(copy))
     with suppress(SecretNotFound, ConflictError):  # another run has finished it
         kubernetes.delete_secret(namespace, copy)
+    return made
 
 
 def _copy(secret: Object) -> Object:
@@ -84,7 +76,7 @@ def _copy(secret: Object) -> Object:
             "namespace": metadata["namespace"],
             # A hash, since a name may be as long as that of a copy; two Secrets never share a copy.
             "name": f"kubevault-copy-{sha256(metadata['name'].encode()).hexdigest()[:32]}",
-            "labels": {SEALED_LABEL: "true", COPY_LABEL: "true"},
+            "labels": {SEALED_LABEL: "true"},
             "annotations": {COPY_OF: json.dumps(rest)},
         },
         "data": secret["data"],

@@ -16,7 +16,7 @@ from ..sealed import SEALED_LABEL, with_ciphertexts
 from ..servers.kubernetes import PAGE, KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, Shard, Skip, make_candidate, place_of
-from .recreation import copies, finish, is_copy, original, recreate
+from .recreation import finish, is_copy, original, recreate
 from .usage import foreign, pages
 
 CONCURRENCY = 8
@@ -125,43 +125,52 @@ class Rewrapper:
             report: gets what became of each Secret.
             check: write nothing.
             progress: called after each Secret.
-            still_held: called before anything is written and before each page; raises if another rotation took over.
+            still_held: called before Secrets or copies are written; raises if another rotation took over.
 
         Raises:
             Forbidden: RBAC lacks ``list``.
             VaultError: Vault refused, or is unreachable; what was written until then stays.
         """
         self._report, self._progress = report, progress
-        if not check:
-            still_held()
-            # First, since what is then there is rewrapped like all else, and by nobody at the same time.
-            self._finish_copies()
         with ThreadPoolExecutor(self._concurrency) as pool:
-            writing: list[Future[None]] = []
-            try:
-                for page in pages(self._secrets(), PAGE):
-                    still_held()
-                    written, writing = writing, self._rewrap(page, pool, check=check)
-                    _wait(written)
-            finally:
-                _wait(writing)
+            copies: list[Object] = []
+            self._rewrap_all(self._secrets(copies), pool, still_held, check=check)
+            if copies and not check:
+                still_held()
+                # Only now does nothing else recreate the same Secrets.
+                self._rewrap_all(self._finished(copies), pool, still_held, check=False)
 
-    def _finish_copies(self) -> None:
-        """Finish the recreations that a run has left behind; a copy belongs to the shard of its original."""
-        for namespace in self._namespaces or (None,):
-            for copy in copies(self._kubernetes, namespace):
-                if original(copy) in self._shard:
-                    try:
-                        finish(self._kubernetes, copy)
-                    except SecretManagerError as error:
-                        self._report.failed[place_of(copy)] = str(error)
-
-    def _secrets(self) -> Iterator[Object]:
+    def _secrets(self, copies: list[Object]) -> Iterator[Object]:
+        """List the Secrets; the copies that a run has left behind are put into a list instead."""
         selector = None if self._options.unmanaged else f"{SEALED_LABEL}=true"
         for namespace in self._namespaces or (None,):
             for secret in self._kubernetes.list_secrets(namespace, selector):
-                if secret in self._shard and not is_copy(secret):
+                if is_copy(secret):
+                    # It belongs to the shard of its original, so that no other one deletes it meanwhile.
+                    copies += [secret] if original(secret) in self._shard else []
+                elif secret in self._shard:
                     yield secret
+
+    def _finished(self, copies: Iterable[Object]) -> Iterator[Object]:
+        """Finish recreations; yield the Secrets that were missing until then."""
+        for copy in copies:
+            try:
+                if made := finish(self._kubernetes, copy):
+                    yield made
+            except SecretManagerError as error:
+                self._report.failed[place_of(copy)] = str(error)
+
+    def _rewrap_all(
+        self, secrets: Iterable[Object], pool: ThreadPoolExecutor, still_held: Callable[[], None], *, check: bool
+    ) -> None:
+        writing: list[Future[None]] = []
+        try:
+            for page in pages(secrets, PAGE):
+                still_held()
+                written, writing = writing, self._rewrap(page, pool, check=check)
+                _wait(written)
+        finally:
+            _wait(writing)
 
     def _rewrap(self, page: Sequence[Object], pool: ThreadPoolExecutor, *, check: bool) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
