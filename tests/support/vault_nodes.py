@@ -38,7 +38,6 @@ class VaultNodes:
     def __init__(self, folder: Path, nodes: Sequence[str], **variables: Any) -> None:
         self.folder = folder
         self.nodes = list(nodes)
-        self.playbook = folder / "cluster.yml"
         self.lab = Lab(folder)
         secrets, pki = folder / "secrets", folder / "pki"
         secrets.mkdir()
@@ -81,7 +80,7 @@ class VaultNodes:
         }
 
     def write(self) -> None:
-        """Write the inventory and the playbook."""
+        """Write the inventory and the playbooks."""
         programs = [
             {
                 "name": name,
@@ -106,31 +105,33 @@ class VaultNodes:
             return {"import_role": {"name": name, "tasks_from": tasks}, "vars": variables or {}, **more}
 
         programs_of = {"lab_supervisor_programs": programs}
-        steps = {
-            "begin": [
+        servers = [role("vault-server")]
+        playbooks = {
+            "set-up": [
                 role("lab-supervisor", variables={"lab_supervisor_ports": ports}, run_once=True),
                 role("lab-supervisor", "programs", programs_of, run_once=True),
+                *servers,
+                role("vault-operator", run_once=True, environment=operator),
             ],
-            "servers": [role("vault-server")],
-            "operator": [role("vault-operator", run_once=True, environment=operator)],
-            "end": [role("lab-supervisor", "remove", run_once=True)],
+            "servers": servers,
+            "down": [role("lab-supervisor", "remove", run_once=True)],
         }
-        plays = [
-            {"hosts": "vault", "gather_facts": False, "tasks": tasks, "tags": [tag]} for tag, tasks in steps.items()
-        ]
-        self.playbook.write_text(yaml.safe_dump(plays, sort_keys=False))
+        for name, tasks in playbooks.items():
+            play = {"hosts": "vault", "gather_facts": False, "tasks": tasks}
+            (self.folder / f"{name}.yml").write_text(yaml.safe_dump([play], sort_keys=False))
+
+    def play(self, *arguments: str, playbook: str | None = None, fails: bool = False) -> Run:
+        """Run a playbook of the repository on all nodes; without one, the role vault-server alone."""
+        return self._run(playbook or self.folder / "servers.yml", *arguments, fails=fails)
+
+    def _run(self, playbook: str | Path, *arguments: str, fails: bool = False) -> Run:
+        self.write()
+        env = environment(ANSIBLE_FORKS="10")
+        return run_playbook(playbook, "-i", self.folder / "hosts.yml", *arguments, env=env, fails=fails)
 
     def set_up(self) -> None:
         """Start supervisord and the nodes, and issue the operator's token."""
-        self.play("--skip-tags", "end")
-
-    def play(self, *arguments: str, playbook: Path | str | None = None, fails: bool = False) -> Run:
-        """Run a playbook on all nodes; the role vault-server if there is no other."""
-        self.write()
-        env = environment(ANSIBLE_FORKS="10")
-        return run_playbook(
-            playbook or self.playbook, "-i", self.folder / "hosts.yml", *arguments, env=env, fails=fails
-        )
+        self._run(self.folder / "set-up.yml")
 
     def changed(self, *arguments: str) -> int:
         """Run the role vault-server on all nodes; return how many tasks changed something, on any of them."""
@@ -138,7 +139,7 @@ class VaultNodes:
 
     def down(self) -> None:
         """Stop all, and delete the folder."""
-        self.play("--tags", "end")
+        self._run(self.folder / "down.yml")
 
     def url(self, name: str) -> str:
         """Return the address of a node."""
