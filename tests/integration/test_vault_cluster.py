@@ -157,13 +157,13 @@ def test_a_node_that_does_not_come_back_ends_the_run_and_leaves_the_others(clust
 
 def test_a_node_that_is_lost_is_replaced_by_an_empty_one(cluster: VaultNodes) -> None:
     lost = cluster.leader()
-    ciphertexts = cluster.client().encrypt("shop", [TransitItem(b"value")])
+    (ciphertext,) = cluster.client().encrypt("shop", [TransitItem(b"value")])
     cluster.supervise("stop", lost)
     shutil.rmtree(cluster.folder / lost)
     with sealing_all_the_time(cluster):
         cluster.play()
     wait_until("three votes", lambda: peers(cluster) == dict.fromkeys(cluster.nodes, True))
-    assert cluster.client(lost).rewrap("shop", ciphertexts)
+    assert cluster.client(lost).rewrap("shop", [TransitItem(ciphertext.encode())])
     assert cluster.changed() == 0
 
 
