@@ -3,4 +3,14 @@
 It imports `servers`, and the modules that all wings share. The plugins import it; a workload does not.
 """
 
-__all__ = ["cluster", "comparison", "connection", "definitions", "files", "initialisation", "resources", "tokens"]
+__all__ = [
+    "cluster",
+    "comparison",
+    "connection",
+    "definitions",
+    "files",
+    "initialisation",
+    "resources",
+    "restoration",
+    "tokens",
+]

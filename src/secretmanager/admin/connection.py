@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PermissionDenied, VaultError
@@ -53,8 +53,10 @@ class Vault:
         """Delete a path; return Vault's warnings."""
         return _warnings(self.request("DELETE", path))
 
-    def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Send one request and return the JSON of the response; {} if it is empty.
+    def request(
+        self, method: str, path: str, body: Mapping[str, object] | Iterable[bytes] | None = None
+    ) -> dict[str, Any]:
+        """Send one request, with a JSON object or the parts of a binary body; return the JSON of the response, or {}.
 
         Raises:
             TLSError: verification of Vault's certificate failed.

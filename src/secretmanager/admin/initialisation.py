@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import ConfigError, VaultError, VaultUnavailable
 from .cluster import serves, wait_for
@@ -184,6 +184,15 @@ def _status(vault: Vault) -> _Status:
     )
 
 
+def seal_state(vault: Vault) -> SealState:
+    """Return whether a node is initialised and sealed.
+
+    Raises:
+        VaultUnavailable: it does not listen.
+    """
+    return _status(vault)
+
+
 def _begins(vault: Vault, cluster: Sequence[Vault], status_of: Callable[[Vault], _Status]) -> bool:
     """Whether this node, which is not initialised, is to be: it comes first, and no other node of the cluster is."""
     if cluster and vault.url != cluster[0].url:
@@ -223,7 +232,21 @@ def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, che
         token_file.commit(f"{answer['root_token']}\n")
 
 
-def _keys(path: str) -> list[str]:
+def key_counts(path: str) -> tuple[int, int]:
+    """Return how many keys there are by the file of the keys, and how many of them are needed.
+
+    Raises:
+        ConfigError: the file is missing, or holds no keys.
+    """
+    _keys(path)
+    found = _content(path)
+    for names in (_UNSEAL, _RECOVERY):
+        if all(isinstance(found.get(name), int) for name in names.counts):
+            return found[names.counts[0]], found[names.counts[1]]
+    raise ConfigError(f"keys_file: {path} lacks {' or '.join(_UNSEAL.counts)}, which are numbers")
+
+
+def _content(path: str) -> dict[str, Any]:
     text = read_private(path)
     if text is None:
         raise ConfigError(
@@ -232,11 +255,20 @@ def _keys(path: str) -> list[str]:
         )
     try:
         found = json.loads(text)
-        # Those of a Vault whose seal was migrated keep the name that they had.
-        keys = found.get(_UNSEAL.keys) or found[_RECOVERY.keys]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        # `from None`: a JSON error holds the text, which is the keys.
-        raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        # No exception is its context: a JSON error holds the text, which is the keys.
+        raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}")
+    return found
+
+
+def _keys(path: str) -> list[str]:
+    found = _content(path)
+    # Those of a Vault whose seal was migrated keep the name that they had.
+    keys = found.get(_UNSEAL.keys) or found.get(_RECOVERY.keys)
+    if not isinstance(keys, list):
+        raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}")
     return [str(key) for key in keys]
 
 

@@ -19,7 +19,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -396,7 +396,7 @@ class JsonApi:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Iterable[bytes] | None = None,
         *,
         headers: Headers | None = None,
         idempotent: bool = True,
@@ -406,7 +406,7 @@ class JsonApi:
         Args:
             method: HTTP method.
             path: path and query, beginning with a slash.
-            body: JSON object to send.
+            body: JSON object to send; or the parts of a binary body, iterated over for each time that it is sent.
             headers: further headers, besides those for JSON.
             idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
 
@@ -415,7 +415,7 @@ class JsonApi:
             ConnectionFailed: there is no connection, or no response in time.
             ConfigError: HTTP cannot carry a header or the path.
         """
-        payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        payload = json.dumps(body, separators=(",", ":")).encode() if isinstance(body, Mapping) else body
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
         request = _Request(method, path, payload, sent, idempotent)
         begun = time.monotonic()
@@ -633,7 +633,7 @@ class _Request(NamedTuple):
 
     method: str
     path: str
-    payload: bytes | None
+    payload: bytes | Iterable[bytes] | None
     headers: Headers
     idempotent: bool
 

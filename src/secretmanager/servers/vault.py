@@ -403,7 +403,7 @@ class VaultClient:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Iterable[bytes] | None = None,
         *,
         token: str | None = None,
         idempotent: bool = True,
@@ -413,7 +413,7 @@ class VaultClient:
         Args:
             method: HTTP method.
             path: path without ``/v1/``.
-            body: JSON object to send.
+            body: JSON object to send; or the parts of a binary body, iterated over for each time that it is sent.
             token: token to send instead of the client's own; an empty string to send none.
             idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
 

@@ -1,0 +1,189 @@
+"""Restores a Vault from a snapshot of its Raft storage.
+
+Source: https://developer.hashicorp.com/vault/api-docs/system/storage/raft#force-restore-raft-snapshot and
+https://developer.hashicorp.com/vault/tutorials/standard-procedures/sop-restore
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, cast
+
+from ..errors import ConfigError, InvalidToken, PermissionDenied, VaultError, VaultSealed, VaultUnavailable
+from .cluster import wait_for
+from .connection import Vault
+from .files import read_private
+from .initialisation import Initialisation, ensure_unsealed, key_counts, seal_state
+
+_BLOCK = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot in a file. Each iteration yields its plaintext in blocks.
+
+    Attributes:
+        path: the file.
+        decrypt: program and arguments that decrypt what they read from their standard input; none if the file is not
+            encrypted.
+
+    Raises:
+        ConfigError: the file cannot be read, or the program failed.
+    """
+
+    path: Path
+    decrypt: Sequence[str] = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        command = self.decrypt or ["cat"]
+        try:
+            with self.path.open("rb") as file, TemporaryFile() as errors:
+                with subprocess.Popen(  # noqa: S603 - the user names the program
+                    command, stdin=file, stdout=subprocess.PIPE, stderr=errors
+                ) as process:
+                    yield from iter(partial(cast(IO[bytes], process.stdout).read, _BLOCK), b"")
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip()
+        except OSError as error:
+            raise ConfigError(f"snapshot: {error.filename}: {error.strerror}") from error
+        if process.returncode:
+            raise ConfigError(f"decrypt: {command[0]} ended with status {process.returncode}: {said}")
+
+    def check(self) -> None:
+        """Raise ConfigError if the file cannot be read and decrypted, or is not a snapshot."""
+        start = b""
+        for block in self:
+            start = start or block
+        if start[:2] != b"\x1f\x8b":
+            raise ConfigError(
+                f"snapshot: {self.path}{' after it was decrypted' if self.decrypt else ''} is not a snapshot of Vault",
+                remedy="" if self.decrypt else "if it is encrypted, give decrypt",
+            )
+
+
+def restore(
+    connect: Callable[[str, str], Vault],
+    nodes: Sequence[str],
+    snapshot: Snapshot,
+    keys_file: str,
+    *,
+    temporary_file: str,
+    privileged_token_file: str,
+    timeout: float,
+    check: bool = False,
+) -> bool:
+    """Bring Vault back as it was in a snapshot, and unseal it.
+
+    A Vault that is not initialised is initialised with other keys first, which are of no use afterwards. If this is
+    interrupted, call it again: the files of those keys say how far it got.
+
+    Args:
+        connect: returns a connection to a node, by its address and a token.
+        nodes: addresses of the nodes. The first one is restored, or if Vault is initialised, the one that leads. Others
+            that are not initialised join it later.
+        snapshot: the snapshot.
+        keys_file: file of the unseal keys of the Vault in the snapshot.
+        temporary_file: how the paths begin of the files for the temporary keys and token; deleted in the end.
+        privileged_token_file: file of the token that overwrites a Vault that is initialised.
+        timeout: how long to wait for each step, in seconds.
+        check: report what would change, and write nothing.
+
+    Returns:
+        Whether anything was, or would be, restored.
+
+    Raises:
+        ConfigError: a file is missing or no snapshot, or another node belongs to a Vault; nothing was changed.
+        VaultUnavailable: a step took too long.
+        VaultError: Vault refused.
+    """
+    snapshot.check()
+    # As many as the former ones: until it restarts, Vault wants as many unseal keys as it was initialised with.
+    temporary = Initialisation(*key_counts(keys_file), f"{temporary_file}-keys.json", f"{temporary_file}-root-token")
+    first = connect(nodes[0], "")
+    begun = Path(temporary.keys_file).exists()
+    initialised = wait_for(lambda: seal_state(first), f"{first.url}: Vault does not listen", timeout).initialized
+    empty = begun or not initialised
+    if empty:
+        _refuse_others([connect(url, "") for url in nodes[1:]])
+        token_file = temporary.root_token_file
+    else:
+        token_file = privileged_token_file
+        if read_private(token_file) is None:
+            raise ConfigError(
+                f"privileged_token_file: {token_file} is missing, but {first.url} is initialised",
+                remedy="make one by `vault operator generate-root`; or stop Vault, and delete its data, on all hosts",
+            )
+    if check:
+        return True
+    if not initialised:
+        _forget(temporary)  # of an attempt whose Vault is gone
+        ensure_unsealed(first, temporary, timeout=timeout)
+    target = first if empty else connect(_leader(first), "")
+    if not (empty and initialised and _was_restored(connect, first, temporary, timeout)):
+        _overwrite(connect, target, read_private(token_file) or "", snapshot, timeout)
+    ensure_unsealed(target, replace(temporary, keys_file=keys_file), timeout=timeout)
+    _forget(temporary)
+    return True
+
+
+def _forget(temporary: Initialisation) -> None:
+    # The keys come last: that they exist says that a restoration has begun.
+    for path in (temporary.root_token_file, temporary.keys_file):
+        Path(path).unlink(missing_ok=True)
+
+
+def _refuse_others(others: Sequence[Vault]) -> None:
+    """Raise ConfigError if a node is initialised: the first one would join it instead of being restored."""
+    for node in others:
+        try:
+            initialised = seal_state(node).initialized
+        except VaultUnavailable:
+            continue  # it is not up yet
+        if initialised:
+            raise ConfigError(
+                f"{node.url} is initialised, so it belongs to another Vault than the one that is restored",
+                remedy="stop Vault on that host and delete its data",
+            )
+
+
+def _was_restored(connect: Callable[[str, str], Vault], node: Vault, temporary: Initialisation, timeout: float) -> bool:
+    """Whether an earlier call, which was interrupted, restored a node: its temporary keys, or token, are gone."""
+    try:
+        ensure_unsealed(node, temporary, timeout=timeout)
+    except VaultUnavailable:
+        raise
+    except VaultError:
+        return True
+    return not _takes(connect(node.url, read_private(temporary.root_token_file) or ""))
+
+
+def _overwrite(
+    connect: Callable[[str, str], Vault], node: Vault, token: str, snapshot: Snapshot, timeout: float
+) -> None:
+    privileged = connect(node.url, token)
+    # Vault answers before it has restored anything. A token that is not in the snapshot tells when it has.
+    witness = privileged.request("POST", "auth/token/create-orphan", {"ttl": "1h", "policies": ["default"]})
+    privileged.request("POST", "sys/storage/raft/snapshot-force", snapshot)
+    watching = connect(node.url, str(witness["auth"]["client_token"]))
+    wait_for(lambda: not _takes(watching), f"{node.url}: Vault has not restored the snapshot", timeout)
+
+
+def _takes(vault: Vault) -> bool:
+    """Whether Vault is open and knows the connection's token."""
+    try:
+        vault.request("GET", "auth/token/lookup-self")
+    except (InvalidToken, PermissionDenied, VaultSealed):
+        return False
+    return True
+
+
+def _leader(node: Vault) -> str:
+    address = str(node.request("GET", "sys/leader")["leader_address"])
+    if not address:
+        raise VaultError(f"{node.url}: Vault has no leader", remedy="unseal it first")
+    return address
