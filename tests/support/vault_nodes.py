@@ -114,6 +114,7 @@ class VaultNodes:
                 role("vault-operator", run_once=True, environment=operator),
             ],
             "servers": servers,
+            "restore": [role("vault-server", "restore"), *servers],
             "down": [role("lab-supervisor", "remove", run_once=True)],
         }
         for name, tasks in playbooks.items():
@@ -132,6 +133,10 @@ class VaultNodes:
     def set_up(self) -> None:
         """Start supervisord and the nodes, and issue the operator's token."""
         self._run(self.folder / "set-up.yml")
+
+    def restore(self, *arguments: str) -> Run:
+        """Restore a snapshot; vault_server_snapshot is among the arguments."""
+        return self._run(self.folder / "restore.yml", *arguments)
 
     def changed(self, *arguments: str) -> int:
         """Run the role vault-server on all nodes; return how many tasks changed something, on any of them."""
