@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -28,15 +29,21 @@ def sandboxed(script: str) -> str:
     return done.stdout
 
 
+NAME = f"one-{os.getpid()}.example.org"
+"""A host's name that only this run has: other sandboxes may begin and end meanwhile."""
+
+
 def machine() -> dict[str, object]:
-    """What hosts could leave on this machine."""
+    """Return what hosts could leave on this machine."""
     run = Path("/run")
+    devices = [*Path("/sys/class/net").iterdir(), *run.glob("netns/*")]
+    groups = Path("/sys/fs/cgroup").glob("**/kubevault-hosts-*")  # each with the process ID of its sandbox
     return {
-        "mounts": Path("/proc/self/mounts").read_text().splitlines(),
-        "network": sorted(path.name for path in [*Path("/sys/class/net").iterdir(), *run.glob("netns/*")]),
-        "groups": sorted(str(path) for path in Path("/sys/fs/cgroup").rglob("*kubevault-hosts*")),
-        "processes": sorted(command for command in commands() if re.search(r"kubevault_lab\.hosts|nspawn", command)),
-        "run": sorted(path.name for path in run.iterdir()) + sorted(path.name for path in run.glob("systemd/*")),
+        "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if "kubevault" in line],
+        "network": sorted(path.name for path in devices if re.match("hosts$|vb-|kubevault", path.name)),
+        "groups": [str(path) for path in groups if not Path("/proc", path.name.rpartition("-")[2]).exists()],
+        "processes": [command for command in commands() if NAME in command],
+        "run": sorted(str(path) for path in [*run.iterdir(), *run.glob("systemd/*")]),
         "hosts": Path("/etc/hosts").read_text(),
     }
 
@@ -105,7 +112,7 @@ print([reaches(two), reaches(three)])
 
 def test_nothing_is_left() -> None:
     before = machine()
-    sandboxed("hosts up one.example.org; hosts run one.example.org -- nft add table inet test")
+    sandboxed(f"hosts up {NAME}; hosts run {NAME} -- nft add table inet test")
     assert machine() == before
 
 
@@ -119,14 +126,14 @@ def test_nothing_is_left_where_creation_is_ended_half_way(number: signal.Signals
     before = machine()
     started = tmp_path / "started"
     notice = f"(until mount | grep -q kubevault-hosts/machines/two; do :; done; touch {started})"
-    script = f"{notice} & exec {' '.join(HOSTS)} up one two"
+    script = f"{notice} & exec {' '.join(HOSTS)} up {NAME} two"
     process = subprocess.Popen([*SANDBOX, "bash", "-c", script])
     wait_until("the second host's root", started.exists)
     process.send_signal(number)
     process.wait()
     if number == signal.SIGKILL:
         # The kernel ends the rest; the empty control groups wait for the next sandbox.
-        wait_until("the end of all processes", lambda: machine()["processes"] == before["processes"])
+        wait_until("the end of all processes", lambda: not machine()["processes"])
         subprocess.run([*SANDBOX, "true"], check=True)
     assert machine() == before
 
