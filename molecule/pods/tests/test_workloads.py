@@ -17,6 +17,7 @@ from secretmanager import SecretManager
 
 FILES = {"example-init": "/kubevault", "example-sidecar": "/kubevault", "web": "/srv"}
 VARIABLES = ["example-exec", "probe"]
+SIGNALLED = ["trap"]
 SERVICES = {
     "example-kubevault": "read: password username",
     "example-kubernetes": "read: language page_size",
@@ -53,7 +54,7 @@ def pod_of(default: Namespace, deployment: str) -> client.V1Pod:
     return pod
 
 
-@pytest.mark.parametrize("deployment", [*FILES, *VARIABLES, *SERVICES])
+@pytest.mark.parametrize("deployment", [*FILES, *VARIABLES, *SIGNALLED, *SERVICES])
 def test_each_runs_and_was_not_restarted_by_an_error(default: Namespace, deployment: str) -> None:
     status = pod_of(default, deployment).status
     containers = [*status.container_statuses, *(status.init_container_statuses or [])]
