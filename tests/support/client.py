@@ -61,9 +61,8 @@ def configure(vault: PrivateVault, cluster: Cluster) -> None:
     vault.write("sys/mounts/transit", type="transit")
     vault.write("transit/keys/plain")
     vault.write("transit/keys/derived", derived=True)
-    vault.policy(
-        "reader", {f"transit/decrypt/{key}": ["update"] for key in ("plain", "derived", "lost", "nosuch")} | SELF
-    )
+    keys = ("plain", "derived", "lost", "nosuch", "other", "rotated", "turning")
+    vault.policy("reader", {f"transit/decrypt/{key}": ["update"] for key in keys} | SELF)
     vault.policy("powerless", SELF)
     vault.write("sys/auth/kubernetes", type="kubernetes")
     reviewer = cluster.kubernetes().create_token("kube-system", "vault-auth", None, 7200)

@@ -52,7 +52,6 @@ def test_kept_ciphertext_that_does_not_open_any_more_is_fetched_again(
     manager: Manager, put: Put, cluster: Cluster, vault: PrivateVault, refused: Refused
 ) -> None:
     vault.write("transit/keys/turning")
-    vault.policy("reader", {"transit/decrypt/+": ["update"]})
     name, one = put({"a": "PLAIN-1"}, key="turning"), manager(cache_ciphertext_ttl=LONG)
     one.read_secrets(name, cluster.namespace, transit_key="turning")
     vault.write("transit/keys/turning/rotate")

@@ -157,7 +157,6 @@ def test_another_transit_key_of_an_older_secret(
     manager: Manager, cluster: Cluster, put: Put, refused: Refused, vault: PrivateVault
 ) -> None:
     vault.write("transit/keys/other")
-    vault.policy("reader", {"transit/decrypt/+": ["update"]})
     name = put({"a": "PLAIN-a"}, key="other")
     with refused(DecryptionFailed, reason="does not fit", place=f"{cluster.namespace}/{name}[a]"):
         manager().read_secrets(name, cluster.namespace, "SECRET", "a", "plain")
@@ -185,7 +184,6 @@ def test_a_version_that_the_key_does_not_allow_any_more(
     manager: Manager, cluster: Cluster, put: Put, refused: Refused, vault: PrivateVault
 ) -> None:
     vault.write("transit/keys/rotated")
-    vault.policy("reader", {"transit/decrypt/+": ["update"]})
     name = put({"a": "PLAIN-a"}, key="rotated")
     vault.write("transit/keys/rotated/rotate")
     vault.write("transit/keys/rotated/config", min_decryption_version=2)
