@@ -688,6 +688,7 @@ def play(environment: dict[str, str], tmp_path: Path, *options: str) -> str:
         program: str(Cache(tmp_path / "cache").path(program, found.cache_key(REPOSITORY / "tools")))
         for found in PROJECTS
         for program in found.packages
+        if program in SERVER_PROGRAMS
     }
     check = {"ansible.builtin.assert": {"that": f"lab_binaries_paths == {json.dumps(expected)}"}}
     playbook = tmp_path / "play.yml"
@@ -733,6 +734,13 @@ def test_the_role_refuses_a_wrong_checksum(environment: dict[str, str], mirror: 
     assert not [file for file in (tmp_path / "cache").iterdir() if file.name.startswith("kube-apiserver")]
 
 
+def test_a_node_needs_more_programs(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "kubevault_lab.binaries", "--node", "--output", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)) == list(PROGRAMS)
+
+
 if __name__ == "__main__":
     _, folder, modules, url, archives = sys.argv
     sys.exit(
@@ -744,10 +752,3 @@ if __name__ == "__main__":
             "json",
         )
     )
-
-
-def test_a_node_needs_more_programs(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "kubevault_lab.binaries", "--node", "--output", "json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert list(json.loads(done.stdout)) == list(PROGRAMS)
