@@ -63,7 +63,7 @@ def test_check_mode_without_servers_says_so_and_makes_nothing(tmp_path: Path) ->
     (inventory / "hosts.yml").write_text(json.dumps({"all": {"children": hosts}}))
     run = play_in_lab("site.yml", tmp_path, "--check", "-i", inventory)
     said = " ".join(run.output.split())
-    assert said.count("ca.crt yet. A run without --check creates the servers") == 5, "two kinds of servers, three plays"
+    assert said.count("ca.crt yet. A run without --check creates the servers") == 6, "two servers, four plays"
     assert not {"pki", "secrets"} & {path.name for path in inventory.iterdir()}
 
 
