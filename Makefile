@@ -137,8 +137,10 @@ hosts: binaries ## Prove the roles for your servers on hosts with systemd, as ro
 
 .PHONY: on-hosts
 on-hosts:
+	$(MAKE) --silent binaries LAB_NODE=1
 	tests/on-hosts molecule test --scenario-name hosts
 	$(if $(KUBEVAULT_HOSTS_INVENTORY),,pytest tests/hosts)
+	$(if $(KUBEVAULT_HOSTS_INVENTORY),,tests/on-hosts pytest tests/roles)
 
 .PHONY: unit
 unit: venv ## Run the unit tests alone, which need no server

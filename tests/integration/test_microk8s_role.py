@@ -1,4 +1,4 @@
-"""What roles/microk8s does about the CA, by a stand-in for the command `microk8s`."""
+"""What roles/microk8s does about the CA, by a stand-in for the command `microk8s`; tests/roles runs it on hosts."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import yaml
 from ..binaries import Provider
 from ..cache import target_platform
 from ..errors import LabError
-from . import machine, sandbox
+from . import machine, sandbox, snapd
 from .mirror import Mirror
 from .rootfs import RootFileSystem
 from .sandbox import STATE
@@ -51,7 +51,10 @@ def _run(options: argparse.Namespace) -> int:
         case "init":
             return sandbox.init(options.command)
         case "up":
-            machine.create(options.name, tuple(options.argument))
+            arguments = (*options.argument, *(snapd.ARGUMENTS if options.snapd else ()))
+            for host in machine.create(options.name, arguments):
+                if options.snapd:
+                    snapd.start(host)
         case "status":
             for host in machine.hosts():
                 print(f"{host.name} {host.address} {'running' if host.running else 'stopped'}")
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     each = commands.add_parser("up", help="create hosts, or start those that are stopped")
     each.add_argument("name", nargs="+")
     each.add_argument("--argument", action="append", default=[], help="an argument of systemd-nspawn, for new hosts")
+    each.add_argument("--snapd", action="store_true", help="with snapd; for new hosts")
     commands.add_parser("status", help="list the hosts")
     commands.add_parser("connection", help="print the variables by which Ansible logs in, as YAML")
     each = commands.add_parser("run", help="run a command as root on a host")

@@ -24,6 +24,8 @@ PACKAGES = (
     # What a server installed by Debian's installer has, and Ansible needs.
     *("ca-certificates", "dbus", "gpgv", "iproute2", "libpam-systemd", "logrotate", "nftables", "openssh-server"),
     *("procps", "python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "unzip"),
+    # snapd, which snapd.py starts on hosts that need it, and what mounts its snaps.
+    *("dbus-user-session", "fuse3", "openssl", "snapd", "squashfuse"),
     # The clock of one service, for tests: no namespace holds the time of day.
     "libfaketime",
 )
@@ -36,6 +38,7 @@ echo '{USER} ALL=(ALL) NOPASSWD: ALL' >"$1/etc/sudoers.d/{USER}"
 systemctl --root="$1" enable systemd-networkd.service ssh.service
 # A host counts as started when it has its address.
 systemctl --root="$1" add-wants multi-user.target network-online.target
+systemctl --root="$1" --quiet disable snapd.service snapd.socket snapd.seeded.service snapd.apparmor.service
 # Each host has its own: see machine.py.
 rm "$1"/etc/ssh/ssh_host_*
 : >"$1/etc/machine-id"

@@ -11,25 +11,36 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from kubevault_lab.binaries import Provider
+from kubevault_lab.hosts.rootfs import RootFileSystem
+
 HERE = Path(__file__).parent
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 
 def main() -> None:
-    """Write bare.snap, snapd.snap and microk8s.snap into a folder."""
+    """Write bare.snap, snapd.snap and microk8s.snap into a folder, of what the lab's cache has."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("into", type=Path, help="folder for the snaps")
-    parser.add_argument("--root", type=Path, default=Path("/"), help="root file system with Debian's snapd")
-    parser.add_argument("--version", required=True, help="version of Kubernetes")
-    for name in PROGRAMS:
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    arguments = vars(parser.parse_args())
-    pack(
-        arguments["into"],
-        arguments["root"],
-        arguments["version"],
-        {name: arguments[name.replace("-", "_")] for name in PROGRAMS},
-    )
+    parser.add_argument("--version", help="what it calls itself; default: the version of Kubernetes")
+    options = parser.parse_args()
+    pack_of_the_lab(options.into, options.version)
+
+
+def pack_of_the_lab(into: Path, version: str | None = None) -> None:
+    """Write bare.snap, snapd.snap and microk8s.snap into a folder, of what the lab's cache has.
+
+    Args:
+        into: the folder.
+        version: what the snap calls itself; None for the version of Kubernetes.
+
+    Raises:
+        kubevault_lab.errors.LabError: a program cannot be had.
+        subprocess.CalledProcessError: mksquashfs failed.
+    """
+    provider = Provider.from_environment()
+    version = version or provider.programs["kube-apiserver"].version(provider.tools)
+    pack(into, RootFileSystem.from_environment().provide(), version, provider.provide(PROGRAMS))
 
 
 def pack(into: Path, root: Path, version: str, programs: dict[str, Path]) -> None:
