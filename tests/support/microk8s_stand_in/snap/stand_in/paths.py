@@ -52,7 +52,10 @@ def set_argument(service: str, name: str, value: str) -> bool:
 def restart(*services: str) -> None:
     """Restart services of the snap."""
     for service in services:
-        run("snapctl", "restart", f"microk8s.daemon-{service}")
+        command = ["snapctl", "restart", f"microk8s.daemon-{service}"]
+        if subprocess.run(command, check=False).returncode:
+            print(f"Failed to restart service microk8s.daemon-{service}.")
+            raise SystemExit(4)
 
 
 def addresses() -> list[str]:
