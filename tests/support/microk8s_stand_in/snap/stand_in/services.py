@@ -84,7 +84,7 @@ def install() -> None:
     (CERTS / "csr.conf.template").write_text(certificates.TEMPLATE)
     certificates.produce()
     certificates.create_users()
-    for folder in (DATA, ARGS, CREDENTIALS):
+    for folder in (DATA, ARGS, CERTS, CREDENTIALS, LOCKS):
         subprocess.run(["chgrp", GROUP, folder], check=True)
     INSTALLED.touch()
 
