@@ -23,7 +23,7 @@ from support.microk8s_stand_in.pack import pack_of_the_lab
 from kubevault_lab.hosts import machine, snapd
 from kubevault_lab.hosts.rootfs import USER
 
-FIRST, SECOND, WORKER = NAMES = ("one.example.org", "two.example.org", "worker.example.org")
+FIRST, WORKER, SECOND = NAMES = ("one.example.org", "worker.example.org", "two.example.org")
 NEWER = "1.37.0"
 
 
@@ -186,7 +186,7 @@ def test_one_node_after_the_other_is_drained_upgraded_and_takes_work_again(clust
     run = cluster.run(version=NEWER)
     wanted = ("Drain the node", "Have snapd install the file", "Have it take work again")
     pattern = rf"TASK \[\S+ : ({'|'.join(wanted)})[^\n]*\n(?:[^\n]*\n)?changed: \[([^\] ]+)"
-    assert re.findall(pattern, run.output) == [(task, name) for name in NAMES for task in wanted]
+    assert re.findall(pattern, run.output) == [(task, name) for name in (FIRST, SECOND, WORKER) for task in wanted]
     assert NEWER in cluster.microk8s("version")
     assert not [name for name, node in cluster.nodes().items() if node["spec"].get("unschedulable")]
     assert changes(cluster.run(version=NEWER)) == dict.fromkeys(NAMES, 0)
