@@ -6,12 +6,15 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.ansible import ROOT, Ansible
-from support.servers import PrivateVault, running, wait_until
+from support.google_kms_stand_in import NAME, GoogleKmsStandIn
+from support.google_stand_in import GoogleStandIn
+from support.servers import Authority, PrivateVault, running, wait_until
 from support.vault_nodes import VaultNodes
 
 NAMES = ["vault-1", "vault-2", "vault-3"]
@@ -132,3 +135,28 @@ def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[s
         ] * 3
     finally:
         nodes.down()
+
+
+def test_a_vault_with_a_seal_of_google_opens_itself(folder: Path, tmp_path: Path) -> None:
+    """Its configuration is the role's; Google is a stand-in."""
+    authority = Authority(tmp_path, "google")
+    options = {"project": "project", "region": "global", "key_ring": "vault", "crypto_key": "vault-seal"}
+    key = "projects/project/locations/global/keyRings/vault/cryptoKeys/vault-seal"
+    with closing(GoogleStandIn()) as google, closing(GoogleKmsStandIn(authority.issue(NAME), key)) as kms:
+        environment = {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(google.key_file(tmp_path / "account.json")),
+            "HTTPS_PROXY": kms.url,
+            "SSL_CERT_FILE": str(authority.file),
+        }
+        seal = {"vault_server_seal": "gcpckms", "vault_server_seal_options": options}
+        nodes = VaultNodes(folder, NAMES[:1], environment, **seal)
+        try:
+            nodes.set_up()
+            assert "recovery_keys_b64" in json.loads((folder / "secrets/keys.json").read_text())
+            assert status(nodes, "vault-1")["type"] == "gcpckms"
+            kms.called.clear()
+            opens_itself(nodes, "vault-1")
+            assert "Decrypt" in kms.called
+            assert nodes.changed() == 0
+        finally:
+            nodes.down()

@@ -110,9 +110,9 @@ class Authority:
             issuer = self._key.public_key()
             builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
         if not authority:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
-            )
+            (name,) = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+            names = [x509.IPAddress(ip_address(address)), x509.DNSName(str(name.value))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
 

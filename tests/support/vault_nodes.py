@@ -27,17 +27,23 @@ class VaultNodes:
 
     Args:
         folder: a folder, whose path is short.
+        nodes: names of the hosts in the inventory.
+        environment: environment variables of Vault.
         variables: variables of the role that differ from those here.
 
     Attributes:
-        nodes: names of the hosts in the inventory.
+        nodes: as above.
+        environment: as above.
         ca: file of the CA.
         variables: variables of the inventory.
     """
 
-    def __init__(self, folder: Path, nodes: Sequence[str], **variables: Any) -> None:
+    def __init__(
+        self, folder: Path, nodes: Sequence[str], environment: Mapping[str, str] | None = None, **variables: Any
+    ) -> None:
         self.folder = folder
         self.nodes = list(nodes)
+        self.environment = dict(environment or {})
         self.lab = Lab(folder)
         secrets, pki = folder / "secrets", folder / "pki"
         secrets.mkdir()
@@ -86,6 +92,7 @@ class VaultNodes:
                 "name": name,
                 "command": [
                     *("env", "-C", str(self.folder / name)),
+                    *(f"{name}={value}" for name, value in self.environment.items()),
                     self.variables["vault_server_binary"],
                     *("server", f"-config={self.folder / name / 'vault.hcl'}"),
                 ],
