@@ -137,9 +137,9 @@ class VaultNodes:
         env = environment(ANSIBLE_FORKS="10")
         return run_playbook(playbook, "-i", self.folder / "hosts.yml", *arguments, env=env, fails=fails)
 
-    def set_up(self) -> None:
+    def set_up(self, *, fails: bool = False) -> Run:
         """Start supervisord and the nodes, and issue the operator's token."""
-        self._run(self.folder / "set-up.yml")
+        return self._run(self.folder / "set-up.yml", fails=fails)
 
     def restore(self, *arguments: str) -> Run:
         """Restore a snapshot; vault_server_snapshot is among the arguments."""
