@@ -161,7 +161,11 @@ def run(root: Path, tmp_path: Path) -> Run:
     require("runc")
 
     def run(
-        *command: str, mounts: dict[Path, str] | None = None, volume: Path | None = None, **variables: str
+        *command: str,
+        given: str = "",
+        mounts: dict[Path, str] | None = None,
+        volume: Path | None = None,
+        **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "config.json").unlink(missing_ok=True)
         subprocess.run(["runc", "spec"], cwd=tmp_path, check=True)
@@ -188,7 +192,7 @@ def run(root: Path, tmp_path: Path) -> Run:
         (tmp_path / "config.json").write_text(json.dumps(spec))
         return subprocess.run(
             ["runc", "--root", tmp_path / "state", "run", "--bundle", tmp_path, CONTAINER],
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             check=False,
@@ -228,6 +232,28 @@ print(sorted(missing))
     done = run("python3", "-I", "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['google', 'pydantic_settings', 'redis']"
+
+
+def test_a_container_is_a_krm_function(run: Run) -> None:
+    """kustomize and kpt run an image by its entry point, and give it the resources on standard input."""
+    spec = {
+        "with": "init",
+        "secrets": ["shop-keys"],
+        "vaultUrl": "https://vault:8200",
+        "role": "shop",
+        "image": "registry.example.org/kubevault:0.1.0",
+    }
+    pod = {"metadata": {"name": "shop"}, "spec": {"containers": [{"name": "shop", "image": "shop:1"}]}}
+    resources = {
+        "apiVersion": "config.kubernetes.io/v1",
+        "kind": "ResourceList",
+        "items": [{"apiVersion": "v1", "kind": "Pod", **pod}],
+        "functionConfig": {"apiVersion": "kubevault.io/v1", "kind": "KubevaultInject", "spec": spec},
+    }
+    done = run("kubevault", given=yaml.safe_dump(resources))
+    assert (done.returncode, done.stderr) == (0, "")
+    (injected,) = yaml.safe_load(done.stdout)["items"]
+    assert [container["image"] for container in injected["spec"]["initContainers"]] == [spec["image"]]
 
 
 def test_a_workload_reads_its_secret(run: Run, tmp_path: Path) -> None:
