@@ -148,7 +148,7 @@ unit: venv ## Run the unit tests alone, which need no server
 
 .PHONY: pytest
 pytest: binaries ## Run unit and integration tests, these in a lab of their own
-	tools/redis-for-tests $(RUN)
+	tools/programs-for-tests $(RUN)
 	tests/in-a-lab pytest $(TESTS)
 
 ## Figures

@@ -1,4 +1,4 @@
-"""Unseal keys that only people's PGP keys decrypt, by roles/vault-server; run by tests/on-hosts, as hosts have gpg."""
+"""Unseal keys that only people's PGP keys decrypt, by roles/vault-server."""
 
 from __future__ import annotations
 
