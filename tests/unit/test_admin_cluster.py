@@ -12,6 +12,8 @@ from secretmanager.admin.cluster import remove_peers
 from secretmanager.admin.connection import Vault
 from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
 from secretmanager.errors import ConfigError, VaultUnavailable
+from secretmanager.servers.http import Response
+from secretmanager.servers.vault import VaultClient
 
 
 class Nodes:
@@ -86,3 +88,11 @@ def test_the_first_node_begins_only_if_every_other_one_answers_and_none_is_initi
     assert begin(tmp_path, Node(first), Node("https://b"), Node("https://c", initialized=True)) == []
     assert begin(tmp_path, Node(first), Node("https://b", initialized=None), Node("https://c")) == []
     assert begin(tmp_path, Node(first), Node("https://b", None), Node("https://c", initialized=True)) == []
+
+
+def test_a_standby_that_does_not_reach_the_leader_is_unavailable() -> None:
+    """https://developer.hashicorp.com/vault/api-docs/system/health: status 474. Waiting goes on after it."""
+    health = Response(474, b'{"initialized": true, "sealed": false, "standby": true}')
+    with pytest.raises(VaultUnavailable, match="474") as raised:
+        VaultClient("https://vault.example.org:8200").checked("GET", "sys/health", health)
+    assert "reaches the active node" in str(raised.value)

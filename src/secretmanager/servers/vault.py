@@ -602,6 +602,7 @@ _UNAVAILABLE = {
     429: "send fewer requests, or raise the rate limit quota",
     472: "address the primary cluster: this one is a secondary for disaster recovery",
     473: "address the active node: this one is a performance standby",
+    474: "wait until this standby reaches the active node, or see that the network lets it",
 }
 _NO_LEADER = ("local node not active", "node is not the leader", "leadership lost", "during forwarding rpc request")
 """What Vault says with status 500 while it has no leader, or loses it (``http/handler.go``, hashicorp/raft)."""
