@@ -74,11 +74,6 @@ class Cluster:
         return {(str(kind), str(name)) for kind, name in certificate["subjectAltName"]}  # type: ignore[misc]
 
 
-def changes(run: Run) -> dict[str, int]:
-    """Number of tasks that changed something, by host."""
-    return {name: int(number) for name, number in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", run.output, re.M)}
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("microk8s")
@@ -104,7 +99,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_a_check_on_empty_hosts_predicts_the_installation(cluster: Cluster) -> None:
     run = cluster.run("--check")
-    assert changes(run) == dict.fromkeys(NAMES, 3)
+    assert run.changes == dict.fromkeys(NAMES, 3)
     assert "snapd would install" in run.output
     assert not (cluster.hosts[FIRST].root / "snap/microk8s").exists()
 
@@ -123,7 +118,7 @@ def test_hosts_become_one_cluster_and_no_token_is_told(cluster: Cluster) -> None
     assert len(found) == 2
     assert not [token for token in found if token in run.output]
     assert (cluster.folder / "kubeconfig").stat().st_mode & 0o777 == 0o600
-    assert changes(cluster.run()) == dict.fromkeys(NAMES, 0)
+    assert cluster.run().changes == dict.fromkeys(NAMES, 0)
 
 
 def test_a_worker_runs_no_api_server(cluster: Cluster) -> None:
@@ -147,7 +142,7 @@ def test_names_addons_and_users(cluster: Cluster) -> None:
         r"name: (\S+)[^-]*status: enabled", cluster.microk8s("status", "--format=yaml")
     )
     assert "microk8s" in cluster.hosts[FIRST].run("id", "--groups", "--name", USER).stdout.split()
-    assert changes(cluster.run(on=FIRST, **variables)) == {FIRST: 0}
+    assert cluster.run(on=FIRST, **variables).changes == {FIRST: 0}
     cluster.run(on=FIRST)
     assert ("DNS", "kubernetes.example.org") not in cluster.api_names()
 
@@ -162,8 +157,8 @@ def test_an_unknown_addon_and_an_unknown_user_are_errors(cluster: Cluster) -> No
 
 def test_a_stopped_microk8s_is_started(cluster: Cluster) -> None:
     cluster.microk8s("stop", host=SECOND)
-    assert changes(cluster.run("--check", on=SECOND)) == {SECOND: 1}
-    assert changes(cluster.run(on=SECOND)) == {SECOND: 1}
+    assert cluster.run("--check", on=SECOND).changes == {SECOND: 1}
+    assert cluster.run(on=SECOND).changes == {SECOND: 1}
     assert "running: True" in cluster.microk8s("status", host=SECOND)
 
 
@@ -189,7 +184,7 @@ def test_one_node_after_the_other_is_drained_upgraded_and_takes_work_again(clust
     assert re.findall(pattern, run.output) == [(task, name) for name in (FIRST, SECOND, WORKER) for task in wanted]
     assert NEWER in cluster.microk8s("version")
     assert not [name for name, node in cluster.nodes().items() if node["spec"].get("unschedulable")]
-    assert changes(cluster.run(version=NEWER)) == dict.fromkeys(NAMES, 0)
+    assert cluster.run(version=NEWER).changes == dict.fromkeys(NAMES, 0)
 
 
 def test_an_upgrade_that_ended_in_between_is_taken_up(cluster: Cluster) -> None:

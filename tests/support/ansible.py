@@ -48,10 +48,17 @@ class Run:
 
     @property
     def changed(self) -> int:
-        """Number of tasks that changed something, as in the recap of all hosts."""
-        found = re.search(r"changed=(\d+)", self.output)
+        """Number of tasks that changed something, on all hosts."""
+        return sum(self.changes.values())
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """Number of tasks that changed something, by host, as in the recap."""
+        found = {
+            name: int(number) for name, number in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", self.output, re.M)
+        }
         assert found, self.output
-        return int(found[1])
+        return found
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -32,13 +32,13 @@ def test_the_services_run_and_the_node_is_ready(microk8s: Host) -> None:
     assert {"type": "Ready", "status": "True"}.items() <= node["status"]["conditions"][-1].items()
 
 
-def test_the_api_is_verified_strictly_by_its_name(inventory: Path) -> None:
+def test_the_api_is_verified_strictly_by_its_name(inventory: Path, groups: dict[str, list[str]]) -> None:
     kubeconfig = inventory / "secrets/microk8s.conf"
     assert kubeconfig.stat().st_mode & 0o777 == 0o600
     cluster = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
     context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
     context.verify_flags |= ssl.VERIFY_X509_STRICT
-    with urllib.request.urlopen("https://microk8s.example.org:16443/readyz", context=context) as answer:
+    with urllib.request.urlopen(f"https://{groups['microk8s'][0]}:16443/readyz", context=context) as answer:
         assert answer.read() == b"ok"
 
 

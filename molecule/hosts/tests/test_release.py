@@ -29,6 +29,11 @@ VAULT = Release(f"{HASHICORP}/vault/{VERSION}/vault_{VERSION}_linux_amd64.zip", 
 
 
 @pytest.fixture
+def host(first: Host) -> Host:
+    return first
+
+
+@pytest.fixture
 def mirror() -> Mirror:
     """The mirror of the scenario."""
     return Mirror(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "mirror", STATE / "signer")
