@@ -1,4 +1,4 @@
-"""playbooks/remove.yml on a Vault host and a host of MicroK8s (its stand-in), as site.yml made them; run by tests/on-hosts.
+"""playbooks/remove.yml on a Vault host and one of MicroK8s (its stand-in), after site.yml; run by tests/on-hosts.
 
 The tests are one story: each goes on where the one before ended.
 """
