@@ -1,0 +1,207 @@
+"""Three Vault hosts as users set them up by site.yml, and a Kubernetes of the lab; in a sandbox for hosts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kubevault_lab.hosts import machine
+from kubevault_lab.hosts.mirror import URL
+from kubevault_lab.hosts.sandbox import BRIDGE, NETWORK, STATE
+from secretmanager.admin.cluster import await_healthy
+from secretmanager.admin.connection import Vault
+from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
+from secretmanager.errors import VaultError
+from secretmanager.servers.vault import VaultClient
+
+from .ansible import BIN, ROOT, Run, environment, run_playbook
+
+KUBERNETES = str(NETWORK[254])
+"""Address of the API server; not that of clients, which may be cut off."""
+
+PATIENCE = 60.0
+"""Seconds until a node must be healthy."""
+
+
+class VaultHosts:
+    """A copy of the example inventory for these hosts, and Ansible with it.
+
+    Args:
+        folder: a folder, whose path is short.
+        names: names of the Vault hosts.
+        variables: variables of the inventory that differ from the example.
+
+    Attributes:
+        hosts: the hosts by name.
+        urls: addresses of Vault, as clients get them.
+        kubeconfig: file of the administrator of Kubernetes.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], variables: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.names = list(names)
+        self.hosts: dict[str, machine.Host] = {}
+        self.urls = [f"https://{name}:8200" for name in names]
+        self.inventory = folder / "inventory"
+        self.secrets = self.inventory / "secrets"
+        self.ca = str(self.inventory / "pki/ca.crt")
+        self.kubeconfig = str(folder / "kubernetes/admin.conf")
+        shutil.copytree(ROOT / "inventories/example", self.inventory)
+        self.secrets.mkdir(mode=0o700)
+        self._write_inventory(variables)
+
+    def create(self) -> None:
+        """Create the hosts, with small disks for data and audit log; serve Vault's release; start Kubernetes."""
+        for name in self.names:
+            disks = [f"--bind={self._disk(name, kind)}:{path}" for kind, path in DISKS.items()]
+            (self.hosts[name],) = machine.create([name], tuple(disks))
+        mirror = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "mirror"
+        subprocess.run([sys.executable, "-m", "kubevault_lab.hosts", "mirror", mirror], check=True, cwd=ROOT)
+        subprocess.run(["ip", "address", "add", f"{KUBERNETES}/{NETWORK.prefixlen}", "dev", BRIDGE], check=True)
+        self._kubernetes(["lab-binaries", "lab-supervisor", "certificate-authority", "lab-kubernetes"])
+
+    def remove(self) -> None:
+        """Remove all that `create` made."""
+        for host in self.hosts.values():
+            host.remove()
+        for disk in self.folder.glob("disks/*"):
+            subprocess.run(["umount", disk], check=True)
+        self._kubernetes(["lab-supervisor"], tasks="remove")
+        subprocess.run(["ip", "address", "delete", f"{KUBERNETES}/{NETWORK.prefixlen}", "dev", BRIDGE], check=True)
+
+    def play(self, playbook: str, *arguments: str, fails: bool = False) -> Run:
+        """Run a playbook of the repository."""
+        return run_playbook(playbook, f"--inventory={self.inventory}", *arguments, env=_environment(), fails=fails)
+
+    def kill_at(self, line: str, playbook: str, *arguments: str) -> None:
+        """Run a playbook, and end all its processes by SIGKILL once it has printed a line.
+
+        Args:
+            line: regular expression that matches the beginning of the line.
+            playbook: as of `play`.
+            arguments: as of `play`.
+        """
+        # The kernel ends what is in the namespace: Ansible's workers have process groups of their own.
+        contained = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command = [BIN / "ansible-playbook", playbook, f"--inventory={self.inventory}", *arguments]
+        with subprocess.Popen(
+            [*contained, *command],
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            output = []
+            assert process.stdout
+            for text in process.stdout:
+                output.append(text)
+                if re.match(line, text):
+                    process.kill()
+        assert process.returncode == -signal.SIGKILL, "".join(output)
+
+    def client(self, *names: str, **options: Any) -> VaultClient:
+        """Return a client of some of the nodes, or of all, with the operator's token."""
+        urls = [f"https://{name}:8200" for name in names or self.names]
+        token = (self.secrets / "vault-operator-token").read_text().strip()
+        return VaultClient(urls, **{"ca_cert": self.ca, "token": token, **options})
+
+    def leader(self) -> str:
+        """Return the name of the node that leads, by its own word."""
+        for name in self.names:
+            try:
+                if self.client(name, timeout=2, retries=0).request("GET", "sys/leader").json().get("is_self"):
+                    return name
+            except VaultError:
+                continue
+        raise AssertionError("no node leads")
+
+    def unseal(self, *names: str) -> None:
+        """Unseal nodes as an operator does after they started."""
+        keys = Initialisation(1, 1, str(self.secrets / "vault-unseal-keys.json"), str(self.secrets / "vault-root-token"))
+        for name in names:
+            ensure_unsealed(Vault(self.client(name)), keys, timeout=PATIENCE)
+
+    def await_healthy(self) -> None:
+        """Wait until all nodes serve and have all data."""
+        for name in self.names:
+            await_healthy(Vault(self.client(name)), PATIENCE)
+
+    def _disk(self, name: str, kind: str) -> Path:
+        """Return a folder of the sandbox with its own, small file system."""
+        disk = self.folder / "disks" / f"{name}-{kind}"
+        disk.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE},mode=755", "tmpfs", disk], check=True)
+        return disk
+
+    def _write_inventory(self, variables: Mapping[str, Any]) -> None:
+        controller = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
+        groups = {"vault": dict.fromkeys(self.names), "microk8s": {}, "rotation": {}, "controller": controller}
+        hosts = {"all": {"children": {group: {"hosts": members} for group, members in groups.items()}}}
+        (self.inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        ours = {
+            **machine.CONNECTION,
+            "vault_server_mirror": f"{URL}/releases.hashicorp.com",
+            "vault_server_release_key": str(STATE / "signer/key.asc"),
+            "kubevault_kubeconfig": self.kubeconfig,
+            **variables,
+        }
+        # The last of the folder's files counts.
+        (self.inventory / "group_vars/all/tests.yml").write_text(yaml.safe_dump(ours))
+
+    def _kubernetes(self, roles: Sequence[str], tasks: str = "main") -> None:
+        """Run roles of the lab, for a Kubernetes that the hosts reach."""
+        pki = str(self.folder / "pki")
+        certificates = [
+            {
+                "name": "kube-apiserver",
+                "common_name": "kube-apiserver",
+                "subject_alt_name": ["DNS:localhost", "IP:127.0.0.1", f"IP:{KUBERNETES}"],
+                "extended_key_usage": ["serverAuth", "clientAuth"],
+            },
+            *(
+                {"name": name, "common_name": user, "extended_key_usage": ["clientAuth"], **more}
+                for name, user, more in [
+                    ("kube-controller-manager", "system:kube-controller-manager", {}),
+                    ("admin", "admin", {"organization_name": "system:masters"}),
+                ]
+            ),
+        ]
+        variables = {
+            "ansible_python_interpreter": sys.executable,
+            "lab_supervisor_dir": str(self.folder),
+            "lab_supervisor_ports": ["etcd", "etcd-peer", "kube-apiserver"],
+            "certificate_authority_dir": pki,
+            "certificate_authority_common_name": "Kubernetes of the tests",
+            "certificate_authority_certificates": certificates,
+            "lab_kubernetes_dir": str(self.folder),
+            "lab_kubernetes_pki_dir": pki,
+            "lab_kubernetes_address": KUBERNETES,
+            "lab_kubernetes_ports": "{{ lookup('ansible.builtin.file', lab_supervisor_dir ~ '/ports.json') | from_json }}",
+            "lab_kubernetes_binaries": "{{ lab_binaries_paths }}",
+        }
+        steps = [{"import_role": {"name": str(ROOT / "roles" / role), "tasks_from": tasks}} for role in roles]
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": variables, "tasks": steps}
+        playbook = self.folder / "kubernetes.yml"
+        playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+        run_playbook(playbook, "--inventory=localhost,", env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
+
+
+DISKS = {"data": "/opt/vault/data", "audit": "/var/log/vault"}
+"""Folders of Vault that are disks of their own, so that one of them can be full."""
+
+DISK_SIZE = "256m"
+
+
+def _environment() -> dict[str, str]:
+    return environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(ROOT / ".ansible"))
