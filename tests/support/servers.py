@@ -35,10 +35,10 @@ PATIENCE = 60.0
 """Seconds to wait for what should come at once; a test fails after them."""
 
 
-def wait_until(what: str, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(what: str, ready: Callable[[], bool], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not ready():
-        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:g} s"
+        assert time.monotonic() < deadline, f"{what} did not come within {patience:g} s"
         time.sleep(0.02)
 
 

@@ -126,9 +126,31 @@ class VaultHosts:
                 continue
         raise AssertionError("no node leads")
 
+    def pid(self, name: str) -> int:
+        """Return the process ID of Vault on a host, as it is outside of the host."""
+        inside = self.hosts[name].run("readlink", "/proc/self/ns/pid").stdout.strip()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "comm").read_text() == "vault\n" and str((entry / "ns/pid").readlink()) == inside:
+                    return int(entry.name)
+            except (FileNotFoundError, ProcessLookupError):  # it has ended
+                continue
+        raise AssertionError(f"Vault does not run on {name}")
+
+    def fill(self, name: str, kind: str) -> None:
+        """Fill a disk of a host to the last byte."""
+        script = f"cat /dev/zero >{DISKS[kind]}/fill"
+        assert "No space left" in self.hosts[name].run("sh", "-c", script, check=False).stderr
+
+    def clear(self, name: str, kind: str) -> None:
+        """End what `fill` did."""
+        self.hosts[name].run("rm", f"{DISKS[kind]}/fill")
+
     def unseal(self, *names: str) -> None:
         """Unseal nodes as an operator does after they started."""
-        keys = Initialisation(1, 1, str(self.secrets / "vault-unseal-keys.json"), str(self.secrets / "vault-root-token"))
+        keys = Initialisation(
+            1, 1, str(self.secrets / "vault-unseal-keys.json"), str(self.secrets / "vault-root-token")
+        )
         for name in names:
             ensure_unsealed(Vault(self.client(name)), keys, timeout=PATIENCE)
 
@@ -187,7 +209,7 @@ class VaultHosts:
             "lab_kubernetes_dir": str(self.folder),
             "lab_kubernetes_pki_dir": pki,
             "lab_kubernetes_address": KUBERNETES,
-            "lab_kubernetes_ports": "{{ lookup('ansible.builtin.file', lab_supervisor_dir ~ '/ports.json') | from_json }}",
+            "lab_kubernetes_ports": f"{{{{ lookup('ansible.builtin.file', '{self.folder}/ports.json') | from_json }}}}",
             "lab_kubernetes_binaries": "{{ lab_binaries_paths }}",
         }
         steps = [{"import_role": {"name": str(ROOT / "roles" / role), "tasks_from": tasks}} for role in roles]

@@ -21,9 +21,9 @@ CONNECT_TIMEOUT = 10.0
 ENVIRONMENT = "environment"
 """In place of a proxy's address: use what ``HTTPS_PROXY`` and ``NO_PROXY`` say."""
 
-# After 15 s without traffic, TCP asks every 5 s whether the other side is there. So firewalls and NAT do not forget
-# the connection, and one that is lost is noticed within half a minute (tcp(7); a system has some of these options).
-_KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPALIVE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+# After 5 s without traffic, TCP asks every 5 s whether the other side is there. So firewalls and NAT do not forget the
+# connection, and one that is lost is noticed within 20 s (tcp(7); a system has some of these options).
+_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPALIVE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 class Address(NamedTuple):
@@ -168,4 +168,9 @@ LOST = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, Connection
 
 def is_lost(error: OSError) -> bool:
     """Whether the connection is gone; a response that takes too long is another matter."""
-    return isinstance(error, LOST) or error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+    return isinstance(error, LOST) or is_gone(error)
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether TCP heard nothing of the other side any more, or knows no way to it."""
+    return error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)

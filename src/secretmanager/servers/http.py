@@ -34,7 +34,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError, TLSError
-from .connection import LOST, Address, Connection, Headers, Proxy, is_lost
+from .connection import LOST, Address, Connection, Headers, Proxy, is_gone, is_lost
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,9 @@ MAX_PAUSE = 10.0
 
 _FIRST_PAUSE = 0.1  # seconds; each further pause is twice as long
 _ELECTION_PAUSE = 2.0  # seconds; longest pause while a server has no leader
+
+_LEADER_COMES = 2  # rank of a response that says so; see JsonApi._send_to_any
+_AWAY = 30.0  # seconds for which a node that was lost is not asked while others elect a leader
 
 _RECENT = 5.0
 """How long ago a connection was last used, in seconds, for a request that must not be sent twice."""
@@ -370,6 +373,7 @@ class JsonApi:
     ) -> None:
         urls = [url] if isinstance(url, str) else url
         self._addresses = tuple(Address.parse(item, option) for item in urls)  # the one in use is the first
+        self._lost_at: dict[Address, float] = {}
         self._proxies = {address: Proxy.find(proxy, address, proxy_option) for address in self._addresses}
         self._context = context
         self._renewed = renewed
@@ -408,7 +412,8 @@ class JsonApi:
             path: path and query, beginning with a slash.
             body: JSON object to send; or the parts of a binary body, iterated over for each time that it is sent.
             headers: further headers, besides those for JSON.
-            idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
+            idempotent: False if sending the request twice differs from sending it once; it is then repeated only while
+                the server says that it did nothing and has no leader.
 
         Raises:
             TLSError: verification of the server's certificate failed, or the server refused the client's.
@@ -421,7 +426,8 @@ class JsonApi:
         begun = time.monotonic()
         for attempt in count():
             outcome = self._send_to_any(request)
-            pause = self._pause(outcome, attempt, time.monotonic() - begun) if idempotent else None
+            repeatable = idempotent or self._awaits_leader(outcome)
+            pause = self._pause(outcome, attempt, time.monotonic() - begun) if repeatable else None
             if pause is None:
                 break
             time.sleep(pause)
@@ -484,19 +490,50 @@ class JsonApi:
                 return pause
         return pause if attempt < self._retries and passed + pause <= self._timeout else None
 
+    def _awaits_leader(self, outcome: Response | ConnectionFailed) -> bool:
+        """Whether nothing was done, and will be once there is a leader."""
+        return isinstance(outcome, Response) and self._elsewhere(outcome) and self._recovers(outcome)
+
     def _send_to_any(self, request: _Request) -> Response | ConnectionFailed:
-        """Send a request to the node in use; if it cannot serve it, to the others in turn."""
+        """Send a request to the node in use; if it cannot serve it, to the others in turn.
+
+        Returns:
+            The response of the one that served it. If none did, what promises most, and its node is in use: a response
+            that says that there will be a leader, any other response, a lost connection.
+        """
+        best: tuple[int, Address, Response | ConnectionFailed] | None = None
         for _ in self._addresses:
             address = self._addresses[0]
-            outcome = self._send(address, request)
-            if isinstance(outcome, ConnectionFailed):
-                if outcome.sent and not request.idempotent:
-                    break
-            elif not self._elsewhere(outcome):
-                break
+            # While others elect a leader, one that is away does not become it.
+            if not (best and best[0] == _LEADER_COMES and self._is_away(address)):
+                outcome = self._send(address, request)
+                if isinstance(outcome, ConnectionFailed):
+                    self._lost_at[address] = time.monotonic()
+                    if outcome.sent and not request.idempotent:
+                        return outcome
+                elif not self._elsewhere(outcome):
+                    return outcome
+                promise = self._promise(outcome)
+                if best is None or promise > best[0]:
+                    best = promise, address, outcome
             if self._addresses[0] is address:  # no other thread has left it
                 self._addresses = (*self._addresses[1:], address)
-        return outcome
+        assert best  # noqa: S101 - there is an address
+        self._use(best[1])
+        return best[2]
+
+    def _promise(self, outcome: Response | ConnectionFailed) -> int:
+        if isinstance(outcome, ConnectionFailed):
+            return 0
+        return _LEADER_COMES if self._recovers(outcome) else 1
+
+    def _is_away(self, address: Address) -> bool:
+        return time.monotonic() - self._lost_at.get(address, float("-inf")) < _AWAY
+
+    def _use(self, address: Address) -> None:
+        addresses = self._addresses
+        index = addresses.index(address)
+        self._addresses = (*addresses[index:], *addresses[:index])
 
     def _send(self, address: Address, request: _Request) -> Response | ConnectionFailed:
         """Send a request once, and once more if certificates that were renewed meanwhile help.
@@ -517,7 +554,9 @@ class JsonApi:
                     try:
                         return self._exchange(kept, request)
                     except OSError as error:
-                        if not request.idempotent or not is_lost(error):
+                        # To a host that is gone, another connection would take long, too.
+                        gone = is_gone(error) and len(self._addresses) > 1
+                        if not request.idempotent or not is_lost(error) or gone:
                             raise
                 return self._exchange(self._opened(address, context), request)
             except ConnectionFailed as error:

@@ -415,15 +415,31 @@ class VaultClient:
             path: path without ``/v1/``.
             body: JSON object to send; or the parts of a binary body, iterated over for each time that it is sent.
             token: token to send instead of the client's own; an empty string to send none.
-            idempotent: False if sending the request twice differs from sending it once; it is then not repeated.
+            idempotent: False if sending the request twice differs from sending it once; it is then repeated only while
+                Vault says that it did nothing and has no leader.
 
         Raises:
             TLSError: verification of Vault's certificate failed.
             VaultUnavailable: there is no connection, no response in time, or a response that is not Vault's.
             VaultError: something in front of Vault takes no request of this size (status 413).
         """
-        if token is None:
-            token = self.token_source() if self.token_source else self.token
+        source = self.token_source if token is None else None
+        used = source() if source else self.token if token is None else token
+        response = self._sent(method, path, body, used, idempotent=idempotent)
+        # A request waits for an election longer than some tokens live.
+        if source and _is_invalid_token(response) and (fresh := source()) != used:
+            response = self._sent(method, path, body, fresh, idempotent=idempotent)
+        return response
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | Iterable[bytes] | None,
+        token: str | None,
+        *,
+        idempotent: bool,
+    ) -> Response:
         headers = {**self._headers, "X-Vault-Token": token} if token else self._headers
         try:
             response = self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
@@ -552,7 +568,7 @@ class VaultClient:
         remedy = _UNAVAILABLE.get(status) or ("wait until Vault has a leader" if _recovers(response) else None)
         if remedy:
             raise VaultUnavailable(said, place=self.url, status=status, errors=errors, remedy=remedy)
-        if status == 403 and "invalid token" in said:
+        if _is_invalid_token(response):
             raise InvalidToken(
                 f"{path}: {said}",
                 status=status,
@@ -681,6 +697,10 @@ def _is_sealed(response: Response) -> bool:
     found, said = response.json(), " ".join(_errors(response)).lower()
     told = found.get("sealed") is True or found.get("initialized") is False
     return response.status in (501, 503) and (told or "sealed" in said or "initialized" in said)
+
+
+def _is_invalid_token(response: Response) -> bool:
+    return response.status == 403 and "invalid token" in "; ".join(_errors(response))
 
 
 def _recovers(response: Response) -> bool:
