@@ -7,10 +7,13 @@ the one before ended.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import ssl
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,9 +51,9 @@ class Table:
         self._rows: list[tuple[str, Report]] = []
 
     @contextmanager
-    def row(self, fault: str, load: Load) -> Iterator[None]:
-        """Have all work during a fault."""
-        with load.working() as report:
+    def row(self, fault: str, load: Load, leader: str) -> Iterator[None]:
+        """Have all work during a fault, first with the node that leads."""
+        with load.working(f"https://{leader}:8200") as report:
             self._rows.append((fault, report))
             yield
         assert report.lost == []
@@ -96,14 +99,25 @@ def load(hosts: VaultHosts) -> Load:
     return Load(Servers(hosts.urls, hosts.ca, hosts.kubeconfig, "shop", "shop-key"), SECRETS)
 
 
-def test_the_whole_chain_is_set_up(hosts: VaultHosts) -> None:
+STEPS = {
+    "install": ["TASK [vault-server : Unpack it]"],
+    "initialise, join and unseal": ["TASK [vault-server : Initialise Vault once", f"changed: [{NAMES[0]}"],
+    "audit": ["TASK [vault-server : Enable the audit devices]"],
+    "operator": ["TASK [vault-operator : Revoke the privileged token]"],
+}
+"""Lines of site.yml after which it is killed, by the step."""
+
+
+def test_the_chain_is_set_up_by_a_run_after_others_were_killed_at_each_step(hosts: VaultHosts) -> None:
+    for lines in STEPS.values():
+        hosts.kill_at(lines, "site.yml")
     hosts.play("site.yml")
     hosts.await_healthy()
 
 
 def test_the_leader_is_killed(hosts: VaultHosts, load: Load, table: Table) -> None:
     leader = hosts.leader()
-    with table.row("leader killed", load):
+    with table.row("leader killed", load, leader):
         hosts.hosts[leader].run("systemctl", "kill", "--signal=KILL", "vault")
         time.sleep(SECONDS)
     # systemd started it again, sealed.
@@ -114,12 +128,12 @@ def test_the_leader_is_killed(hosts: VaultHosts, load: Load, table: Table) -> No
 def test_two_hosts_are_lost_and_the_rest_comes_back_by_itself(hosts: VaultHosts, load: Load, table: Table) -> None:
     leader = hosts.leader()
     other = next(name for name in NAMES if name != leader)
-    with table.row("host of the leader lost", load):
+    with table.row("host of the leader lost", load, leader):
         hosts.hosts[leader].kill()
         time.sleep(SECONDS)
     stale = load.servers.manager(cache_plaintext_ttl=1, cache_stale_if_error=3600)
     kept = load.servers.read(stale, SECRETS[0])
-    with table.row("two of three hosts lost", load):
+    with table.row("two of three hosts lost", load, other):
         hosts.hosts[other].kill()
         time.sleep(SECONDS)
         assert load.servers.read(stale, SECRETS[0]) == kept
@@ -136,7 +150,7 @@ def test_two_hosts_are_lost_and_the_rest_comes_back_by_itself(hosts: VaultHosts,
 def test_the_leader_is_cut_off_from_the_others(hosts: VaultHosts, load: Load, table: Table) -> None:
     leader = hosts.leader()
     others = [host.address for name, host in hosts.hosts.items() if name != leader]
-    with table.row("leader cut off from the other nodes", load):
+    with table.row("leader cut off from the other nodes", load, leader):
         hosts.hosts[leader].cut(*others)
         time.sleep(SECONDS)
         hosts.hosts[leader].mend()
@@ -145,7 +159,7 @@ def test_the_leader_is_cut_off_from_the_others(hosts: VaultHosts, load: Load, ta
 
 def test_the_leader_is_cut_off_from_clients(hosts: VaultHosts, load: Load, table: Table) -> None:
     leader = hosts.leader()
-    with table.row("leader cut off from clients", load):
+    with table.row("leader cut off from clients", load, leader):
         hosts.hosts[leader].cut(CONTROLLER)
         time.sleep(SECONDS)
         hosts.hosts[leader].mend()
@@ -155,7 +169,7 @@ def test_the_leader_is_cut_off_from_clients(hosts: VaultHosts, load: Load, table
 @pytest.mark.parametrize("kind", DISKS)
 def test_a_disk_of_the_leader_is_full(kind: str, hosts: VaultHosts, load: Load, table: Table) -> None:
     leader = hosts.leader()
-    with table.row(f"disk full on the leader: {kind}", load):
+    with table.row(f"disk full on the leader: {kind}", load, leader):
         hosts.fill(leader, kind)
         time.sleep(SECONDS)
         hosts.clear(leader, kind)
@@ -166,8 +180,42 @@ def test_a_disk_of_the_leader_is_full(kind: str, hosts: VaultHosts, load: Load, 
 @pytest.mark.parametrize("minutes", [10, -10])
 def test_the_clock_of_the_leader_is_wrong(minutes: int, hosts: VaultHosts, load: Load, table: Table) -> None:
     leader = hosts.leader()
-    with table.row(f"clock of the leader {minutes:+} minutes", load):
+    with table.row(f"clock of the leader {minutes:+} minutes", load, leader):
         clock.shift(hosts.pid(leader), 60 * minutes)
+        seen = hosts.client(leader).request("GET", "sys/health").json()["server_time_utc"]
+        assert round((seen - time.time()) / 60) == minutes
         time.sleep(SECONDS)
         clock.shift(hosts.pid(leader), 0)
     hosts.await_healthy()
+
+
+def test_an_upgrade_is_killed_between_two_restarts_and_run_again(hosts: VaultHosts, load: Load, table: Table) -> None:
+    changed = json.dumps({"vault_server_telemetry": {"disable_hostname": True}})
+    upgrade = "playbooks/servers.yml", f"--extra-vars={changed}"
+    leader = hosts.leader()
+    with table.row("upgrade killed while a node is restarted, then run again", load, leader):
+        hosts.kill_at(["TASK [vault-server : Restart Vault by systemd]", "changed: "], *upgrade)
+        hosts.play(*upgrade)
+    hosts.await_healthy()
+
+
+def test_a_restoration_is_killed_and_run_again(hosts: VaultHosts, load: Load) -> None:
+    token = (hosts.secrets / "vault-snapshot-token").read_text().strip()
+    snapshot = hosts.folder / "snapshot"
+    url = f"https://{hosts.leader()}:8200/v1/sys/storage/raft/snapshot"
+    asked = urllib.request.Request(url, headers={"X-Vault-Token": token})
+    with urllib.request.urlopen(asked, context=ssl.create_default_context(cafile=hosts.ca)) as answer:
+        snapshot.write_bytes(answer.read())
+    for host in hosts.hosts.values():
+        host.run("sh", "-euc", f"systemctl stop vault; find {DISKS['data']} -mindepth 1 -delete")
+    restore = (
+        "playbooks/restore.yml",
+        f"--extra-vars=vault_server_snapshot={snapshot}",
+        "--extra-vars=kubevault_restore_confirmed=yes",
+    )
+    begun = hosts.secrets / "vault-restore-keys.json"
+    hosts.kill_at(["TASK [vault-server : Restore the snapshot]"], *restore, reached=begun.exists)
+    hosts.play(*restore)
+    hosts.await_healthy()
+    assert load.lost() == []
+    assert not list(hosts.secrets.glob("vault-restore*"))

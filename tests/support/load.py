@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secretmanager import SecretManager
@@ -155,8 +155,14 @@ class Load:
         self._first_version = self._version()
 
     @contextmanager
-    def working(self) -> Iterator[Report]:
-        """Have all work within it, until each of them succeeds again; then nothing may be lost or wrong."""
+    def working(self, url: str) -> Iterator[Report]:
+        """Have all work within it, until each of them succeeds again; then nothing may be lost or wrong.
+
+        Args:
+            url: address of Vault that all use at first.
+        """
+        urls = sorted(self.servers.urls, key=lambda other: other != url)
+        self.servers = replace(self.servers, urls=urls)
         report = Report(list(self._workers()))
         for worker in report.workers:
             worker.start()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from secretmanager.errors import VaultError
 from secretmanager.servers.vault import VaultClient
 
 from .ansible import BIN, ROOT, Run, environment, run_playbook
+from .servers import wait_until
 
 KUBERNETES = str(NETWORK[254])
 """Address of the API server; not that of clients, which may be cut off."""
@@ -82,32 +82,38 @@ class VaultHosts:
         """Run a playbook of the repository."""
         return run_playbook(playbook, f"--inventory={self.inventory}", *arguments, env=_environment(), fails=fails)
 
-    def kill_at(self, line: str, playbook: str, *arguments: str) -> None:
-        """Run a playbook, and end all its processes by SIGKILL once it has printed a line.
+    def kill_at(
+        self, lines: Sequence[str], playbook: str, *arguments: str, reached: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Run a playbook, and end all its processes by SIGKILL once it has printed some lines.
 
         Args:
-            line: regular expression that matches the beginning of the line.
+            lines: beginnings of the lines, in their order.
             playbook: as of `play`.
             arguments: as of `play`.
+            reached: what has to be so besides.
         """
         # The kernel ends what is in the namespace: Ansible's workers have process groups of their own.
         contained = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command = [BIN / "ansible-playbook", playbook, f"--inventory={self.inventory}", *arguments]
+        output, awaited = [], list(lines)
         with subprocess.Popen(
             [*contained, *command],
             cwd=ROOT,
-            env=_environment(),
+            env={**_environment(), "ANSIBLE_NOCOLOR": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         ) as process:
-            output = []
             assert process.stdout
             for text in process.stdout:
                 output.append(text)
-                if re.match(line, text):
-                    process.kill()
+                if awaited and text.startswith(awaited[0]):
+                    del awaited[0]
+                    if not awaited:
+                        wait_until("the moment to kill", reached)
+                        process.kill()
         assert process.returncode == -signal.SIGKILL, "".join(output)
 
     def client(self, *names: str, **options: Any) -> VaultClient:
