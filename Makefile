@@ -142,6 +142,12 @@ on-hosts:
 	$(if $(KUBEVAULT_HOSTS_INVENTORY),,pytest tests/hosts)
 	$(if $(KUBEVAULT_HOSTS_INVENTORY),,tests/on-hosts pytest tests/roles)
 
+# Not a part of `make test`, which it would make a quarter of an hour longer.
+.PHONY: faults
+faults: binaries ## Break what a Vault of three hosts consists of, under load, as root
+	tools/hosts-for-tests
+	tests/on-hosts pytest tests/faults
+
 .PHONY: unit
 unit: venv ## Run the unit tests alone, which need no server
 	pytest tests/unit

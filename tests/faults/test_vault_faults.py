@@ -1,4 +1,4 @@
-"""Three Vault hosts under load, and what befalls them; run by tests/on-hosts.
+"""Three Vault hosts under load, and what befalls them; run by `make faults`.
 
 Nothing that was acknowledged is lost, no wrong value is read, and errors are those of the package. How many errors, and
 how long an interruption, is in the table at the end; no test asserts on it. The tests are one story: each goes on where
