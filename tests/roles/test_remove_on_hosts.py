@@ -39,6 +39,9 @@ CHANGED_BY_THE_HOST = re.compile(
     # Packages that roles install, and what services of Debian's keep.
     r"/(run|tmp|proc|sys|dev|home|root|snap)(/|$)|/var/(cache|tmp|log|lib/(apt|dpkg|systemd|snapd|private|logrotate))(/|$)"
     r"|/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|/etc/\.|\.pyc$|__pycache__"
+    # The base snaps, which stay, and where snapd has something for each snap.
+    r"|/etc/systemd/(system|user)/(.*/)?(snap-(bare|snapd)-\w+\.mount|[a-z-]+\.target\.wants)$"
+    r"|/etc/modprobe\.d$|/etc/udev/rules\.d/70-snap\.snapd\.rules$"
 )
 
 
