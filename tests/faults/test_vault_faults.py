@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import ssl
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,25 +195,3 @@ def test_an_upgrade_is_killed_between_two_restarts_and_run_again(hosts: VaultHos
         hosts.kill_at(["TASK [vault-server : Restart Vault by systemd]", "changed: "], *upgrade)
         hosts.play(*upgrade)
     hosts.await_healthy()
-
-
-def test_a_restoration_is_killed_and_run_again(hosts: VaultHosts, load: Load) -> None:
-    token = (hosts.secrets / "vault-snapshot-token").read_text().strip()
-    snapshot = hosts.folder / "snapshot"
-    url = f"https://{hosts.leader()}:8200/v1/sys/storage/raft/snapshot"
-    asked = urllib.request.Request(url, headers={"X-Vault-Token": token})
-    with urllib.request.urlopen(asked, context=ssl.create_default_context(cafile=hosts.ca)) as answer:
-        snapshot.write_bytes(answer.read())
-    for host in hosts.hosts.values():
-        host.run("sh", "-euc", f"systemctl stop vault; find {DISKS['data']} -mindepth 1 -delete")
-    restore = (
-        "playbooks/restore.yml",
-        f"--extra-vars=vault_server_snapshot={snapshot}",
-        "--extra-vars=kubevault_restore_confirmed=yes",
-    )
-    begun = hosts.secrets / "vault-restore-keys.json"
-    hosts.kill_at(["TASK [vault-server : Restore the snapshot]"], *restore, reached=begun.exists)
-    hosts.play(*restore)
-    hosts.await_healthy()
-    assert load.lost() == []
-    assert not list(hosts.secrets.glob("vault-restore*"))

@@ -107,9 +107,10 @@ class Record:
 class Worker(threading.Thread):
     """Repeats a step; an error of the package counts, and any other ends it."""
 
-    def __init__(self, kind: str, step: Callable[[], None]) -> None:
+    def __init__(self, kind: str, step: Callable[[], None], pause: float = PAUSE) -> None:
         super().__init__(daemon=True)
         self.kind = kind
+        self._pause = pause
         self.record = Record()
         self.failure: Exception | None = None
         self._step = step
@@ -130,7 +131,7 @@ class Worker(threading.Thread):
                 self.record.longest = max(self.record.longest, now - since)
                 since = now
                 self.record.done += 1
-            self._stopping.wait(PAUSE)
+            self._stopping.wait(self._pause)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -194,7 +195,8 @@ class Load:
         for name, written in self.written.items():
             yield Worker("sealer", self._sealing(name, written))
             yield Worker("reader", self._reading(name, written))
-        yield Worker("rotator", self._rotating())
+        # Each version makes the key larger, of which Vault writes the whole.
+        yield Worker("rotator", self._rotating(), pause=0.5)
 
     def _sealing(self, name: str, written: Written) -> Callable[[], None]:
         servers = self.servers

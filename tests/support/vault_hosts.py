@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from secretmanager.errors import VaultError
 from secretmanager.servers.vault import VaultClient
 
 from .ansible import BIN, ROOT, Run, environment, run_playbook
-from .servers import wait_until
 
 KUBERNETES = str(NETWORK[254])
 """Address of the API server; not that of clients, which may be cut off."""
@@ -82,16 +81,13 @@ class VaultHosts:
         """Run a playbook of the repository."""
         return run_playbook(playbook, f"--inventory={self.inventory}", *arguments, env=_environment(), fails=fails)
 
-    def kill_at(
-        self, lines: Sequence[str], playbook: str, *arguments: str, reached: Callable[[], bool] = lambda: True
-    ) -> None:
+    def kill_at(self, lines: Sequence[str], playbook: str, *arguments: str) -> None:
         """Run a playbook, and end all its processes by SIGKILL once it has printed some lines.
 
         Args:
             lines: beginnings of the lines, in their order.
             playbook: as of `play`.
             arguments: as of `play`.
-            reached: what has to be so besides.
         """
         # The kernel ends what is in the namespace: Ansible's workers have process groups of their own.
         contained = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -112,7 +108,6 @@ class VaultHosts:
                 if awaited and text.startswith(awaited[0]):
                     del awaited[0]
                     if not awaited:
-                        wait_until("the moment to kill", reached)
                         process.kill()
         assert process.returncode == -signal.SIGKILL, "".join(output)
 
@@ -228,7 +223,8 @@ class VaultHosts:
 DISKS = {"data": "/opt/vault/data", "audit": "/var/log/vault"}
 """Folders of Vault that are disks of their own, so that one of them can be full."""
 
-DISK_SIZE = "256m"
+DISK_SIZE = "1g"
+"""Enough for what the tests write: each version of a Transit key makes all further writes of the key larger."""
 
 
 def _environment() -> dict[str, str]:
