@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from secretmanager.admin.cluster import remove_peers
+from secretmanager.admin.cluster import Leader, leads, remove_peers, serves
 from secretmanager.admin.connection import Vault
 from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
 from secretmanager.errors import ConfigError, VaultUnavailable
@@ -88,6 +88,40 @@ def test_the_first_node_begins_only_if_every_other_one_answers_and_none_is_initi
     assert begin(tmp_path, Node(first), Node("https://b"), Node("https://c", initialized=True)) == []
     assert begin(tmp_path, Node(first), Node("https://b", initialized=None), Node("https://c")) == []
     assert begin(tmp_path, Node(first), Node("https://b", None), Node("https://c", initialized=True)) == []
+
+
+class Answering:
+    """Answers ``sys/health`` and ``sys/leader`` as a node does."""
+
+    def __init__(self, leader: dict[str, Any], *, standby: bool) -> None:
+        self.answers = {"sys/leader": leader, "sys/health": {"standby": standby}}
+
+    def request(self, method: str, path: str) -> dict[str, Any]:
+        assert method == "GET"
+        return self.answers[path.partition("?")[0]]
+
+
+VAULT = {"ha_enabled": True, "is_self": False, "leader_address": "", "raft_applied_index": 0}
+OPENBAO = {"ha_enabled": True}
+"""What OpenBao 2.6.2 answers in place of it."""
+
+
+@pytest.mark.parametrize("unset", [VAULT, OPENBAO])
+@pytest.mark.parametrize(
+    ("said", "standby", "serving", "leading"),
+    [
+        ({"leader_address": "https://a", "is_self": True}, False, True, True),
+        ({"leader_address": "https://a"}, True, True, False),
+        ({}, True, False, False),  # no node leads
+        ({"leader_address": "https://a", "is_self": True}, True, False, True),  # it has just been elected
+    ],
+)
+def test_what_openbao_leaves_out_means_what_vault_says(
+    unset: dict[str, Any], said: dict[str, Any], standby: bool, serving: bool, leading: bool
+) -> None:
+    node = cast(Vault, Answering({**unset, **said}, standby=standby))
+    assert (serves(node), leads(node)) == (serving, leading)
+    assert Leader.known_to(node) == Leader(said.get("leader_address", ""), leading, 0)
 
 
 def test_a_standby_that_does_not_reach_the_leader_is_unavailable() -> None:

@@ -44,18 +44,40 @@ def wait_for(look: Callable[[], T], problem: str, timeout: float) -> T:
         time.sleep(_POLL)
 
 
+@dataclass(frozen=True)
+class Leader:
+    """What a node says of the active node.
+
+    Attributes:
+        address: its address; empty if the node knows of none.
+        is_self: whether it is this node.
+        applied: index of the last entry of Raft's log that this node has applied.
+    """
+
+    address: str
+    is_self: bool
+    applied: int
+
+    @classmethod
+    def known_to(cls, vault: Vault) -> Leader:
+        """Ask a node. OpenBao leaves out what is false, empty or 0 (observed with 2.6.2)."""
+        answer = vault.request("GET", "sys/leader")
+        return cls(
+            address=str(answer.get("leader_address", "")),
+            is_self=bool(answer.get("is_self")),
+            applied=int(answer.get("raft_applied_index", 0)),
+        )
+
+
 def serves(vault: Vault) -> bool:
     """Whether this node is active, or knows the active node."""
     health = vault.request("GET", "sys/health?standbyok=true&perfstandbyok=true")
-    if not health["standby"]:
-        return True
-    leader = vault.request("GET", "sys/leader")
-    return bool(leader["leader_address"]) and not leader["is_self"]
+    return not health["standby"] or _other_leads(vault)
 
 
 def leads(vault: Vault) -> bool:
     """Whether this node is the active one."""
-    return bool(vault.request("GET", "sys/leader")["is_self"])
+    return Leader.known_to(vault).is_self
 
 
 def await_healthy(vault: Vault, timeout: float) -> None:
@@ -73,7 +95,7 @@ def await_healthy(vault: Vault, timeout: float) -> None:
     # Autopilot notices after seconds that a node was gone; what the node has applied tells at once.
     newest = wait_for(lambda: _leaders_index(vault), f"{vault.url}: the cluster has no leader", timeout)
     wait_for(
-        lambda: int(vault.request("GET", "sys/leader")["raft_applied_index"]) >= newest,
+        lambda: Leader.known_to(vault).applied >= newest,
         f"{vault.url}: Vault has not caught up with the leader",
         timeout,
     )
@@ -115,8 +137,8 @@ def ensure_standby(vault: Vault, timeout: float, *, check: bool = False) -> bool
 
 
 def _other_leads(vault: Vault) -> bool:
-    leader = vault.request("GET", "sys/leader")
-    return bool(leader["leader_address"]) and not leader["is_self"]
+    leader = Leader.known_to(vault)
+    return bool(leader.address) and not leader.is_self
 
 
 @dataclass(frozen=True)

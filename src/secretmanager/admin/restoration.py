@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 from typing import IO, cast
 
 from ..errors import ConfigError, InvalidToken, PermissionDenied, VaultError, VaultSealed, VaultUnavailable
-from .cluster import wait_for
+from .cluster import Leader, wait_for
 from .connection import Vault
 from .files import read_private
 from .initialisation import Initialisation, ensure_unsealed, key_counts, seal_state
@@ -183,7 +183,7 @@ def _takes(vault: Vault) -> bool:
 
 
 def _leader(node: Vault) -> str:
-    address = str(node.request("GET", "sys/leader")["leader_address"])
+    address = Leader.known_to(node).address
     if not address:
         raise VaultError(f"{node.url}: Vault has no leader", remedy="unseal it first")
     return address
