@@ -99,12 +99,12 @@ def _handler(owner: Intermediary) -> type[BaseHTTPRequestHandler]:
                 self._send(page(413))
                 self.rfile.read(length)  # as nginx does (lingering_close), or the answer might be lost
                 return
-            body = self.rfile.read(length)
+            body = self._chunks() if "Transfer-Encoding" in self.headers else self.rfile.read(length)
             answer = owner.answer(self.path)
             if answer is not None:
                 self._send(answer)
                 return
-            headers = {name: value for name, value in self.headers.items() if name != "Host"}
+            headers = {name: value for name, value in self.headers.items() if name not in ("Host", "Transfer-Encoding")}
             response = owner.forward(self.command, self.path, body, headers)
             owner.after(self.path)
             self.send_response_only(response.status)
@@ -118,6 +118,15 @@ def _handler(owner: Intermediary) -> type[BaseHTTPRequestHandler]:
             while data := response.read1():
                 self.wfile.write(data)
                 self.wfile.flush()
+
+        def _chunks(self) -> bytes:
+            """Return a body of unknown length (RFC 9112 section 7.1), as that of a snapshot."""
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
 

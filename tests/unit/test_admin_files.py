@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from secretmanager.admin.files import PrivateFile, check_folder, file_mode, read_private
+from secretmanager.admin.files import PrivateFile, check_folder, file_mode, read_private, unfinished
 from secretmanager.errors import ConfigError
 
 
@@ -43,6 +43,16 @@ def test_a_failure_after_the_content_keeps_it(tmp_path: Path) -> None:
     (left,) = (file for file in tmp_path.iterdir() if file != path)
     assert left.read_text() == "the only copy"
     assert file_mode(left) == 0o600
+
+
+def test_what_was_interrupted_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "keys[1]"
+    (tmp_path / "keys[1].json").touch()
+    with PrivateFile(path) as file:
+        assert len(unfinished(path)) == 1
+        file.leave()
+    assert unfinished(path) == [left for left in tmp_path.iterdir() if left.name.startswith(".")]
+    assert not path.exists()
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

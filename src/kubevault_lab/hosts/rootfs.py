@@ -28,8 +28,6 @@ PACKAGES = (
     *("dbus-user-session", "fuse3", "openssl", "snapd", "squashfuse"),
     # By it, vault-snapshot encrypts.
     "age",
-    # The clock of one service, for tests: no namespace holds the time of day.
-    "libfaketime",
 )
 """Debian's packages on each host."""
 

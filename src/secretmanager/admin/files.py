@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import tempfile
@@ -20,7 +21,7 @@ class PrivateFile:
 
     Its content cannot be obtained again (Vault returns unseal keys once), so everything that can be checked is checked
     before. Until `commit`, nothing exists under the file's own name. In a ``with`` statement, it leaves nothing behind
-    if `commit` was not reached.
+    if `commit` was not reached; `unfinished` finds what a process left that was killed.
 
     Args:
         path: where the file will be. Its folder must exist.
@@ -48,6 +49,10 @@ class PrivateFile:
         if self._discard:
             self._temporary.unlink()
 
+    def leave(self) -> None:
+        """Leave the temporary file for `unfinished`, as if the process was killed now."""
+        self._discard = False
+
     def commit(self, content: str) -> None:
         """Write the content and rename the file to its own name, which replaces an existing file.
 
@@ -62,6 +67,11 @@ class PrivateFile:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def unfinished(path: str | Path) -> list[Path]:
+    """Return the temporary files of a `PrivateFile` that was neither committed nor discarded."""
+    return sorted(Path(path).parent.glob(f".{glob.escape(Path(path).name)}.????????"))
 
 
 def read_private(path: str | Path) -> str | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, VaultError, VaultUnavailable
 from .cluster import serves, wait_for
 from .connection import Vault
-from .files import PrivateFile, check_folder, read_private
+from .files import PrivateFile, check_folder, read_private, unfinished
 
 T = TypeVar("T")
 
@@ -220,16 +221,34 @@ def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, che
         check_folder(path)
     if check:
         return
+    for left in chain.from_iterable(map(unfinished, targets.values())):  # of a Vault whose data was deleted
+        if not left.read_bytes().strip(b"\0"):  # else it holds keys
+            left.unlink()
     names = _RECOVERY if opens_itself else _UNSEAL
     counts = wanted.key_shares, wanted.key_threshold
     body: dict[str, object] = dict(zip(names.parameters, counts, strict=True))
     if wanted.pgp_keys:
         body[names.pgp_keys] = list(wanted.pgp_keys)
     with PrivateFile(wanted.keys_file) as keys_file, PrivateFile(wanted.root_token_file) as token_file:
-        answer = vault.request("POST", "sys/init", body)
+        try:
+            answer = vault.request("POST", "sys/init", body)
+        except VaultUnavailable:
+            keys_file.leave()  # Vault may have done it, and does not tell the keys again
+            raise
         keys = {names.keys: answer[names.answer], **dict(zip(names.counts, counts, strict=True))}
         keys_file.commit(json.dumps(keys, indent=2) + "\n")
         token_file.commit(f"{answer['root_token']}\n")
+
+
+def check_interruption(path: str) -> None:
+    """Raise ConfigError if a file of keys is missing because the process was killed that initialised Vault for it."""
+    if left := unfinished(path):
+        raise ConfigError(
+            f"keys_file: {path} is missing: the process that initialised Vault was interrupted before it had the keys;"
+            f" unless {' or '.join(map(str, left))} holds them, Vault can never be unsealed",
+            remedy="stop it and delete its data, in which nothing is yet (playbooks/remove.yml with"
+            " kubevault_remove_data does that), and run this again",
+        )
 
 
 def key_counts(path: str) -> tuple[int, int]:
@@ -249,6 +268,7 @@ def key_counts(path: str) -> tuple[int, int]:
 def _content(path: str) -> dict[str, Any]:
     text = read_private(path)
     if text is None:
+        check_interruption(path)
         raise ConfigError(
             f"keys_file: {path} is missing, but Vault is initialised and sealed: it was initialised elsewhere; put"
             " its unseal keys there, or unseal it with `vault operator unseal`"

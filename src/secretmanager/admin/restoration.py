@@ -18,7 +18,7 @@ from ..errors import ConfigError, InvalidToken, PermissionDenied, VaultError, Va
 from .cluster import Leader, wait_for
 from .connection import Vault
 from .files import read_private
-from .initialisation import Initialisation, ensure_unsealed, key_counts, seal_state
+from .initialisation import Initialisation, check_interruption, ensure_unsealed, key_counts, seal_state
 
 _BLOCK = 1024 * 1024  # bytes
 
@@ -113,6 +113,7 @@ def restore(
         token_file = temporary.root_token_file
     else:
         token_file = privileged_token_file
+        check_interruption(temporary.keys_file)
         if read_private(token_file) is None:
             raise ConfigError(
                 f"privileged_token_file: {token_file} is missing, but {first.url} is initialised",

@@ -1,0 +1,175 @@
+"""Vault is initialised, or restored, by a process that is killed at some request; then it is done again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.intermediary import Intermediary
+from support.servers import Authority, PrivateVault, running
+
+from secretmanager.servers.vault import TransitItem
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from secretmanager.admin.connection import Vault
+from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
+from secretmanager.admin.restoration import Snapshot, restore
+from secretmanager.errors import SecretManagerError
+from secretmanager.servers.vault import VaultClient
+
+action, url, ca, folder = sys.argv[1:]
+
+def connect(url, token):
+    return Vault(VaultClient(url, ca_cert=ca, token=token, retries=0))
+
+keys, token = f"{folder}/keys.json", f"{folder}/root-token"
+try:
+    if action == "init":
+        ensure_unsealed(connect(url, ""), Initialisation(3, 2, keys, token), timeout=30)
+    else:
+        snapshot = Snapshot(Path(folder, "snapshot"))
+        files = {"temporary_file": f"{folder}/temporary", "privileged_token_file": f"{folder}/privileged"}
+        restore(connect, [url], snapshot, keys, **files, timeout=30)
+except SecretManagerError as error:
+    sys.exit(str(error))
+"""
+"""What vault_init and vault_restore do, in one process that can be killed."""
+
+REFUSED = "the process that initialised Vault was interrupted before it had the keys"
+
+
+class Site:
+    """A Vault with Raft storage, the files of its keys, and something in front of it that sees each request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._data = folder / "data"
+        self.vault = PrivateVault(folder, storage={"raft": {"path": str(self._data), "node_id": "vault"}})
+        authority = Authority(folder, "between")
+        self._ca = str(authority.file)
+        self.between = Intermediary(self.vault.url, self.vault.ca, authority.issue("front"))
+
+    def empty(self) -> None:
+        """Have a Vault without data, as a new host has."""
+        self.vault.kill()
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir()
+        self.vault.start(unseal=False)
+
+    def start(self, action: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, action, self.between.url, self._ca, self.folder]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, action: str) -> str:
+        """Return what the process said; nothing if all is well."""
+        process = self.start(action)
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == (1 if output else 0), output
+        return output
+
+    def run_killed(self, action: str, point: int, lost: str) -> str | None:
+        """Start the process, and kill it at a request.
+
+        Args:
+            action: "init" or "restore".
+            point: number of the request, where those that it repeats while it waits count as one.
+            lost: "request", so that Vault does not get it, or "response", so that only the process does not.
+
+        Returns:
+            The request; None if the process ended well with fewer requests.
+        """
+        process, seen = self.start(action), []
+
+        def at(path: str) -> bool:
+            if path.endswith("/unseal") or seen[-1:] != [path]:
+                seen.append(path)
+            if len(seen) < point:
+                return False
+            process.kill()
+            process.wait()
+            return True
+
+        if lost == "request":
+            self.between.answer = lambda path: b"" if at(path) else None
+        else:
+            self.between.after = at
+        output = process.communicate(timeout=120)[0]
+        self.between.answer, self.between.after = lambda path: None, lambda path: None
+        assert process.returncode in (0, -signal.SIGKILL), output
+        return None if process.returncode == 0 else seen[-1]
+
+    def left(self) -> list[str]:
+        """Return the names of files that nobody needs any more."""
+        return [path.name for path in self.folder.iterdir() if path.name.startswith((".", "temporary"))]
+
+    def sealed(self) -> bool:
+        return bool(self.vault.root.request("GET", "sys/seal-status").json()["sealed"])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    with running(site.vault, site.empty):
+        yield site
+    site.between.close()
+
+
+@pytest.mark.parametrize("lost", ["request", "response"])
+def test_an_initialisation_that_was_killed(site: Site, lost: str) -> None:
+    refused = []
+    for point in itertools.count(1):
+        site.empty()
+        for name in ("keys.json", "root-token"):
+            (site.folder / name).unlink(missing_ok=True)
+        request = site.run_killed("init", point, lost)
+        if request and (said := site.run("init")):
+            assert REFUSED in said
+            refused.append(request)
+            site.empty()
+            assert site.run("init") == ""
+        assert not site.sealed()
+        assert len(json.loads((site.folder / "keys.json").read_text())["unseal_keys_b64"]) == 3
+        assert site.vault.root.request(
+            "GET", "auth/token/lookup-self", token=(site.folder / "root-token").read_text().strip()
+        ).ok
+        assert site.left() == []
+        if not request:
+            break
+    assert refused == ([] if lost == "request" else ["/v1/sys/init"])
+    assert point > 5, point
+
+
+@pytest.mark.parametrize("lost", ["request", "response"])
+def test_a_restoration_that_was_killed(site: Site, lost: str) -> None:
+    assert site.run("init") == ""
+    vault = site.vault.root
+    vault.token = (site.folder / "root-token").read_text().strip()
+    site.vault.write("sys/mounts/transit", type="transit")
+    site.vault.write("transit/keys/shop")
+    (ciphertext,) = vault.encrypt("shop", [TransitItem(b"PLAIN")])
+    (site.folder / "snapshot").write_bytes(vault.request("GET", "sys/storage/raft/snapshot").body)
+    refused = []
+    for point in itertools.count(1):
+        site.empty()
+        request = site.run_killed("restore", point, lost)
+        if request and (said := site.run("restore")):
+            assert REFUSED in said
+            refused.append(request)
+            site.empty()
+            assert site.run("restore") == ""
+        assert not site.sealed()
+        assert vault.decrypt("shop", [TransitItem(ciphertext.encode())]) == [b"PLAIN"]
+        assert site.left() == []
+        if not request:
+            break
+    assert refused == ([] if lost == "request" else ["/v1/sys/init"])
+    assert point > 10, point
