@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import clock
+from support import clock, newer
 from support.load import Load, Report, Servers
-from support.vault_hosts import DISKS, VaultHosts
+from support.site import serve_release
+from support.vault_hosts import DISKS, VaultHosts, printed
 
 from kubevault_lab.hosts.sandbox import CONTROLLER
 from secretmanager.errors import VaultUnavailable
@@ -79,10 +81,23 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[VaultHosts]:
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of the key that decrypts snapshots."""
+    path = tmp_path_factory.mktemp("identity") / "key"
+    subprocess.run(["age-keygen", "-o", path], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def hosts(identity: Path) -> Iterator[VaultHosts]:
     """The folder's path is short, for supervisord's socket."""
     folder = Path(tempfile.mkdtemp(prefix="kubevault-faults."))
-    variables = {"kubevault_workloads": WORKLOADS, "kubevault_vaulted_secrets": VALUES}
+    recipient = subprocess.run(["age-keygen", "-y", identity], check=True, capture_output=True, text=True).stdout
+    variables = {
+        "kubevault_workloads": WORKLOADS,
+        "kubevault_vaulted_secrets": VALUES,
+        "vault_snapshot_age_recipients": [recipient.strip()],
+    }
     hosts = VaultHosts(folder, NAMES, variables)
     try:
         hosts.create()
@@ -97,18 +112,17 @@ def load(hosts: VaultHosts) -> Load:
     return Load(Servers(hosts.urls, hosts.ca, hosts.kubeconfig, "shop", "shop-key"), SECRETS)
 
 
-STEPS = {
-    "install": ["TASK [vault-server : Unpack it]"],
-    "initialise, join and unseal": ["TASK [vault-server : Initialise Vault once", f"changed: [{NAMES[0]}"],
-    "audit": ["TASK [vault-server : Enable the audit devices]"],
-    "operator": ["TASK [vault-operator : Revoke the privileged token]"],
-}
-"""Lines of site.yml after which it is killed, by the step."""
-
-
 def test_the_chain_is_set_up_by_a_run_after_others_were_killed_at_each_step(hosts: VaultHosts) -> None:
-    for lines in STEPS.values():
-        hosts.kill_at(lines, "site.yml")
+    keys = hosts.secrets / "vault-unseal-keys.json"
+    steps = {
+        "install": printed("TASK [vault-server : Unpack it]"),
+        "initialise": lambda output: keys.exists(),
+        "join": printed("TASK [vault-server : Initialise Vault once", f"changed: [{NAMES[0]}"),
+        "audit": printed("TASK [vault-server : Enable the audit devices]"),
+        "operator": printed("TASK [vault-operator : Revoke the privileged token]"),
+    }
+    for reached in steps.values():
+        hosts.kill_when(reached, "site.yml")
     hosts.play("site.yml")
     hosts.await_healthy()
 
@@ -187,11 +201,45 @@ def test_the_clock_of_the_leader_is_wrong(minutes: int, hosts: VaultHosts, load:
     hosts.await_healthy()
 
 
-def test_an_upgrade_is_killed_between_two_restarts_and_run_again(hosts: VaultHosts, load: Load, table: Table) -> None:
-    changed = json.dumps({"vault_server_telemetry": {"disable_hostname": True}})
-    upgrade = "playbooks/servers.yml", f"--extra-vars={changed}"
+def test_an_upgrade_is_killed_and_run_again(hosts: VaultHosts, load: Load, table: Table) -> None:
+    steps = [
+        printed("TASK [vault-server : Download the release"),
+        printed("TASK [vault-server : Restart Vault by systemd]", "changed: "),
+    ]
+    hosts.set_variables("upgrade", {"vault_server_version": newer.publish(serve_release())})
     leader = hosts.leader()
-    with table.row("upgrade killed while a node is restarted, then run again", load, leader):
-        hosts.kill_at(["TASK [vault-server : Restart Vault by systemd]", "changed: "], *upgrade)
-        hosts.play(*upgrade)
+    with table.row("upgrade, killed twice and run again", load, leader):
+        for reached in steps:
+            hosts.kill_when(reached, "playbooks/servers.yml")
+        hosts.play("playbooks/servers.yml")
     hosts.await_healthy()
+
+
+def test_a_restoration_is_killed_and_run_again(hosts: VaultHosts, load: Load, identity: Path) -> None:
+    """All hosts were lost."""
+    for host in hosts.hosts.values():
+        host.run("systemctl", "start", "vault-snapshot")
+    taken = [
+        path for host in hosts.hosts.values() for path in host.root.glob("var/lib/vault-snapshot/vault-*.snap.age")
+    ]
+    snapshot = shutil.copy(max(taken, key=lambda path: path.name), hosts.folder)
+    hosts.remove_hosts()
+    hosts.create_hosts()
+    given = {
+        "vault_server_snapshot": snapshot,
+        "vault_server_snapshot_decrypt": ["age", "--decrypt", "--identity", str(identity)],
+        "kubevault_restore_confirmed": "yes",
+    }
+    restoration = "playbooks/restore.yml", f"--extra-vars={json.dumps(given)}"
+    temporary = hosts.secrets / "vault-restore-keys.json"
+    steps = {
+        "initialised": lambda output: temporary.exists(),
+        "restored": printed("TASK [vault-server : Restore the snapshot]"),
+        "joined": printed("TASK [vault-server : Initialise Vault once", f"changed: [{NAMES[1]}"),
+    }
+    for reached in steps.values():
+        hosts.kill_when(reached, *restoration)
+    hosts.play(*restoration)
+    hosts.await_healthy()
+    assert load.lost() == []
+    assert not list(hosts.secrets.glob("*vault-restore*"))

@@ -1,28 +1,28 @@
-"""Three Vault hosts as users set them up by site.yml, and a Kubernetes of the lab; in a sandbox for hosts."""
+"""Vault hosts as users set them up by site.yml, and a Kubernetes of the lab; in a sandbox for hosts."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kubevault_lab.hosts import machine
-from kubevault_lab.hosts.mirror import URL
-from kubevault_lab.hosts.sandbox import BRIDGE, NETWORK, STATE
+from kubevault_lab.hosts.sandbox import BRIDGE, NETWORK
 from secretmanager.admin.cluster import await_healthy
 from secretmanager.admin.connection import Vault
 from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
 from secretmanager.errors import VaultError
-from secretmanager.servers.vault import VaultClient
 
-from .ansible import BIN, ROOT, Run, environment, run_playbook
+from .ansible import BIN, ROOT, run_playbook
+from .site import Site, ansible_environment, serve_release
 
 KUBERNETES = str(NETWORK[254])
 """Address of the API server; not that of clients, which may be cut off."""
@@ -31,8 +31,8 @@ PATIENCE = 60.0
 """Seconds until a node must be healthy."""
 
 
-class VaultHosts:
-    """A copy of the example inventory for these hosts, and Ansible with it.
+class VaultHosts(Site):
+    """The inventory's hosts of Vault, and Kubernetes beside them.
 
     Args:
         folder: a folder, whose path is short.
@@ -40,82 +40,76 @@ class VaultHosts:
         variables: variables of the inventory that differ from the example.
 
     Attributes:
+        names: as above.
         hosts: the hosts by name.
         urls: addresses of Vault, as clients get them.
         kubeconfig: file of the administrator of Kubernetes.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], variables: Mapping[str, Any]) -> None:
-        self.folder = folder
         self.names = list(names)
         self.hosts: dict[str, machine.Host] = {}
         self.urls = [f"https://{name}:8200" for name in names]
-        self.inventory = folder / "inventory"
-        self.secrets = self.inventory / "secrets"
-        self.ca = str(self.inventory / "pki/ca.crt")
         self.kubeconfig = str(folder / "kubernetes/admin.conf")
-        shutil.copytree(ROOT / "inventories/example", self.inventory)
-        self.secrets.mkdir(mode=0o700)
-        self._write_inventory(variables)
+        super().__init__(
+            folder, {"kubevault_kubeconfig": self.kubeconfig, **variables}, {"vault": self.names, "microk8s": []}
+        )
 
     def create(self) -> None:
-        """Create the hosts, with small disks for data and audit log; serve Vault's release; start Kubernetes."""
+        """Create the hosts, serve Vault's release, and start Kubernetes."""
+        serve_release()
+        subprocess.run(["ip", "address", "add", f"{KUBERNETES}/{NETWORK.prefixlen}", "dev", BRIDGE], check=True)
+        self._kubernetes(["lab-binaries", "lab-supervisor", "certificate-authority", "lab-kubernetes"])
+        self.create_hosts()
+
+    def create_hosts(self) -> None:
+        """Create the hosts, with small disks for data and audit log."""
         for name in self.names:
             disks = [f"--bind={self._disk(name, kind)}:{path}" for kind, path in DISKS.items()]
             (self.hosts[name],) = machine.create([name], tuple(disks))
-        mirror = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "mirror"
-        subprocess.run([sys.executable, "-m", "kubevault_lab.hosts", "mirror", mirror], check=True, cwd=ROOT)
-        subprocess.run(["ip", "address", "add", f"{KUBERNETES}/{NETWORK.prefixlen}", "dev", BRIDGE], check=True)
-        self._kubernetes(["lab-binaries", "lab-supervisor", "certificate-authority", "lab-kubernetes"])
+
+    def remove_hosts(self) -> None:
+        """Remove them, with all that they hold."""
+        for host in self.hosts.values():
+            host.remove()
+        self.hosts.clear()
+        for disk in self.folder.glob("disks/*"):
+            subprocess.run(["umount", disk], check=True)
+            disk.rmdir()
 
     def remove(self) -> None:
         """Remove all that `create` made."""
-        for host in self.hosts.values():
-            host.remove()
-        for disk in self.folder.glob("disks/*"):
-            subprocess.run(["umount", disk], check=True)
+        self.remove_hosts()
         self._kubernetes(["lab-supervisor"], tasks="remove")
         subprocess.run(["ip", "address", "delete", f"{KUBERNETES}/{NETWORK.prefixlen}", "dev", BRIDGE], check=True)
 
-    def play(self, playbook: str, *arguments: str, fails: bool = False) -> Run:
-        """Run a playbook of the repository."""
-        return run_playbook(playbook, f"--inventory={self.inventory}", *arguments, env=_environment(), fails=fails)
-
-    def kill_at(self, lines: Sequence[str], playbook: str, *arguments: str) -> None:
-        """Run a playbook, and end all its processes by SIGKILL once it has printed some lines.
+    def kill_when(self, reached: Callable[[str], bool], playbook: str, *arguments: str) -> None:
+        """Run a playbook, and end all its processes by SIGKILL at some point.
 
         Args:
-            lines: beginnings of the lines, in their order.
+            reached: whether that point is reached, by what it has printed so far.
             playbook: as of `play`.
             arguments: as of `play`.
         """
         # The kernel ends what is in the namespace: Ansible's workers have process groups of their own.
         contained = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command = [BIN / "ansible-playbook", playbook, f"--inventory={self.inventory}", *arguments]
-        output, awaited = [], list(lines)
-        with subprocess.Popen(
-            [*contained, *command],
-            cwd=ROOT,
-            env={**_environment(), "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            assert process.stdout
-            for text in process.stdout:
-                output.append(text)
-                if awaited and text.startswith(awaited[0]):
-                    del awaited[0]
-                    if not awaited:
-                        process.kill()
-        assert process.returncode == -signal.SIGKILL, "".join(output)
-
-    def client(self, *names: str, **options: Any) -> VaultClient:
-        """Return a client of some of the nodes, or of all, with the operator's token."""
-        urls = [f"https://{name}:8200" for name in names or self.names]
-        token = (self.secrets / "vault-operator-token").read_text().strip()
-        return VaultClient(urls, **{"ca_cert": self.ca, "token": token, **options})
+        log = self.folder / "killed.log"
+        with (
+            log.open("w") as output,
+            subprocess.Popen(
+                [*contained, *command],
+                cwd=ROOT,
+                env={**ansible_environment(), "ANSIBLE_NOCOLOR": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            ) as process,
+        ):
+            while process.poll() is None and not reached(log.read_text()):
+                time.sleep(0.02)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, log.read_text()
 
     def leader(self) -> str:
         """Return the name of the node that leads, by its own word."""
@@ -167,21 +161,6 @@ class VaultHosts:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE},mode=755", "tmpfs", disk], check=True)
         return disk
 
-    def _write_inventory(self, variables: Mapping[str, Any]) -> None:
-        controller = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
-        groups = {"vault": dict.fromkeys(self.names), "microk8s": {}, "rotation": {}, "controller": controller}
-        hosts = {"all": {"children": {group: {"hosts": members} for group, members in groups.items()}}}
-        (self.inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
-        ours = {
-            **machine.CONNECTION,
-            "vault_server_mirror": f"{URL}/releases.hashicorp.com",
-            "vault_server_release_key": str(STATE / "signer/key.asc"),
-            "kubevault_kubeconfig": self.kubeconfig,
-            **variables,
-        }
-        # The last of the folder's files counts.
-        (self.inventory / "group_vars/all/tests.yml").write_text(yaml.safe_dump(ours))
-
     def _kubernetes(self, roles: Sequence[str], tasks: str = "main") -> None:
         """Run roles of the lab, for a Kubernetes that the hosts reach."""
         pki = str(self.folder / "pki")
@@ -220,12 +199,14 @@ class VaultHosts:
         run_playbook(playbook, "--inventory=localhost,", env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
 
 
+def printed(*lines: str) -> Callable[[str], bool]:
+    """Return a function that says whether an output has lines that begin so, in this order."""
+    pattern = re.compile(".*".join(f"^{re.escape(line)}" for line in lines), re.MULTILINE | re.DOTALL)
+    return lambda output: bool(pattern.search(output))
+
+
 DISKS = {"data": "/opt/vault/data", "audit": "/var/log/vault"}
 """Folders of Vault that are disks of their own, so that one of them can be full."""
 
 DISK_SIZE = "1g"
 """Enough for what the tests write: each version of a Transit key makes all further writes of the key larger."""
-
-
-def _environment() -> dict[str, str]:
-    return environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(ROOT / ".ansible"))

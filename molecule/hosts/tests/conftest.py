@@ -56,6 +56,16 @@ def run(inventory: Path) -> Callable[..., Run]:
     return run
 
 
+@pytest.fixture(scope="session")
+def health() -> Callable[[Host], int]:
+    """Returns the HTTP status of Vault's sys/health on a host: 200 if it leads, 429 if it stands by, 503 if sealed."""
+    code = (
+        "import http.client, ssl; c = http.client.HTTPSConnection('127.0.0.1', 8200,"
+        " context=ssl._create_unverified_context()); c.request('GET', '/v1/sys/health'); print(c.getresponse().status)"
+    )
+    return lambda host: int(host.check_output("python3 -c %s", code))
+
+
 @pytest.fixture
 def configure(run: Callable[..., Run], tmp_path: Path) -> Configure:
     def configure(part: str, *, fails: bool = False, **variables: object) -> Run:
