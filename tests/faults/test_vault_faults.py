@@ -112,6 +112,20 @@ def load(hosts: VaultHosts) -> Load:
     return Load(Servers(hosts.urls, hosts.ca, hosts.kubeconfig, "shop", "shop-key"), SECRETS)
 
 
+def test_vault_is_initialised_again_if_its_keys_were_lost(hosts: VaultHosts) -> None:
+    keys = hosts.secrets / "vault-unseal-keys.json"
+    hosts.kill_when(lambda output: keys.exists(), "site.yml")
+    # As if it had been killed some milliseconds before: tests/integration/test_vault_killed.py does that.
+    keys.unlink()
+    keys.with_name(f".{keys.name}.12345678").touch()
+    refused = hosts.play("playbooks/servers.yml", fails=True)
+    assert "initialised Vault was interrupted before it had the keys" in " ".join(refused.output.split())
+    told = {"kubevault_remove_confirmed": "yes", "kubevault_remove_data": True}
+    hosts.play("playbooks/remove.yml", "--limit=vault", f"--extra-vars={json.dumps(told)}")
+    hosts.play("playbooks/servers.yml")
+    hosts.play("playbooks/remove.yml", "--limit=vault", f"--extra-vars={json.dumps(told)}")
+
+
 def test_the_chain_is_set_up_by_a_run_after_others_were_killed_at_each_step(hosts: VaultHosts) -> None:
     keys = hosts.secrets / "vault-unseal-keys.json"
     steps = {

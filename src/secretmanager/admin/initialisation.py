@@ -246,8 +246,8 @@ def check_interruption(path: str) -> None:
         raise ConfigError(
             f"keys_file: {path} is missing: the process that initialised Vault was interrupted before it had the keys;"
             f" unless {' or '.join(map(str, left))} holds them, Vault can never be unsealed",
-            remedy="stop it and delete its data, in which nothing is yet (playbooks/remove.yml with"
-            " kubevault_remove_data does that), and run this again",
+            remedy="stop it and delete its data, in which nothing is yet (playbooks/remove.yml --limit vault -e"
+            " kubevault_remove_data=true does that), and run this again",
         )
 
 
