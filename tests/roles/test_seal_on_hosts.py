@@ -41,32 +41,20 @@ class Two:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    folders = [tmp_path_factory.mktemp(name) for name in ("vault", "seal")]
-    token = folders[0] / "seal-token"
-    options = {"address": f"https://{SECOND}:8200", "mount_path": "transit/", "key_name": "vault-seal"}
-    seal = {
-        "vault_server_seal": "transit",
-        "vault_server_seal_options": {**options, "tls_ca_cert": AUTHORITY},
-        "vault_server_seal_token_file": str(token),
-    }
     serve_release()
     hosts = machine.create([VAULT, SECOND])
-    two = Two(
-        Site(folders[0], seal, {"vault": [VAULT], "microk8s": []}),
-        Site(folders[1], {}, {"vault": [SECOND], "microk8s": []}),
-        {host.name: host for host in hosts},
+    vault, second = (
+        Site(tmp_path_factory.mktemp("site"), {}, {"vault": [name], "microk8s": []}) for name in (VAULT, SECOND)
     )
-    two.second.play("playbooks/servers.yml")
-    two.second.play(seal_key(two.second, token))
-    shutil.copy(two.second.ca, two.hosts[VAULT].root / AUTHORITY.lstrip("/"))
-    two.vault.play("playbooks/servers.yml")
-    yield two
+    for site in (vault, second):
+        site.play("playbooks/servers.yml")
+    yield Two(vault, second, {host.name: host for host in hosts})
     for host in hosts:
         host.remove()
 
 
 def seal_key(second: Site, token: Path) -> Path:
-    """Return a playbook that makes the key in the second Vault, and a token for it."""
+    """Return a playbook that makes the key in the second Vault, and a file of a token for it."""
     role = {
         "role": str(ROOT / "roles/vault-seal-key"),
         "vault_seal_key_vault_url": f"https://{SECOND}:8200",
@@ -77,6 +65,22 @@ def seal_key(second: Site, token: Path) -> Path:
     playbook = second.folder / "seal-key.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "controller", "gather_facts": False, "roles": [role]}]))
     return playbook
+
+
+def test_the_seal_of_a_vault_is_changed(two: Two) -> None:
+    token = two.vault.secrets / "vault-seal-token"
+    two.second.play(seal_key(two.second, token))
+    shutil.copy(two.second.ca, two.hosts[VAULT].root / AUTHORITY.lstrip("/"))
+    options = {"address": f"https://{SECOND}:8200", "mount_path": "transit/", "key_name": "vault-seal"}
+    seal = {
+        "vault_server_seal": "transit",
+        "vault_server_seal_options": {**options, "tls_ca_cert": AUTHORITY},
+        "vault_server_seal_token_file": str(token),
+    }
+    two.vault.set_variables("seal", seal)
+    two.vault.play("playbooks/seal-migrate.yml")
+    assert two.is_open()
+    assert two.vault.play("playbooks/servers.yml").changed == 0
 
 
 def test_after_a_reboot_vault_opens_by_itself(two: Two) -> None:
