@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.gnupg import KeyRing, key_ring
 from support.vault_nodes import VaultNodes
 
 from secretmanager.servers.vault import VaultClient
@@ -19,26 +19,23 @@ PEOPLE = ("alice", "bob")
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short, for the sockets of supervisord and gpg-agent."""
+def ring() -> Iterator[KeyRing]:
+    with key_ring() as made:
+        yield made
+
+
+@pytest.fixture
+def lab() -> Iterator[Path]:
+    """A folder whose path is short, for supervisord's socket."""
     made = Path(tempfile.mkdtemp(prefix="kubevault-pgp."))
     yield made
-    subprocess.run(["gpgconf", "--homedir", str(made / "gnupg"), "--kill", "gpg-agent"], check=True)
     shutil.rmtree(made)
 
 
-def gpg(home: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "", *arguments]
-    return subprocess.run(command, input=stdin, check=True, capture_output=True).stdout
-
-
-def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(folder: Path) -> None:
-    home, lab = folder / "gnupg", folder / "lab"
-    home.mkdir(mode=0o700)
-    lab.mkdir()
+def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(ring: KeyRing, lab: Path) -> None:
     for name in PEOPLE:
-        gpg(home, "--quick-generate-key", name, "default", "default", "never")
-    public = [base64.b64encode(gpg(home, "--export", name)).decode() for name in PEOPLE]
+        ring.make_key(name)
+    public = [base64.b64encode(ring.export(name)).decode() for name in PEOPLE]
     shares = {"vault_server_key_shares": 2, "vault_server_key_threshold": 2}
     nodes = VaultNodes(lab, ["vault-1"], vault_server_pgp_keys=public, **shares)
     try:
@@ -48,7 +45,7 @@ def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(folder: Pa
         keys = json.loads((lab / "secrets/keys.json").read_text())["unseal_keys_b64"]
         vault = VaultClient(nodes.url("vault-1"), ca_cert=nodes.ca, token="")
         for key in keys:
-            share = gpg(home, "--decrypt", stdin=base64.b64decode(key)).decode()
+            share = ring.decrypt(base64.b64decode(key)).decode()
             vault.request("PUT", "sys/unseal", {"key": share})
         assert vault.request("GET", "sys/seal-status").json()["sealed"] is False
         nodes.set_up()

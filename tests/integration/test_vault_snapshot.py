@@ -2,64 +2,99 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from support import snapshot_program
 from support.ansible import ROOT
+from support.gnupg import key_ring
 from support.vault_nodes import VaultNodes
 
 from secretmanager.servers.vault import TransitItem
 
-PROGRAM = ROOT / "roles/vault-snapshot/files/vault-snapshot"
+ROLE = ROOT / "roles/vault-snapshot"
 VALUES = [b"PLAIN-a", b"PLAIN-b"]
 
 
 class Backup:
-    """What roles/vault-snapshot sets up on each host, without systemd, which loopback has not."""
+    """What roles/vault-snapshot sets up on each host, without systemd, which loopback has not.
 
-    def __init__(self, nodes: VaultNodes) -> None:
+    Args:
+        nodes: the nodes.
+        name: name of a folder.
+        decrypt: program and arguments that decrypt.
+        variables: variables of the role.
+    """
+
+    def __init__(self, nodes: VaultNodes, name: str, decrypt: list[str], **variables: Any) -> None:
         self.nodes = nodes
-        self.folder = nodes.folder / "backup"
+        self.folder = nodes.folder / name
+        self.decrypt = decrypt
+        host = f"{self.folder}/{{{{ inventory_hostname }}}}"
+        self._set_up(
+            vault_snapshot_url="{{ vault_server_url }}",
+            vault_snapshot_ca_cert=nodes.ca,
+            vault_snapshot_token_file=str(nodes.folder / "secrets/snapshot-token"),
+            vault_snapshot_dir=host,
+            vault_snapshot_config_dir=host,
+            vault_snapshot_max_age=60,
+            **variables,
+        )
+
+    def _set_up(self, **variables: Any) -> None:
+        """Write what the role writes."""
+        contents = {
+            "configuration.json": "{{ vault_snapshot_settings | to_json }}",
+            "recipients": "{{ vault_snapshot_encryption.recipients }}",
+            "ca.crt": "{{ lookup('ansible.builtin.file', vault_snapshot_ca_cert) }}",
+            "token": "{{ lookup('ansible.builtin.file', vault_snapshot_token_file) }}",
+        }
+        folder = {"path": "{{ vault_snapshot_config_dir }}", "state": "directory", "mode": "0700"}
+        copies = [
+            {"copy": {"content": content, "dest": f"{{{{ vault_snapshot_config_dir }}}}/{name}", "mode": "0600"}}
+            for name, content in contents.items()
+        ]
+        play = {
+            "hosts": "vault",
+            "gather_facts": False,
+            "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
+            "tasks": [{"file": folder}, *copies],
+        }
         self.folder.mkdir()
-        self.identity = self.folder / "identity"
-        made = subprocess.run(["age-keygen", "-o", self.identity], check=True, capture_output=True, text=True).stderr
-        (self.folder / "recipients").write_text(made.split("Public key: ")[1])
+        playbook = self.folder / "playbook.yml"
+        playbook.write_text(yaml.safe_dump([play]))
+        self.nodes.play("--extra-vars", json.dumps(variables), playbook=str(playbook))
 
     def run(self, action: str, name: str, **changed: Any) -> subprocess.CompletedProcess[str]:
-        """Run the program as on the host of a node."""
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        settings = {
-            "url": self.nodes.url(name),
-            "ca_cert": self.nodes.ca,
-            "token_file": str(self.nodes.folder / "secrets/snapshot-token"),
-            "folder": str(folder),
-            "encrypt": ["age", "--encrypt", "--recipients-file", str(self.folder / "recipients")],
-            "suffix": ".age",
-            "copy": [],
-            "keep": {"days": 7, "weeks": 5, "months": 12},
-            "max_age": 60,
-            "timeout": 60,
-            **changed,
-        }
-        (folder / "configuration.json").write_text(json.dumps(settings))
+        """Run the program as on the host of a node, with settings that differ from the role's."""
+        file = self.folder / name / "configuration.json"
+        if changed:
+            settings = json.loads(file.read_text())
+            file = file.with_name("changed.json")
+            file.write_text(json.dumps({**settings, **changed}))
+        # GnuPG has a folder without keys, as by the unit.
+        env = {**os.environ, "GNUPGHOME": str(self.folder / name)}
         return subprocess.run(
-            [PROGRAM, action, folder / "configuration.json"], check=False, capture_output=True, text=True
+            [snapshot_program.PROGRAM, action, file], env=env, check=False, capture_output=True, text=True
         )
 
     def snapshots(self) -> list[Path]:
-        return sorted(self.folder.glob("*/vault-*.snap.age"))
+        return sorted(self.folder.glob("*/vault-*.snap.*"), key=lambda path: path.name)
 
     def variables(self, **more: Any) -> list[str]:
         given = {
             "vault_server_snapshot": str(self.snapshots()[-1]),
-            "vault_server_snapshot_decrypt": ["age", "--decrypt", "--identity", str(self.identity)],
+            "vault_server_snapshot_decrypt": self.decrypt,
             **more,
         }
         return ["--extra-vars", json.dumps(given)]
@@ -86,7 +121,22 @@ def nodes() -> Iterator[VaultNodes]:
 
 @pytest.fixture(scope="module")
 def backup(nodes: VaultNodes) -> Backup:
-    return Backup(nodes)
+    """Snapshots that a key of age decrypts."""
+    identity = nodes.folder / "identity"
+    made = subprocess.run(["age-keygen", "-o", identity], check=True, capture_output=True, text=True).stderr
+    recipients = [made.split("Public key: ")[1].strip()]
+    decrypt = ["age", "--decrypt", "--identity", str(identity)]
+    return Backup(nodes, "age", decrypt, vault_snapshot_age_recipients=recipients)
+
+
+@pytest.fixture(scope="module")
+def pgp_backup(nodes: VaultNodes) -> Iterator[Backup]:
+    """Snapshots that a PGP key decrypts."""
+    public = nodes.folder / "backup.asc"
+    with key_ring() as ring:
+        ring.make_key("backup")
+        public.write_bytes(ring.export("backup", "--armor"))
+        yield Backup(nodes, "pgp", [*ring.command, "--decrypt"], vault_snapshot_pgp_key_file=str(public))
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +146,13 @@ def ciphertexts(nodes: VaultNodes) -> list[str]:
     for path, body in [("sys/mounts/transit", {"type": "transit"}), ("transit/keys/shop", {})]:
         assert operator.request("POST", path, body).ok
     return operator.encrypt("shop", [TransitItem(value) for value in VALUES])
+
+
+def assert_readable(nodes: VaultNodes, ciphertexts: list[str]) -> None:
+    """Check that each node decrypts; the operator may not see what."""
+    for name in nodes.nodes:
+        found = nodes.client(name).rewrap("shop", [TransitItem(text.encode()) for text in ciphertexts])
+        assert len(found) == len(VALUES)
 
 
 def test_the_token_reads_snapshots_and_nothing_else(nodes: VaultNodes) -> None:
@@ -129,19 +186,60 @@ def test_of_three_hosts_the_leader_takes_one_snapshot(
     assert [backup.run("check", name).returncode for name in nodes.nodes] == [0, 0, 0]
 
 
+def test_a_pgp_key_decrypts_what_the_role_has_gpg_encrypt(
+    nodes: VaultNodes, pgp_backup: Backup, ciphertexts: list[str]
+) -> None:
+    done = pgp_backup.run("take", nodes.leader())
+    assert done.returncode == 0, done
+    (path,) = pgp_backup.snapshots()
+    assert path.suffix == ".gpg"
+    plain = subprocess.run(pgp_backup.decrypt, input=path.read_bytes(), check=True, capture_output=True).stdout
+    snapshot_program.load().verify(io.BytesIO(plain))
+
+
+def test_a_snapshot_is_copied_by_its_path_and_its_name(nodes: VaultNodes, backup: Backup, tmp_path: Path) -> None:
+    done = backup.run("take", nodes.leader(), copy=["cp", "{path}", f"{tmp_path}/copy-{{name}}"])
+    assert done.returncode == 0, done
+    newest = backup.snapshots()[-1]
+    (copy,) = tmp_path.iterdir()
+    assert copy.name == f"copy-{newest.name}"
+    assert copy.read_bytes() == newest.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (["false", "{path}"], "false: ended with status 1"),
+        (["/nonexistent/rclone", "{path}"], "/nonexistent/rclone: No such file or directory"),
+    ],
+)
+def test_a_copy_that_fails_is_an_error_and_no_success(
+    nodes: VaultNodes, backup: Backup, command: list[str], problem: str
+) -> None:
+    leader = nodes.leader()
+    metrics = backup.folder / leader / "metrics.prom"
+    before = metrics.read_text()
+    former = backup.snapshots()[-1]
+    time.sleep(1)  # names have the time in seconds
+    done = backup.run("take", leader, copy=command)
+    newest = backup.snapshots()[-1]
+    assert newest != former
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"vault-snapshot: {newest} was taken, but not copied: {problem}\n"
+    assert metrics.read_text() == before
+
+
 def test_the_drill_all_nodes_are_lost_and_every_value_is_read_again(
-    nodes: VaultNodes, backup: Backup, ciphertexts: list[str]
+    nodes: VaultNodes, pgp_backup: Backup, ciphertexts: list[str]
 ) -> None:
     keys = (nodes.folder / "secrets/keys.json").read_text()
     token = (nodes.folder / "secrets/operator-token").read_text()
     for name in nodes.nodes:
         nodes.supervise("stop", name)
         shutil.rmtree(nodes.folder / name)
-    nodes.restore(*backup.variables())
+    nodes.restore(*pgp_backup.variables())
     assert nodes.changed() == 0
-    for name in nodes.nodes:
-        found = nodes.client(name).rewrap("shop", [TransitItem(text.encode()) for text in ciphertexts])
-        assert len(found) == len(VALUES)
+    assert_readable(nodes, ciphertexts)
     assert (nodes.folder / "secrets/keys.json").read_text() == keys
     assert (nodes.folder / "secrets/operator-token").read_text() == token
     assert not list((nodes.folder / "secrets").glob("vault-restore*"))

@@ -8,27 +8,20 @@ import io
 import os
 import tarfile
 from datetime import UTC, datetime, timedelta
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from support import snapshot_program
 
-FILE = Path(__file__).parents[2] / "roles/vault-snapshot/files/vault-snapshot"
 FILES = {"meta.json": b'{"Index": 7}', "state.bin": os.urandom(200_000)}
 NOON = datetime(2026, 3, 31, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = spec_from_loader("vault_snapshot", SourceFileLoader("vault_snapshot", str(FILE)))
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return snapshot_program.load()
 
 
 def snapshot(**sums: str | None) -> bytes:

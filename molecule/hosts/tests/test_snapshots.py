@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shlex import quote
+
+import pytest
+import yaml
+from support import snapshot_program
+from support.ansible import Run
+from support.gnupg import KeyRing, key_ring
 from testinfra.host import Host
 
 FOLDER = "/var/lib/vault-snapshot"
 CONFIGURATION = "/etc/vault-snapshot/configuration.json"
 
+SHARE = "/mnt/kubevault"
+"""Where a share is mounted: a file system in memory, in place of one by NFS."""
 
-def snapshots(host: Host) -> set[str]:
-    return set(host.check_output(f"find {FOLDER} -name 'vault-*.snap.age'").split())
+MOUNT = "/run/systemd/system/mnt-kubevault.mount"
+"""The unit that mounts it, as systemd makes one of a line of /etc/fstab."""
+
+
+def snapshots(host: Host, suffix: str = ".age") -> set[str]:
+    return set(host.check_output(f"find {FOLDER} -name 'vault-*.snap{suffix}'").split())
 
 
 def test_the_timer_waits_for_the_night(host: Host) -> None:
@@ -43,3 +60,62 @@ def test_a_snapshot_that_is_too_old_is_an_error(vaults: dict[str, Host]) -> None
 def test_the_unit_exposes_little(host: Host) -> None:
     checked = host.run("systemd-analyze security --threshold=30 vault-snapshot")
     assert checked.rc == 0, checked.stdout[-200:]
+
+
+@pytest.fixture
+def shares(vaults: dict[str, Host]) -> Iterator[None]:
+    """A share on each host, mounted."""
+    unit = f"[Mount]\nWhat=tmpfs\nWhere={SHARE}\nType=tmpfs\nOptions=uid=vault-snapshot,mode=0700\n"
+    for host in vaults.values():
+        host.check_output(f"printf %s {quote(unit)} >{MOUNT} && systemctl daemon-reload")
+        host.check_output(f"systemctl start {Path(MOUNT).name}")
+    yield
+    for host in vaults.values():
+        host.check_output(f"systemctl stop {Path(MOUNT).name} && rm -df {SHARE} {MOUNT} && systemctl daemon-reload")
+
+
+@pytest.fixture
+def ring() -> Iterator[KeyRing]:
+    with key_ring() as made:
+        made.make_key("backup")
+        yield made
+
+
+def test_a_snapshot_for_a_pgp_key_is_copied_to_a_share(
+    vaults: dict[str, Host], run: Callable[..., Run], ring: KeyRing, shares: None, tmp_path: Path
+) -> None:
+    public = tmp_path / "backup.asc"
+    public.write_bytes(ring.export("backup", "--armor"))
+    variables = {
+        "vault_snapshot_age_recipients": [],
+        "vault_snapshot_pgp_key_file": str(public),
+        "vault_snapshot_copy_command": ["cp", "{path}", f"{SHARE}/{{name}}"],
+        "vault_snapshot_copy_dirs": [SHARE],
+    }
+    role = {"ansible.builtin.include_role": {"name": "vault-snapshot"}}
+    play = {"hosts": "vault", "become": True, "gather_facts": True, "vars": variables, "tasks": [role]}
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    try:
+        run(playbook)
+        assert run(playbook).changed == 0
+        for host in vaults.values():
+            host.check_output("systemctl start vault-snapshot")
+        copies = {name: host.check_output(f"find {SHARE} -type f").split() for name, host in vaults.items()}
+        ((name, (copy,)),) = [(name, found) for name, found in copies.items() if found]
+        host = vaults[name]
+        content = host.check_output(f"base64 --wrap=0 {copy}")
+        assert content == host.check_output(f"base64 --wrap=0 {FOLDER}/{Path(copy).name}")
+        snapshot_program.load().verify(io.BytesIO(ring.decrypt(base64.b64decode(content))))
+        before = snapshots(host, ".gpg")
+        # Names have the time in seconds.
+        host.check_output(f"sleep 1; systemctl stop {Path(MOUNT).name}")
+        assert host.run("systemctl start vault-snapshot").rc == 1
+        assert len(snapshots(host, ".gpg") - before) == 1
+        said = host.check_output("journalctl --unit=vault-snapshot --lines=5 --output=cat")
+        assert "was taken, but not copied: cp: ended with status 1" in said
+    finally:
+        # The one for this key would count as that of the day.
+        run("playbooks/snapshots.yml")
+        for host in vaults.values():
+            host.check_output("systemctl start vault-snapshot")

@@ -26,8 +26,8 @@ PACKAGES = (
     *("procps", "python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "unzip"),
     # snapd, which snapd.py starts on hosts that need it, and what mounts its snaps.
     *("dbus-user-session", "fuse3", "openssl", "snapd", "squashfuse"),
-    # By it, vault-snapshot encrypts.
-    "age",
+    # By one of them, vault-snapshot encrypts.
+    *("age", "gnupg"),
 )
 """Debian's packages on each host."""
 
