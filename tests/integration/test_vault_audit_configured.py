@@ -1,4 +1,4 @@
-"""Audit devices of the configuration, as OpenBao has them: what is missing is expected of a restart, and then an error."""
+"""Audit devices of the configuration, as OpenBao has them: one that is missing after the restart is an error."""
 
 from __future__ import annotations
 
