@@ -243,3 +243,32 @@ def test_the_drill_all_nodes_are_lost_and_every_value_is_read_again(
     assert (nodes.folder / "secrets/keys.json").read_text() == keys
     assert (nodes.folder / "secrets/operator-token").read_text() == token
     assert not list((nodes.folder / "secrets").glob("vault-restore*"))
+
+
+@pytest.fixture(scope="module")
+def other(nodes: VaultNodes, backup: Backup) -> Path:
+    """Another Vault on the same hosts, with a privileged token; return where the secrets of the former one are."""
+    secrets = nodes.folder / "secrets"
+    former = secrets.rename(nodes.folder / "former-secrets")
+    secrets.mkdir()
+    for name in nodes.nodes:
+        nodes.supervise("stop", name)
+        shutil.rmtree(nodes.folder / name)
+    nodes.play()
+    return former
+
+
+def test_a_snapshot_replaces_a_vault_that_runs_with_other_keys(
+    nodes: VaultNodes, backup: Backup, ciphertexts: list[str], other: Path
+) -> None:
+    secrets = nodes.folder / "secrets"
+    for name in ("keys.json", "operator-token"):
+        shutil.copy(other / name, secrets)
+    privileged = (secrets / "root-token").read_text().strip()
+    client = nodes.client(token=privileged)
+    assert client.request("POST", "sys/mounts/lost", {"type": "transit"}).ok
+    nodes.restore(*backup.variables())
+    assert nodes.changed() == 0
+    assert_readable(nodes, ciphertexts)
+    assert "lost/" not in nodes.client().request("GET", "sys/mounts").json()["data"]
+    assert not (secrets / "root-token").exists()

@@ -164,7 +164,7 @@ def ensure_unsealed(
         # During a migration from such a seal, its configuration is disabled, and Vault says that it needs keys.
         if not status.opens_itself or status.migrates:
             if not check:
-                _unseal(vault, wanted.keys_file, migrate=status.migrates)
+                unseal(vault, wanted.keys_file, migrate=status.migrates)
             elif status.initialized:
                 _keys(wanted.keys_file)
         if not check:
@@ -292,8 +292,18 @@ def _keys(path: str) -> list[str]:
     return [str(key) for key in keys]
 
 
-def _unseal(vault: Vault, path: str, *, migrate: bool) -> None:
-    """Enter the keys until Vault has enough of them. A node that joins a cluster opens its seal after that."""
+def unseal(vault: Vault, path: str, *, migrate: bool = False) -> None:
+    """Enter the keys until Vault has enough of them. A node that joins a cluster opens its seal after that.
+
+    Args:
+        vault: connection to a node that is sealed, and whose seal takes keys.
+        path: file of the keys.
+        migrate: change the seal to the one of Vault's configuration.
+
+    Raises:
+        ConfigError: the file is missing, or holds no keys.
+        VaultError: they are not the keys of this Vault, or too few.
+    """
     keys = _keys(path)
     # Unseal keys that somebody entered before would not combine with these.
     vault.request("POST", "sys/unseal", {"reset": True})

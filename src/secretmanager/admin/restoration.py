@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,10 @@ from tempfile import TemporaryFile
 from typing import IO, cast
 
 from ..errors import ConfigError, InvalidToken, PermissionDenied, VaultError, VaultSealed, VaultUnavailable
-from .cluster import Leader, wait_for
+from .cluster import Leader, serves, wait_for
 from .connection import Vault
 from .files import read_private
-from .initialisation import Initialisation, check_interruption, ensure_unsealed, key_counts, seal_state
+from .initialisation import Initialisation, check_interruption, ensure_unsealed, key_counts, seal_state, unseal
 
 _BLOCK = 1024 * 1024  # bytes
 
@@ -89,7 +90,8 @@ def restore(
         snapshot: the snapshot.
         keys_file: file of the unseal keys of the Vault in the snapshot.
         temporary_file: how the paths begin of the files for the temporary keys and token; deleted in the end.
-        privileged_token_file: file of the token that overwrites a Vault that is initialised.
+        privileged_token_file: file of the token that overwrites a Vault that is initialised; deleted in the end if the
+            snapshot does not have this token.
         timeout: how long to wait for each step, in seconds.
         check: report what would change, and write nothing.
 
@@ -97,7 +99,8 @@ def restore(
         Whether anything was, or would be, restored.
 
     Raises:
-        ConfigError: a file is missing or no snapshot, or another node belongs to a Vault; nothing was changed.
+        ConfigError: a file is missing or no snapshot, another node belongs to a Vault, or Vault would want another
+            number of unseal keys than the one in the snapshot; nothing was changed.
         VaultUnavailable: a step took too long.
         VaultError: Vault refused.
     """
@@ -119,6 +122,7 @@ def restore(
                 f"privileged_token_file: {token_file} is missing, but {first.url} is initialised",
                 remedy="make one by `vault operator generate-root`; or stop Vault, and delete its data, on all hosts",
             )
+        _refuse_another_threshold(first, keys_file)
     if check:
         return True
     if not initialised:
@@ -127,8 +131,12 @@ def restore(
     target = first if empty else connect(_leader(first), "")
     if not (empty and initialised and _was_restored(connect, first, temporary, timeout)):
         _overwrite(connect, target, read_private(token_file) or "", snapshot, timeout)
+    if not empty:
+        _open(target, [connect(url, "") for url in nodes], keys_file, timeout)
     ensure_unsealed(target, replace(temporary, keys_file=keys_file), timeout=timeout)
     _forget(temporary)
+    if not (empty or _takes(connect(target.url, read_private(token_file) or ""))):
+        Path(token_file).unlink()
     return True
 
 
@@ -152,6 +160,21 @@ def _refuse_others(others: Sequence[Vault]) -> None:
             )
 
 
+def _refuse_another_threshold(node: Vault, keys_file: str) -> None:
+    """Raise ConfigError if Vault would want more or fewer unseal keys, until it restarts, than the one in the snapshot.
+
+    Source: https://github.com/hashicorp/vault/issues/24975
+    """
+    status = node.request("GET", "sys/seal-status")
+    _, needed = key_counts(keys_file)
+    if not status.get("recovery_seal") and status["t"] != needed:
+        raise ConfigError(
+            f"keys_file: {needed} of the keys in {keys_file} unseal the Vault in the snapshot, but {node.url}, which is"
+            f" initialised, wants {status['t']} until it restarts",
+            remedy="stop Vault, and delete its data, on all hosts",
+        )
+
+
 def _was_restored(connect: Callable[[str, str], Vault], node: Vault, temporary: Initialisation, timeout: float) -> bool:
     """Whether an earlier call, which was interrupted, restored a node: its temporary keys, or token, are gone."""
     try:
@@ -172,6 +195,23 @@ def _overwrite(
     privileged.request("POST", "sys/storage/raft/snapshot-force", snapshot)
     watching = connect(node.url, str(witness["auth"]["client_token"]))
     wait_for(lambda: not _takes(watching), f"{node.url}: Vault has not restored the snapshot", timeout)
+
+
+def _open(target: Vault, nodes: Sequence[Vault], keys_file: str, timeout: float) -> None:
+    """Unseal the nodes that are sealed, as their former keys are not those of the snapshot, until one of them serves.
+
+    It serves only once most nodes are unsealed, and each of them notices on its own that the keys are others.
+    """
+
+    def serves_unsealed() -> bool:
+        for node in nodes:
+            with suppress(VaultUnavailable):  # it is lost, and the majority does without
+                state = seal_state(node)
+                if state.initialized and state.sealed and state.seal == "shamir":
+                    unseal(node, keys_file)
+        return serves(target)
+
+    wait_for(serves_unsealed, f"{target.url}: Vault is restored, but has no active node", timeout)
 
 
 def _takes(vault: Vault) -> bool:
