@@ -48,4 +48,4 @@ def key_ring() -> Iterator[KeyRing]:
         yield KeyRing(Path(home))
     finally:
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)  # the agent, which is ending, removes its sockets too
