@@ -40,7 +40,9 @@ options:
     type: path
     required: true
   privileged_token_file:
-    description: File with a token of C(vault operator generate-root), with which a Vault that is initialised is overwritten.
+    description:
+      - File with a token of C(vault operator generate-root), with which a Vault that is initialised is overwritten.
+      - It is deleted in the end if the snapshot does not have this token.
     type: path
     required: true
   timeout:
