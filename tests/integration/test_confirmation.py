@@ -14,7 +14,7 @@ from threading import Timer
 
 import pytest
 import yaml
-from support.ansible import BIN, ROOT, environment, run_playbook
+from support.ansible import BIN, ROOT, ansible_environment, environment, run_playbook
 
 PATIENCE = 60.0
 """Seconds that a playbook may take."""
@@ -53,8 +53,7 @@ def inventory(tmp_path: Path) -> Path:
 
 def start(inventory: Path, question: str, stdin: int, output: int) -> subprocess.Popen[bytes]:
     command = [BIN / "ansible-playbook", f"--inventory={inventory}", *COMMANDS[question]]
-    home = str(ROOT / ".ansible")
-    env = environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=home, ANSIBLE_NOCOLOR="1")
+    env = {**ansible_environment(), "ANSIBLE_NOCOLOR": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=env, stdin=stdin, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     )

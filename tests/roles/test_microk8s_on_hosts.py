@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, Run, environment, run_playbook
+from support.ansible import ROOT, Run, ansible_environment, run_playbook
 from support.microk8s_stand_in.pack import pack_of_the_lab
 
 from kubevault_lab.hosts import machine, snapd
@@ -42,7 +42,7 @@ class Cluster:
         playbook.write_text(
             yaml.safe_dump([{"hosts": "microk8s", "become": True, "gather_facts": False, "roles": roles}])
         )
-        env = environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(ROOT / ".ansible"))
+        env = ansible_environment()
         inventory = f"--inventory={self.folder / 'inventory.yml'}"
         chosen = f"--limit={on}", f"--extra-vars={json.dumps(given)}"
         return run_playbook(playbook, inventory, *chosen, *arguments, env=env, fails=fails)

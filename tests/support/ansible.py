@@ -68,6 +68,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", **more}
 
 
+def ansible_environment() -> dict[str, str]:
+    """Return the environment of Ansible, with the repository's configuration and nothing of the user's."""
+    return environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(ROOT / ".ansible"))
+
+
 def run_playbook(
     playbook: str | Path,
     *arguments: str | Path,

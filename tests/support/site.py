@@ -17,7 +17,7 @@ from kubevault_lab.hosts.mirror import URL
 from kubevault_lab.hosts.sandbox import STATE
 from secretmanager.servers.vault import VaultClient
 
-from .ansible import ROOT, Run, environment, run_playbook
+from .ansible import ROOT, Run, ansible_environment, run_playbook
 
 MIRROR = f"{URL}/releases.hashicorp.com"
 """Where the hosts find Vault's release, once `serve_release` was called."""
@@ -89,8 +89,3 @@ def serve_release() -> Path:
     folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "mirror"
     subprocess.run([sys.executable, "-m", "kubevault_lab.hosts", "mirror", folder], check=True, cwd=ROOT)
     return folder
-
-
-def ansible_environment() -> dict[str, str]:
-    """Return the environment of Ansible, with the repository's configuration and nothing of the user's."""
-    return environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(ROOT / ".ansible"))

@@ -21,8 +21,8 @@ from secretmanager.admin.connection import Vault
 from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
 from secretmanager.errors import VaultError
 
-from .ansible import BIN, ROOT, run_playbook
-from .site import Site, ansible_environment, serve_release
+from .ansible import BIN, ROOT, ansible_environment, run_playbook
+from .site import Site, serve_release
 
 KUBERNETES = str(NETWORK[254])
 """Address of the API server; not that of clients, which may be cut off."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import testinfra
 import yaml
-from support.ansible import BIN, ROOT, Run, environment, run_playbook
+from support.ansible import BIN, Run, ansible_environment, run_playbook
 from testinfra.host import Host
 
 Configure = Callable[..., Run]
@@ -50,7 +50,7 @@ def run(inventory: Path) -> Callable[..., Run]:
     """Runs a playbook with the inventory."""
 
     def run(playbook: str | Path, *arguments: str, fails: bool = False) -> Run:
-        env = environment(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(ROOT / ".ansible"))
+        env = ansible_environment()
         return run_playbook(playbook, f"--inventory={inventory}", *arguments, env=env, fails=fails)
 
     return run
