@@ -122,7 +122,7 @@ def restore(
                 f"privileged_token_file: {token_file} is missing, but {first.url} is initialised",
                 remedy="make one by `vault operator generate-root`; or stop Vault, and delete its data, on all hosts",
             )
-        _refuse_another_threshold(first, keys_file)
+        _refuse_another_threshold(first, temporary.key_threshold, keys_file)
     if check:
         return True
     if not initialised:
@@ -160,13 +160,12 @@ def _refuse_others(others: Sequence[Vault]) -> None:
             )
 
 
-def _refuse_another_threshold(node: Vault, keys_file: str) -> None:
+def _refuse_another_threshold(node: Vault, needed: int, keys_file: str) -> None:
     """Raise ConfigError if Vault would want more or fewer unseal keys, until it restarts, than the one in the snapshot.
 
     Source: https://github.com/hashicorp/vault/issues/24975
     """
     status = node.request("GET", "sys/seal-status")
-    _, needed = key_counts(keys_file)
     if not status.get("recovery_seal") and status["t"] != needed:
         raise ConfigError(
             f"keys_file: {needed} of the keys in {keys_file} unseal the Vault in the snapshot, but {node.url}, which is"
