@@ -48,7 +48,12 @@ REFUSED = "the process that initialised Vault was interrupted before it had the 
 
 
 class Site:
-    """A Vault with Raft storage, the files of its keys, and something in front of it that sees each request."""
+    """A Vault with Raft storage, the files of its keys, and something in front of it that sees each request.
+
+    Attributes:
+        refused: requests after which `kill_at_each_request` had to begin with an empty Vault again.
+        points: number of runs of `kill_at_each_request`, the one included that was not killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,6 +63,8 @@ class Site:
         authority = Authority(folder, "between")
         self._ca = str(authority.file)
         self.between = Intermediary(self.vault.url, self.vault.ca, authority.issue("front"))
+        self.refused: list[str] = []
+        self.points = 0
 
     def empty(self) -> None:
         """Have a Vault without data, as a new host has."""
@@ -108,6 +115,30 @@ class Site:
         assert process.returncode in (0, -signal.SIGKILL), output
         return None if process.returncode == 0 else seen[-1]
 
+    def kill_at_each_request(self, action: str, lost: str) -> Iterator[None]:
+        """Kill the process at one request after the other, each time for an empty Vault, and run it again.
+
+        Yields once all is well again, and at last where it was not killed. Where the data has to be deleted before the
+        process runs again, as it says, the request gets into `refused`.
+        """
+        for point in itertools.count(1):
+            self.empty()
+            if action == "init":
+                for name in ("keys.json", "root-token"):
+                    (self.folder / name).unlink(missing_ok=True)
+            request = self.run_killed(action, point, lost)
+            if request and (said := self.run(action)):
+                assert REFUSED in said
+                self.refused.append(request)
+                self.empty()
+                assert self.run(action) == ""
+            assert not self.sealed()
+            assert self.left() == []
+            self.points = point
+            yield
+            if not request:
+                return
+
     def left(self) -> list[str]:
         """Return the names of files that nobody needs any more."""
         return [path.name for path in self.folder.iterdir() if path.name.startswith((".", "temporary"))]
@@ -126,27 +157,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.parametrize("lost", ["request", "response"])
 def test_an_initialisation_that_was_killed(site: Site, lost: str) -> None:
-    refused = []
-    for point in itertools.count(1):
-        site.empty()
-        for name in ("keys.json", "root-token"):
-            (site.folder / name).unlink(missing_ok=True)
-        request = site.run_killed("init", point, lost)
-        if request and (said := site.run("init")):
-            assert REFUSED in said
-            refused.append(request)
-            site.empty()
-            assert site.run("init") == ""
-        assert not site.sealed()
+    for _ in site.kill_at_each_request("init", lost):
         assert len(json.loads((site.folder / "keys.json").read_text())["unseal_keys_b64"]) == 3
-        assert site.vault.root.request(
-            "GET", "auth/token/lookup-self", token=(site.folder / "root-token").read_text().strip()
-        ).ok
-        assert site.left() == []
-        if not request:
-            break
-    assert refused == ([] if lost == "request" else ["/v1/sys/init"])
-    assert point > 5, point
+        token = (site.folder / "root-token").read_text().strip()
+        assert site.vault.root.request("GET", "auth/token/lookup-self", token=token).ok
+    assert site.refused == ([] if lost == "request" else ["/v1/sys/init"])
+    assert site.points > 5
 
 
 def test_a_restoration_that_was_killed(site: Site) -> None:
@@ -159,19 +175,7 @@ def test_a_restoration_that_was_killed(site: Site) -> None:
     headers = {"X-Vault-Token": str(vault.token)}
     snapshot = site.between.forward("GET", "/v1/sys/storage/raft/snapshot", b"", headers).read()
     (site.folder / "snapshot").write_bytes(snapshot)
-    refused = []
-    for point in itertools.count(1):
-        site.empty()
-        request = site.run_killed("restore", point, "response")
-        if request and (said := site.run("restore")):
-            assert REFUSED in said
-            refused.append(request)
-            site.empty()
-            assert site.run("restore") == ""
-        assert not site.sealed()
+    for _ in site.kill_at_each_request("restore", "response"):
         assert vault.decrypt("shop", [TransitItem(ciphertext.encode())]) == [b"PLAIN"]
-        assert site.left() == []
-        if not request:
-            break
-    assert refused == ["/v1/sys/init"]
-    assert point > 10, point
+    assert site.refused == ["/v1/sys/init"]
+    assert site.points > 10
