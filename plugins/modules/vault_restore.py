@@ -39,6 +39,13 @@ options:
     description: Path with which the names of the files begin that hold the temporary keys and token, until the end. Its folder must exist.
     type: path
     required: true
+  note_file:
+    description:
+      - File to which the module writes which snapshot it restores. Its folder must exist.
+      - While it is there, and O(privileged_token_file) is not, this snapshot is not restored again. So what follows this module can be
+        interrupted, and all be run again. Delete it in the end.
+    type: path
+    required: true
   privileged_token_file:
     description:
       - File with a token of C(vault operator generate-root), with which a Vault that is initialised is overwritten.
@@ -71,6 +78,7 @@ EXAMPLES = r"""
     decrypt: [age, --decrypt, --identity, backup.key]
     keys_file: secrets/vault-unseal-keys.json
     temporary_file: secrets/vault-restore
+    note_file: secrets/vault-restore-snapshot
     privileged_token_file: secrets/vault-root-token
 """
 
@@ -95,6 +103,7 @@ def main() -> None:
             "keys_file": {"type": "path", "required": True, "no_log": False},
             "nodes": {"type": "list", "elements": "str", "required": True},
             "temporary_file": {"type": "path", "required": True},
+            "note_file": {"type": "path", "required": True},
             "privileged_token_file": {"type": "path", "required": True, "no_log": False},
             "timeout": {"type": "float", "default": 300.0},
             **VAULT_CONNECTION_OPTIONS,
@@ -115,12 +124,18 @@ def main() -> None:
             Snapshot(Path(params["snapshot"]), params["decrypt"]),
             params["keys_file"],
             temporary_file=params["temporary_file"],
+            note_file=params["note_file"],
             privileged_token_file=params["privileged_token_file"],
             timeout=params["timeout"],
             check=module.check_mode,
         )
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
+    if not changed:
+        module.warn(
+            f"Vault is not overwritten again: {params['note_file']} says that this snapshot was restored. To lose what Vault"
+            f" got since, put a privileged token into {params['privileged_token_file']}."
+        )
     module.exit_json(changed=changed)
 
 

@@ -251,9 +251,8 @@ def test_a_restoration_is_killed_and_run_again(hosts: VaultHosts, load: Load, id
     temporary = hosts.secrets / "vault-restore-keys.json"
     hosts.kill_when(lambda output: temporary.exists(), *restoration)
     hosts.kill_when(printed("TASK [vault-server : Restore the snapshot]"), *restoration)
-    # What is restored is not overwritten again.
-    hosts.kill_when(printed("TASK [vault-server : Initialise Vault once", f"changed: [{NAMES[1]}"), "site.yml")
-    hosts.play("site.yml")
+    hosts.kill_when(printed("TASK [vault-server : Initialise Vault once", f"changed: [{NAMES[1]}"), *restoration)
+    hosts.play(*restoration)
     hosts.await_healthy()
     assert load.lost() == []
     assert not list(hosts.secrets.glob("*vault-restore*"))

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.intermediary import Intermediary
 from support.servers import Authority, PrivateVault, running
 
+from kubevault_lab.ports import free_port
 from secretmanager.servers.vault import TransitItem
 
 PROGRAM = """
@@ -37,7 +38,7 @@ try:
         ensure_unsealed(connect(url, ""), Initialisation(3, 2, keys, token), timeout=30)
     else:
         snapshot = Snapshot(Path(folder, "snapshot"))
-        files = {"temporary_file": f"{folder}/temporary", "privileged_token_file": f"{folder}/privileged"}
+        files = {f"{name}_file": f"{folder}/{name}" for name in ("temporary", "note", "privileged_token")}
         restore(connect, [url], snapshot, keys, **files, timeout=30)
 except SecretManagerError as error:
     sys.exit(str(error))
@@ -59,19 +60,59 @@ class Site:
         self.folder = folder
         self._data = folder / "data"
         raft = {"path": str(self._data), "node_id": "vault", "performance_multiplier": 1}
-        self.vault = PrivateVault(folder, storage={"raft": raft})
+        port = free_port()
+        # What leads says this address, so that each request is seen.
+        address = {"VAULT_API_ADDR": f"https://127.0.0.1:{port}"}
+        self.vault = PrivateVault(folder, address, storage={"raft": raft})
         authority = Authority(folder, "between")
         self._ca = str(authority.file)
-        self.between = Intermediary(self.vault.url, self.vault.ca, authority.issue("front"))
+        self.between = Intermediary(self.vault.url, self.vault.ca, authority.issue("front"), port)
         self.refused: list[str] = []
         self.points = 0
 
     def empty(self) -> None:
         """Have a Vault without data, as a new host has."""
-        self.vault.kill()
-        shutil.rmtree(self._data, ignore_errors=True)
+        self._stop()
         self._data.mkdir()
         self.vault.start(unseal=False)
+
+    def _stop(self) -> None:
+        self.vault.kill()
+        shutil.rmtree(self._data, ignore_errors=True)
+
+    def init(self) -> None:
+        """Initialise an empty Vault, and use its root token."""
+        assert self.run("init") == ""
+        self.vault.root.token = (self.folder / "root-token").read_text().strip()
+
+    def snapshot(self) -> bytes:
+        headers = {"X-Vault-Token": str(self.vault.root.token)}
+        return bytes(self.between.forward("GET", "/v1/sys/storage/raft/snapshot", b"", headers).read())
+
+    def other(self) -> Callable[[], None]:
+        """Make another Vault; return what has it run, unsealed, with its root token as the privileged one."""
+        own, others = ("keys.json", "root-token"), self.folder / "others"
+        for name in own:
+            (self.folder / name).rename(self.folder / f"former-{name}")
+        self.empty()
+        assert self.run("init") == ""
+        self.vault.kill()
+        self._data.rename(others)
+        for name in own:
+            (self.folder / name).rename(self.folder / f"other-{name}")
+            (self.folder / f"former-{name}").rename(self.folder / name)
+        keys = json.loads((self.folder / "other-keys.json").read_text())["unseal_keys_b64"]
+
+        def run() -> None:
+            self._stop()
+            shutil.copytree(others, self._data)
+            self.vault.start(unseal=False)
+            for key in keys[:2]:
+                assert self.vault.root.request("POST", "sys/unseal", {"key": key}).ok
+            shutil.copy(self.folder / "other-root-token", self.folder / "privileged_token")
+            (self.folder / "note").unlink(missing_ok=True)
+
+        return run
 
     def start(self, action: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", PROGRAM, action, self.between.url, self._ca, self.folder]
@@ -115,14 +156,15 @@ class Site:
         assert process.returncode in (0, -signal.SIGKILL), output
         return None if process.returncode == 0 else seen[-1]
 
-    def kill_at_each_request(self, action: str, lost: str) -> Iterator[None]:
+    def kill_at_each_request(self, action: str, lost: str, begin: Callable[[], None] | None = None) -> Iterator[None]:
         """Kill the process at one request after the other, each time for an empty Vault, and run it again.
 
         Yields once all is well again, and at last where it was not killed. Where the data has to be deleted before the
-        process runs again, as it says, the request gets into `refused`.
+        process runs again, as it says, the request gets into `refused`. Something else than an empty Vault is what
+        `begin` has run.
         """
         for point in itertools.count(1):
-            self.empty()
+            (begin or self.empty)()
             if action == "init":
                 for name in ("keys.json", "root-token"):
                     (self.folder / name).unlink(missing_ok=True)
@@ -165,17 +207,42 @@ def test_an_initialisation_that_was_killed(site: Site, lost: str) -> None:
     assert site.points > 5
 
 
-def test_a_restoration_that_was_killed(site: Site) -> None:
-    assert site.run("init") == ""
-    vault = site.vault.root
-    vault.token = (site.folder / "root-token").read_text().strip()
+@pytest.fixture
+def ciphertext(site: Site) -> str:
+    """What the Vault sealed whose snapshot and keys are in the site's folder."""
+    site.init()
     site.vault.write("sys/mounts/transit", type="transit")
     site.vault.write("transit/keys/shop")
-    (ciphertext,) = vault.encrypt("shop", [TransitItem(b"PLAIN")])
-    headers = {"X-Vault-Token": str(vault.token)}
-    snapshot = site.between.forward("GET", "/v1/sys/storage/raft/snapshot", b"", headers).read()
-    (site.folder / "snapshot").write_bytes(snapshot)
+    (ciphertext,) = site.vault.root.encrypt("shop", [TransitItem(b"PLAIN")])
+    (site.folder / "snapshot").write_bytes(site.snapshot())
+    return ciphertext
+
+
+def test_a_restoration_that_was_killed(site: Site, ciphertext: str) -> None:
     for _ in site.kill_at_each_request("restore", "response"):
-        assert vault.decrypt("shop", [TransitItem(ciphertext.encode())]) == [b"PLAIN"]
+        assert site.vault.root.decrypt("shop", [TransitItem(ciphertext.encode())]) == [b"PLAIN"]
     assert site.refused == ["/v1/sys/init"]
     assert site.points > 10
+
+
+def test_a_restoration_over_another_vault_that_was_killed(site: Site, ciphertext: str) -> None:
+    for _ in site.kill_at_each_request("restore", "response", begin=site.other()):
+        assert site.vault.root.decrypt("shop", [TransitItem(ciphertext.encode())]) == [b"PLAIN"]
+        assert not (site.folder / "privileged_token").exists()
+    assert site.refused == []
+    assert site.points > 10
+
+
+def test_what_was_restored_is_not_overwritten_again(site: Site, ciphertext: str) -> None:
+    """As long as nothing says that the restoration has ended, and nobody gives a privileged token."""
+    site.empty()
+    assert site.run("restore") == ""
+    site.vault.write("transit/keys/later")
+    assert site.run("restore") == ""
+    assert site.vault.root.request("GET", "transit/keys/later").ok
+    former = (site.folder / "snapshot").read_bytes()
+    (site.folder / "snapshot").write_bytes(site.snapshot())
+    assert "privileged_token is missing, but" in site.run("restore")
+    (site.folder / "snapshot").write_bytes(former)
+    (site.folder / "note").unlink()
+    assert "privileged_token is missing, but" in site.run("restore")

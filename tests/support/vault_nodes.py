@@ -120,7 +120,7 @@ class VaultNodes:
                 role("vault-operator", run_once=True, environment=operator),
             ],
             "servers": servers,
-            "restore": [role("vault-server", "restore"), *servers],
+            "restore": [role("vault-server", "restore"), *servers, role("vault-server", "restored")],
             "down": [role("lab-supervisor", "remove", run_once=True)],
         }
         for name, tasks in playbooks.items():

@@ -6,6 +6,7 @@ https://developer.hashicorp.com/vault/tutorials/standard-procedures/sop-restore
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from typing import IO, cast
 from ..errors import ConfigError, InvalidToken, PermissionDenied, VaultError, VaultSealed, VaultUnavailable
 from .cluster import Leader, serves, wait_for
 from .connection import Vault
-from .files import read_private
+from .files import PrivateFile, read_private
 from .initialisation import Initialisation, check_interruption, ensure_unsealed, key_counts, seal_state, unseal
 
 _BLOCK = 1024 * 1024  # bytes
@@ -55,6 +56,11 @@ class Snapshot:
         if process.returncode:
             raise ConfigError(f"decrypt: {command[0]} ended with status {process.returncode}: {said}")
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the file, as it is, in hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def check(self) -> None:
         """Raise ConfigError if the file cannot be read and decrypted, or is not a snapshot."""
         start = b""
@@ -74,14 +80,15 @@ def restore(
     keys_file: str,
     *,
     temporary_file: str,
+    note_file: str,
     privileged_token_file: str,
     timeout: float,
     check: bool = False,
 ) -> bool:
     """Bring Vault back as it was in a snapshot, and unseal it.
 
-    A Vault that is not initialised is initialised with other keys first, which are of no use afterwards. If this is
-    interrupted, call it again: the files of those keys say how far it got.
+    A Vault that is not initialised is initialised with other keys first, which are of no use afterwards. If this, or
+    what is done after it, is interrupted, call it again: the files of those keys, and the note, say how far it got.
 
     Args:
         connect: returns a connection to a node, by its address and a token.
@@ -90,13 +97,14 @@ def restore(
         snapshot: the snapshot.
         keys_file: file of the unseal keys of the Vault in the snapshot.
         temporary_file: how the paths begin of the files for the temporary keys and token; deleted in the end.
+        note_file: file to write to which snapshot was restored. Delete it once all is done that belongs to it.
         privileged_token_file: file of the token that overwrites a Vault that is initialised; deleted in the end if the
             snapshot does not have this token.
         timeout: how long to wait for each step, in seconds.
         check: report what would change, and write nothing.
 
     Returns:
-        Whether anything was, or would be, restored.
+        Whether anything was, or would be, restored; False if the note says that it was before.
 
     Raises:
         ConfigError: a file is missing or no snapshot, another node belongs to a Vault, or Vault would want another
@@ -117,20 +125,31 @@ def restore(
     else:
         token_file = privileged_token_file
         check_interruption(temporary.keys_file)
+        noted = read_private(note_file) == snapshot.digest()
         if read_private(token_file) is None:
+            if noted:
+                return False
             raise ConfigError(
                 f"privileged_token_file: {token_file} is missing, but {first.url} is initialised",
                 remedy="make one by `vault operator generate-root`; or stop Vault, and delete its data, on all hosts",
             )
-        _refuse_another_threshold(first, temporary.key_threshold, keys_file)
+        if not noted:
+            _refuse_another_threshold(first, temporary.key_threshold, keys_file)
     if check:
         return True
-    if not initialised:
-        _forget(temporary)  # of an attempt whose Vault is gone
-        ensure_unsealed(first, temporary, timeout=timeout)
-    target = first if empty else connect(_leader(first), "")
-    if not (empty and initialised and _was_restored(connect, first, temporary, timeout)):
-        _overwrite(connect, target, read_private(token_file) or "", snapshot, timeout)
+    if empty:
+        target = first
+        if not initialised:
+            _forget(temporary)  # of an attempt whose Vault is gone
+            ensure_unsealed(first, temporary, timeout=timeout)
+        restored = initialised and _was_restored(connect, first, temporary, timeout)
+    else:
+        if noted:
+            _open(first, [connect(url, "") for url in nodes], keys_file, timeout)
+        target = connect(_leader(first), "")
+        restored = noted and not _takes(connect(target.url, read_private(token_file) or ""))
+    if not restored:
+        _overwrite(connect, target, read_private(token_file) or "", snapshot, note_file, timeout)
     if not empty:
         _open(target, [connect(url, "") for url in nodes], keys_file, timeout)
     ensure_unsealed(target, replace(temporary, keys_file=keys_file), timeout=timeout)
@@ -186,11 +205,14 @@ def _was_restored(connect: Callable[[str, str], Vault], node: Vault, temporary: 
 
 
 def _overwrite(
-    connect: Callable[[str, str], Vault], node: Vault, token: str, snapshot: Snapshot, timeout: float
+    connect: Callable[[str, str], Vault], node: Vault, token: str, snapshot: Snapshot, note_file: str, timeout: float
 ) -> None:
     privileged = connect(node.url, token)
     # Vault answers before it has restored anything. A token that is not in the snapshot tells when it has.
     witness = privileged.request("POST", "auth/token/create-orphan", {"ttl": "1h", "policies": ["default"]})
+    # Written once Vault has taken the token: if it does not any more, the snapshot is restored.
+    with PrivateFile(note_file) as file:
+        file.commit(snapshot.digest())
     privileged.request("POST", "sys/storage/raft/snapshot-force", snapshot)
     watching = connect(node.url, str(witness["auth"]["client_token"]))
     wait_for(lambda: not _takes(watching), f"{node.url}: Vault has not restored the snapshot", timeout)
