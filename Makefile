@@ -78,8 +78,10 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 
 ## Tests
 
+# Most suites wait for servers more than they compute, so two go on at a time.
 .PHONY: test
-test: lint molecule pytest ## Set everything up and pass all tests
+test: lint binaries ## Set everything up and pass all tests
+	@tools/side-by-side "$(MAKE) --silent hosts" "$(MAKE) --silent pods default pytest"
 	@tools/where-possible
 
 # Each linter is a target of its own, for .pre-commit-config.yaml.
@@ -117,7 +119,10 @@ SCENARIO = folder=$$(mktemp -d "$${TMPDIR:-/tmp}/kubevault-molecule.XXXXXX"); tr
 	MOLECULE_EPHEMERAL_DIRECTORY=$$folder molecule test --scenario-name
 
 .PHONY: molecule
-molecule: binaries pods hosts ## Prove the chain in labs of its own, with pods and on hosts where the machine can have them
+molecule: pods hosts default ## Prove the chain in labs of its own, with pods and on hosts where the machine can have them
+
+.PHONY: default
+default: binaries ## Prove the chain in a lab of its own
 	$(SCENARIO) default
 
 # What a machine cannot run is noted, and said at the end of `make test`; in CI that is an error.

@@ -90,7 +90,7 @@ from pathlib import Path
 from ..module_utils.kubevault import administer_vault, require
 from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import VAULT_CONNECTION_OPTIONS
-from ..module_utils.kubevault_results import guarded
+from ..module_utils.kubevault_results import guarded, warn
 
 
 @guarded
@@ -132,9 +132,10 @@ def main() -> None:
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
     if not changed:
-        module.warn(
+        warn(
+            module,
             f"Vault is not overwritten again: {params['note_file']} says that this snapshot was restored. To lose what Vault"
-            f" got since, put a privileged token into {params['privileged_token_file']}."
+            f" got since, put a privileged token into {params['privileged_token_file']}.",
         )
     module.exit_json(changed=changed)
 

@@ -23,9 +23,15 @@ def is_free(port: int) -> bool:
     return True
 
 
+_returned: set[int] = set()
+
+
 def free_port(taken: Collection[int] = ()) -> int:
-    """Return a free port that is none of those taken."""
-    return next(port for port in random.sample(CANDIDATES, len(CANDIDATES)) if port not in taken and is_free(port))
+    """Return a free port that is none of those taken, and that this process did not get before: it may not use it yet."""
+    shuffled = random.sample(CANDIDATES, len(CANDIDATES))
+    port = next(port for port in shuffled if port not in taken and port not in _returned and is_free(port))
+    _returned.add(port)
+    return port
 
 
 def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tuple[dict[str, int], bool]:
