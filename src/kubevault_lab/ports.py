@@ -27,7 +27,7 @@ _returned: set[int] = set()
 
 
 def free_port(taken: Collection[int] = ()) -> int:
-    """Return a free port that is none of those taken, and that this process did not get before: it may not use it yet."""
+    """Return a free port that is none of those taken, and that this process did not get before, but may not use yet."""
     shuffled = random.sample(CANDIDATES, len(CANDIDATES))
     port = next(port for port in shuffled if port not in taken and port not in _returned and is_free(port))
     _returned.add(port)
