@@ -78,10 +78,12 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 
 ## Tests
 
-# Most suites wait for servers more than they compute, so two go on at a time.
+# Suites wait for servers about as much as they compute, so two go on at a time; the longest come first.
+SUITES := lint hosts pods pytest-servers pytest-client default
+
 .PHONY: test
-test: lint binaries ## Set everything up and pass all tests
-	@tools/side-by-side "$(MAKE) --silent hosts" "$(MAKE) --silent pods default pytest"
+test: binaries ## Set everything up and pass all tests
+	@python tools/two_at_a_time.py $(SUITES:%="$(MAKE) --silent %")
 	@tools/where-possible
 
 # Each linter is a target of its own, for .pre-commit-config.yaml.
@@ -161,6 +163,12 @@ unit: venv ## Run the unit tests alone, which need no server
 pytest: binaries ## Run unit and integration tests, these in a lab of their own
 	tools/programs-for-tests $(RUN)
 	tests/in-a-lab pytest $(TESTS)
+
+# Halves of them.
+.PHONY: pytest-servers pytest-client
+pytest-servers: TESTS = $(wildcard tests/integration/test_*.py)
+pytest-client: TESTS = tests/unit tests/integration/client tests/integration/sealing
+pytest-servers pytest-client: pytest
 
 ## Figures
 
