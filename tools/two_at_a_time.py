@@ -38,7 +38,7 @@ class Job:
         """Run the command to its end."""
         # A session of its own, so that it gets an interruption only once, by `signal`.
         with self._output.open("wb") as file:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - the caller names the programs
                 shlex.split(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=file,

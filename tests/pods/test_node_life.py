@@ -106,7 +106,6 @@ def test_nothing_is_left_after_lab_down(lab: Lab) -> None:
     during = machine(lab.folder)
     assert any("containerd-shim" in command for command in during["processes"]), "otherwise the test proves nothing"
     assert during["cgroups"] != before["cgroups"]
-    assert up(lab) == 0
     pid = kubelet(lab)
     subprocess.run(
         [BIN / "supervisorctl", "-c", lab.folder / "node/supervisord.conf", "signal", "KILL", "kubelet"], check=True
