@@ -79,7 +79,7 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 ## Tests
 
 # Suites wait for servers about as much as they compute, so two go on at a time; the longest come first.
-SUITES := lint hosts pods pytest-servers pytest-client default
+SUITES := lint hosts pods pytest-lab pytest-client pytest-vault default
 
 .PHONY: test
 test: binaries ## Set everything up and pass all tests
@@ -147,9 +147,14 @@ on-hosts:
 	$(MAKE) --silent binaries LAB_NODE=1
 	tests/on-hosts molecule test --scenario-name hosts
 	$(if $(KUBEVAULT_HOSTS_INVENTORY),,pytest tests/hosts)
-	$(if $(KUBEVAULT_HOSTS_INVENTORY),,tests/on-hosts pytest tests/roles)
 
-# Not a part of `make test`, which it would make a quarter of an hour longer.
+# Not parts of `make test`, which they would make too long for CI.
+.PHONY: roles
+roles: binaries ## Prove single roles on hosts, as root: MicroK8s' upgrades, the change of a seal, teardown
+	tools/hosts-for-tests
+	$(MAKE) --silent binaries LAB_NODE=1
+	tests/on-hosts pytest tests/roles
+
 .PHONY: faults
 faults: binaries ## Break what a Vault of three hosts consists of, under load, as root
 	tools/hosts-for-tests
@@ -164,11 +169,16 @@ pytest: binaries ## Run unit and integration tests, these in a lab of their own
 	tools/programs-for-tests $(RUN)
 	tests/in-a-lab pytest $(TESTS)
 
-# Halves of them.
-.PHONY: pytest-servers pytest-client
-pytest-servers: TESTS = $(wildcard tests/integration/test_*.py)
+# The same in three parts. Those of Vault have servers of their own, and need no lab.
+TESTS_OF_VAULT := $(wildcard tests/integration/test_vault_*.py)
+.PHONY: pytest-lab pytest-client pytest-vault
+pytest-lab: TESTS = $(filter-out $(TESTS_OF_VAULT),$(wildcard tests/integration/test_*.py))
 pytest-client: TESTS = tests/unit tests/integration/client tests/integration/sealing
-pytest-servers pytest-client: pytest
+pytest-lab pytest-client: pytest
+
+pytest-vault: binaries
+	tools/programs-for-tests $(RUN)
+	pytest $(TESTS_OF_VAULT)
 
 ## Figures
 
