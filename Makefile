@@ -169,7 +169,7 @@ pytest: binaries ## Run unit and integration tests, these in a lab of their own
 	tools/programs-for-tests $(RUN)
 	tests/in-a-lab pytest $(TESTS)
 
-# The same in three parts. Those of Vault have servers of their own, and need no lab.
+# The same in three parts. Those of Vault (test_vault_*) have servers of their own, and need no lab.
 TESTS_OF_VAULT := $(wildcard tests/integration/test_vault_*.py)
 .PHONY: pytest-lab pytest-client pytest-vault
 pytest-lab: TESTS = $(filter-out $(TESTS_OF_VAULT),$(wildcard tests/integration/test_*.py))
