@@ -136,7 +136,6 @@ pods: venv ## Prove the chain in real pods, on a node in a lab of its own, as ro
 on-a-node:
 	$(MAKE) --silent binaries LAB_NODE=1
 	$(SCENARIO) pods
-	pytest tests/pods
 
 .PHONY: hosts
 hosts: binaries ## Prove the roles for your servers on hosts with systemd, as root or on hosts of yours
@@ -149,6 +148,12 @@ on-hosts:
 	$(if $(KUBEVAULT_HOSTS_INVENTORY),,pytest tests/hosts)
 
 # Not parts of `make test`, which they would make too long for CI.
+.PHONY: node
+node: venv ## Prove that a lab's node leaves nothing on the machine, however it ends, as root
+	tools/node-for-tests
+	$(MAKE) --silent binaries LAB_NODE=1
+	pytest tests/pods
+
 .PHONY: roles
 roles: binaries ## Prove single roles on hosts, as root: MicroK8s' upgrades, the change of a seal, teardown
 	tools/hosts-for-tests
