@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,19 +23,13 @@ def ring() -> Iterator[KeyRing]:
         yield made
 
 
-@pytest.fixture
-def lab() -> Iterator[Path]:
-    """A folder whose path is short, for supervisord's socket."""
-    made = Path(tempfile.mkdtemp(prefix="kubevault-pgp."))
-    yield made
-    shutil.rmtree(made)
-
-
-def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(ring: KeyRing, lab: Path) -> None:
+def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(ring: KeyRing) -> None:
     for name in PEOPLE:
         ring.make_key(name)
     public = [base64.b64encode(ring.export(name)).decode() for name in PEOPLE]
     shares = {"vault_server_key_shares": 2, "vault_server_key_threshold": 2}
+    # A short path, for supervisord's socket; `down` deletes it.
+    lab = Path(tempfile.mkdtemp(prefix="kubevault-pgp."))
     nodes = VaultNodes(lab, ["vault-1"], vault_server_pgp_keys=public, **shares)
     try:
         # Initialised, but nobody has unsealed it yet.
