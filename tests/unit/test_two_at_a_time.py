@@ -42,3 +42,15 @@ def test_interrupted_it_waits_until_all_have_cleaned_up(tmp_path: Path, number: 
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.cleaned", "b", "b.cleaned"]
+
+
+def test_a_program_that_does_not_exist_is_an_error() -> None:
+    process = subprocess.run(
+        [sys.executable, ROOT / "tools/two_at_a_time.py", "/nonexistent/program", "echo 1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (1, "1\n")
+    assert "No such file or directory: '/nonexistent/program'" in process.stderr
