@@ -78,7 +78,7 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 
 ## Tests
 
-# Suites wait for servers about as much as they compute, so two go on at a time; the longest come first.
+# Suites wait for servers about as much as they compute, so two go on at a time; after the linters, the longest come first.
 SUITES := lint hosts pods pytest-lab pytest-client pytest-vault default
 
 .PHONY: test
@@ -155,7 +155,7 @@ node: venv ## Prove that a lab's node leaves nothing on the machine, however it 
 	pytest tests/pods
 
 .PHONY: roles
-roles: binaries ## Prove single roles on hosts, as root: MicroK8s' upgrades, the change of a seal, teardown
+roles: venv ## Prove single roles on hosts, as root: MicroK8s' upgrades, the change of a seal, teardown
 	tools/hosts-for-tests
 	$(MAKE) --silent binaries LAB_NODE=1
 	tests/on-hosts pytest tests/roles
