@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, cast
@@ -56,8 +56,9 @@ class Snapshot:
         if process.returncode:
             raise ConfigError(f"decrypt: {command[0]} ended with status {process.returncode}: {said}")
 
+    @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of the file, as it is, in hexadecimal."""
+        """The SHA-256 of the file, as it is, in hexadecimal."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -115,17 +116,18 @@ def restore(
     snapshot.check()
     # As many as the former ones: until it restarts, Vault wants as many unseal keys as it was initialised with.
     temporary = Initialisation(*key_counts(keys_file), f"{temporary_file}-keys.json", f"{temporary_file}-root-token")
-    first = connect(nodes[0], "")
+    members = [connect(url, "") for url in nodes]
+    first = members[0]
     begun = Path(temporary.keys_file).exists()
     initialised = wait_for(lambda: seal_state(first), f"{first.url}: Vault does not listen", timeout).initialized
     empty = begun or not initialised
     if empty:
-        _refuse_others([connect(url, "") for url in nodes[1:]])
+        _refuse_others(members[1:])
         token_file = temporary.root_token_file
     else:
         token_file = privileged_token_file
         check_interruption(temporary.keys_file)
-        noted = read_private(note_file) == snapshot.digest()
+        noted = read_private(note_file) == snapshot.digest
         if read_private(token_file) is None:
             if noted:
                 return False
@@ -145,13 +147,13 @@ def restore(
         restored = initialised and _was_restored(connect, first, temporary, timeout)
     else:
         if noted:
-            _open(first, [connect(url, "") for url in nodes], keys_file, timeout)
+            _open(first, members, keys_file, timeout)
         target = connect(_leader(first), "")
         restored = noted and not _takes(connect(target.url, read_private(token_file) or ""))
     if not restored:
         _overwrite(connect, target, read_private(token_file) or "", snapshot, note_file, timeout)
     if not empty:
-        _open(target, [connect(url, "") for url in nodes], keys_file, timeout)
+        _open(target, members, keys_file, timeout)
     ensure_unsealed(target, replace(temporary, keys_file=keys_file), timeout=timeout)
     _forget(temporary)
     if not (empty or _takes(connect(target.url, read_private(token_file) or ""))):
@@ -212,7 +214,7 @@ def _overwrite(
     witness = privileged.request("POST", "auth/token/create-orphan", {"ttl": "1h", "policies": ["default"]})
     # Written once Vault has taken the token: if it does not any more, the snapshot is restored.
     with PrivateFile(note_file) as file:
-        file.commit(snapshot.digest())
+        file.commit(snapshot.digest)
     privileged.request("POST", "sys/storage/raft/snapshot-force", snapshot)
     watching = connect(node.url, str(witness["auth"]["client_token"]))
     wait_for(lambda: not _takes(watching), f"{node.url}: Vault has not restored the snapshot", timeout)
