@@ -110,32 +110,31 @@ def test_check_mode_foretells_what_is_new(lab: Path) -> None:
 
 
 REVIEWER = "auth/kubernetes/config"
-DRIFT = {
-    "a policy was edited": (
-        "sys/policies/acl/kubevault-reader-aes256-key",
-        {"policy": 'path "transit/decrypt/*" {\n  capabilities = ["update"]\n}\n'},
-    ),
-    "a role's token lives longer": (
-        "auth/kubernetes/role/demo",
-        {
-            "bound_service_account_names": ["default"],
-            "bound_service_account_namespaces": ["default"],
-            "audience": "vault",
-            "token_ttl": "1h",
-            "token_max_ttl": "1h",
-            "token_policies": ["kubevault-reader-aes256-key"],
-        },
-    ),
+# A policy that was edited, and a role whose token lives longer.
+DRIFT: dict[str, dict[str, object]] = {
+    "sys/policies/acl/kubevault-reader-aes256-key": {
+        "policy": 'path "transit/decrypt/*" {\n  capabilities = ["update"]\n}\n'
+    },
+    "auth/kubernetes/role/demo": {
+        "bound_service_account_names": ["default"],
+        "bound_service_account_namespaces": ["default"],
+        "audience": "vault",
+        "token_ttl": "1h",
+        "token_max_ttl": "1h",
+        "token_policies": ["kubevault-reader-aes256-key"],
+    },
 }
 
 
 def test_drift_in_vault_is_put_right(lab: Path, vault: VaultClient) -> None:
-    before = {path: read(vault, path) for path, _ in DRIFT.values()}
+    before = {path: read(vault, path) for path in DRIFT}
     config = read(vault, REVIEWER)
     kept = {name: config[name] for name in ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")}
-    for path, body in (*DRIFT.values(), (REVIEWER, {**kept, "token_reviewer_jwt": "gone"})):
+    # Vault does not tell the reviewer's token.
+    assert vault.request("POST", REVIEWER, {**kept, "token_reviewer_jwt": "gone"}).ok
+    for path, body in DRIFT.items():
         assert vault.request("POST", path, body).ok
-        assert path == REVIEWER or read(vault, path) != before[path]
+        assert read(vault, path) != before[path]
     foretold, done, again = (
         play_in_lab("playbooks/trust.yml", lab, "playbooks/verify.yml", *check) for check in (["--check"], [], [])
     )
