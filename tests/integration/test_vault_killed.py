@@ -91,36 +91,32 @@ class Site:
 
     def other(self) -> Callable[[], None]:
         """Make another Vault; return what has it run, unsealed, with its root token as the privileged one."""
-        own, others = ("keys.json", "root-token"), self.folder / "others"
-        for name in own:
-            (self.folder / name).rename(self.folder / f"former-{name}")
+        other = self.folder / "other"
+        other.mkdir()
         self.empty()
-        assert self.run("init") == ""
+        assert self.run("init", other) == ""
         self.vault.kill()
-        self._data.rename(others)
-        for name in own:
-            (self.folder / name).rename(self.folder / f"other-{name}")
-            (self.folder / f"former-{name}").rename(self.folder / name)
-        keys = json.loads((self.folder / "other-keys.json").read_text())["unseal_keys_b64"]
+        self._data.rename(other / "data")
+        keys = json.loads((other / "keys.json").read_text())["unseal_keys_b64"]
 
         def run() -> None:
             self._stop()
-            shutil.copytree(others, self._data)
+            shutil.copytree(other / "data", self._data)
             self.vault.start(unseal=False)
             for key in keys[:2]:
                 assert self.vault.root.request("POST", "sys/unseal", {"key": key}).ok
-            shutil.copy(self.folder / "other-root-token", self.folder / "privileged_token")
+            shutil.copy(other / "root-token", self.folder / "privileged_token")
             (self.folder / "note").unlink(missing_ok=True)
 
         return run
 
-    def start(self, action: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", PROGRAM, action, self.between.url, self._ca, self.folder]
+    def start(self, action: str, folder: Path | None = None) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, action, self.between.url, self._ca, folder or self.folder]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def run(self, action: str) -> str:
-        """Return what the process said; nothing if all is well."""
-        process = self.start(action)
+    def run(self, action: str, folder: Path | None = None) -> str:
+        """Return what the process said; nothing if all is well. Another folder may hold its files."""
+        process = self.start(action, folder)
         output = process.communicate(timeout=120)[0]
         assert process.returncode == (1 if output else 0), output
         return output
