@@ -120,6 +120,17 @@ def test_the_check_fails_once_the_newest_is_too_old(program: ModuleType, tmp_pat
             program.check(configuration(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("answer", "leads"), [(b'{"is_self": true}', True), (b'{"is_self": false}', False), (b'{"ha_enabled": true}', False)]
+)
+def test_openbao_leaves_out_that_a_node_does_not_lead(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, answer: bytes, leads: bool
+) -> None:
+    vault = program.Vault("https://vault.example.org:8200", None, "", 1)
+    monkeypatch.setattr(vault, "open", lambda method, path: io.BytesIO(answer))
+    assert vault.leads() is leads
+
+
 def test_a_standby_needs_no_snapshot_as_long_as_it_looks_who_leads(program: ModuleType, tmp_path: Path) -> None:
     (tmp_path / ".standby").touch()
     program.check(configuration(tmp_path))
