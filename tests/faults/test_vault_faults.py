@@ -73,11 +73,11 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
     """Printed at the end, also if a test failed."""
     table = Table()
     yield table
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    assert terminal
-    terminal.ensure_newline()
-    for line in table.lines():
-        terminal.write_line(line)
+    # What is printed after a test is shown only if something failed.
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    assert capture
+    with capture.global_and_fixture_disabled():
+        print("", *table.lines(), sep="\n")
 
 
 @pytest.fixture(scope="module")
