@@ -116,16 +116,12 @@ lint-go:
 	    test -z "$$files" || { echo "not formatted (gofmt -w): $$files" >&2; exit 1; }; \
 	else echo "Go is not installed: images/kubevault/exec was not checked" >&2; fi
 
-# A folder of its own: a socket's path is short (108 bytes, unix(7)), and two checkouts may run at once.
-SCENARIO = folder=$$(mktemp -d "$${TMPDIR:-/tmp}/kubevault-molecule.XXXXXX"); trap 'rm -rf "$$folder"' EXIT; \
-	MOLECULE_EPHEMERAL_DIRECTORY=$$folder molecule test --scenario-name
-
 .PHONY: molecule
 molecule: pods hosts default ## Prove the chain in labs of its own, with pods and on hosts where the machine can have them
 
 .PHONY: default
 default: binaries ## Prove the chain in a lab of its own
-	$(SCENARIO) default
+	tests/molecule-test default
 
 # What a machine cannot run is noted, and said at the end of `make test`; in CI that is an error.
 .PHONY: pods
@@ -135,7 +131,7 @@ pods: venv ## Prove the chain in real pods, on a node in a lab of its own, as ro
 .PHONY: on-a-node
 on-a-node:
 	$(MAKE) --silent binaries LAB_NODE=1
-	$(SCENARIO) pods
+	tests/molecule-test pods
 
 .PHONY: hosts
 hosts: binaries ## Prove the roles for your servers on hosts with systemd, as root or on hosts of yours
@@ -169,21 +165,20 @@ faults: binaries ## Break what a Vault of three hosts consists of, under load, a
 unit: venv ## Run the unit tests alone, which need no server
 	pytest tests/unit
 
+IN_A_LAB := tests/in-a-lab
 .PHONY: pytest
 pytest: binaries ## Run unit and integration tests, these in a lab of their own
 	tools/programs-for-tests $(RUN)
-	tests/in-a-lab pytest $(TESTS)
+	$(IN_A_LAB) pytest $(TESTS)
 
 # The same in three parts. Those of Vault (test_vault_*) have servers of their own, and need no lab.
 TESTS_OF_VAULT := $(wildcard tests/integration/test_vault_*.py)
 .PHONY: pytest-lab pytest-client pytest-vault
 pytest-lab: TESTS = $(filter-out $(TESTS_OF_VAULT),$(wildcard tests/integration/test_*.py))
 pytest-client: TESTS = tests/unit tests/integration/client tests/integration/sealing
-pytest-lab pytest-client: pytest
-
-pytest-vault: binaries
-	tools/programs-for-tests $(RUN)
-	pytest $(TESTS_OF_VAULT)
+pytest-vault: TESTS = $(TESTS_OF_VAULT)
+pytest-vault: IN_A_LAB =
+pytest-lab pytest-client pytest-vault: pytest
 
 ## Figures
 
