@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
+from typing import Any
 
 from support.vault_nodes import VaultNodes
 
 
 def test_a_device_that_was_added_is_looked_for_after_the_restart() -> None:
     """Vault stands in for OpenBao, and ignores the stanza, so the device is still missing then."""
-    folder = Path(tempfile.mkdtemp(prefix="kubevault-audit."))
-    nodes = VaultNodes(folder, ["vault-1"], vault_server_audit_in_configuration=True, vault_server_audit_devices=[])
-    try:
+    configured: dict[str, Any] = {"vault_server_audit_in_configuration": True, "vault_server_audit_devices": []}
+    with VaultNodes(["vault-1"], **configured) as nodes:
         nodes.set_up()
         before = nodes.lab.pids()["vault-1"]
         device = {"name": "first", "type": "file", "options": {"file_path": "audit/first.log"}}
@@ -22,6 +19,3 @@ def test_a_device_that_was_added_is_looked_for_after_the_restart() -> None:
         run = nodes.play(fails=True)
         assert "Look into the log of the active node" in " ".join(run.output.split())
         assert nodes.lab.pids()["vault-1"] != before
-    finally:
-        nodes.down()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from support.servers import wait_until
@@ -22,26 +20,19 @@ SECRET = "correct-horse-battery-staple"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[VaultNodes]:
-    """Three nodes. The folder's path is short, for supervisord's socket."""
-    folder = Path(tempfile.mkdtemp(prefix="kubevault-nodes."))
-    nodes = VaultNodes(
-        folder,
+    with VaultNodes(
         ["vault-1", "vault-2", "vault-3"],
         vault_server_key_shares=3,
         vault_server_key_threshold=2,
         vault_server_telemetry={"prometheus_retention_time": "1h", "disable_hostname": True},
-        vault_operator_metrics_token_file=str(folder / "secrets/metrics-token"),
-    )
-    try:
+        vault_operator_metrics_token_file="{{ lab_supervisor_dir }}/secrets/metrics-token",
+    ) as nodes:
         nodes.set_up()
         operator = nodes.client()
         for path, body in [("sys/mounts/transit", {"type": "transit"}), ("transit/keys/shop", {})]:
             assert operator.request("POST", path, body).ok
         wait_until("three votes", lambda: peers(nodes) == dict.fromkeys(nodes.nodes, True))
         yield nodes
-    finally:
-        nodes.down()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def peers(cluster: VaultNodes) -> dict[str, bool]:

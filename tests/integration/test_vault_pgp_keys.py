@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.gnupg import KeyRing, key_ring
@@ -28,14 +26,11 @@ def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(ring: KeyR
         ring.make_key(name)
     public = [base64.b64encode(ring.export(name)).decode() for name in PEOPLE]
     shares = {"vault_server_key_shares": 2, "vault_server_key_threshold": 2}
-    # A short path, for supervisord's socket; `down` deletes it.
-    lab = Path(tempfile.mkdtemp(prefix="kubevault-pgp."))
-    nodes = VaultNodes(lab, ["vault-1"], vault_server_pgp_keys=public, **shares)
-    try:
+    with VaultNodes(["vault-1"], vault_server_pgp_keys=public, **shares) as nodes:
         # Initialised, but nobody has unsealed it yet.
         refused = nodes.set_up(fails=True)
         assert "only the holders of vault_server_pgp_keys can unseal it" in " ".join(refused.output.split())
-        keys = json.loads((lab / "secrets/keys.json").read_text())["unseal_keys_b64"]
+        keys = json.loads((nodes.folder / "secrets/keys.json").read_text())["unseal_keys_b64"]
         vault = VaultClient(nodes.url("vault-1"), ca_cert=nodes.ca, token="")
         for key in keys:
             share = ring.decrypt(base64.b64decode(key)).decode()
@@ -43,5 +38,3 @@ def test_only_people_unseal_a_vault_whose_keys_their_pgp_keys_decrypt(ring: KeyR
         assert vault.request("GET", "sys/seal-status").json()["sealed"] is False
         nodes.set_up()
         assert nodes.changed() == 0
-    finally:
-        nodes.down()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -50,14 +48,6 @@ def seal(second: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> dict
     }
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short, for supervisord's socket."""
-    made = Path(tempfile.mkdtemp(prefix="kubevault-seal."))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
 def status(nodes: VaultNodes, name: str) -> dict[str, Any]:
     return nodes.client(name, token="").request("GET", "sys/seal-status").json()
 
@@ -86,13 +76,10 @@ def test_the_token_of_the_seal_may_use_its_key_and_nothing_else(second: PrivateV
     }
 
 
-def test_a_vault_with_a_seal_of_the_second_opens_itself_and_has_recovery_keys(
-    seal: dict[str, Any], folder: Path
-) -> None:
-    nodes = VaultNodes(folder, NAMES[:1], **seal, vault_server_key_shares=3, vault_server_key_threshold=2)
-    try:
+def test_a_vault_with_a_seal_of_the_second_opens_itself_and_has_recovery_keys(seal: dict[str, Any]) -> None:
+    with VaultNodes(NAMES[:1], **seal, vault_server_key_shares=3, vault_server_key_threshold=2) as nodes:
         nodes.set_up()
-        keys = json.loads((folder / "secrets/keys.json").read_text())
+        keys = json.loads((nodes.folder / "secrets/keys.json").read_text())
         assert (len(keys["recovery_keys_b64"]), keys["recovery_keys_threshold"]) == (3, 2)
         assert "unseal_keys_b64" not in keys
         opens_itself(nodes, "vault-1")
@@ -102,17 +89,14 @@ def test_a_vault_with_a_seal_of_the_second_opens_itself_and_has_recovery_keys(
         assert token not in shown.output
         command = Path(f"/proc/{nodes.lab.pids()['vault-1']}/cmdline").read_text()
         assert token not in command
-        (folder / "vault-1/started-with").write_text("older")
+        (nodes.folder / "vault-1/started-with").write_text("older")
         changed = nodes.play("-vvv", "--diff")
         assert token not in changed.output
-    finally:
-        nodes.down()
 
 
-def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[str, Any], folder: Path) -> None:
-    nodes = VaultNodes(folder, NAMES, vault_server_key_shares=3, vault_server_key_threshold=2)
+def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[str, Any]) -> None:
     migrate = ("-e", "ansible_become=false")
-    try:
+    with VaultNodes(NAMES, vault_server_key_shares=3, vault_server_key_threshold=2) as nodes:
         nodes.set_up()
         nodes.variables |= seal
         refused = nodes.play(fails=True)
@@ -133,11 +117,9 @@ def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[s
         assert [(status(nodes, name)["type"], status(nodes, name)["sealed"]) for name in NAMES] == [
             ("shamir", False)
         ] * 3
-    finally:
-        nodes.down()
 
 
-def test_a_vault_with_a_seal_of_google_opens_itself(folder: Path, tmp_path: Path) -> None:
+def test_a_vault_with_a_seal_of_google_opens_itself(tmp_path: Path) -> None:
     """Its configuration is the role's; Google is a stand-in."""
     authority = Authority(tmp_path, "google")
     options = {"project": "project", "region": "global", "key_ring": "vault", "crypto_key": "vault-seal"}
@@ -149,14 +131,11 @@ def test_a_vault_with_a_seal_of_google_opens_itself(folder: Path, tmp_path: Path
             "SSL_CERT_FILE": str(authority.file),
         }
         seal = {"vault_server_seal": "gcpckms", "vault_server_seal_options": options}
-        nodes = VaultNodes(folder, NAMES[:1], environment, **seal)
-        try:
+        with VaultNodes(NAMES[:1], environment, **seal) as nodes:
             nodes.set_up()
-            assert "recovery_keys_b64" in json.loads((folder / "secrets/keys.json").read_text())
+            assert "recovery_keys_b64" in json.loads((nodes.folder / "secrets/keys.json").read_text())
             assert status(nodes, "vault-1")["type"] == "gcpckms"
             kms.called.clear()
             opens_itself(nodes, "vault-1")
             assert "Decrypt" in kms.called
             assert nodes.changed() == 0
-        finally:
-            nodes.down()

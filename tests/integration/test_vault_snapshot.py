@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,21 +101,14 @@ class Backup:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[VaultNodes]:
-    """Three nodes. The folder's path is short, for supervisord's socket."""
-    folder = Path(tempfile.mkdtemp(prefix="kubevault-snap."))
-    nodes = VaultNodes(
-        folder,
+    with VaultNodes(
         ["vault-1", "vault-2", "vault-3"],
         vault_server_key_shares=3,
         vault_server_key_threshold=2,
-        vault_operator_snapshot_token_file=str(folder / "secrets/snapshot-token"),
-    )
-    try:
+        vault_operator_snapshot_token_file="{{ lab_supervisor_dir }}/secrets/snapshot-token",
+    ) as nodes:
         nodes.set_up()
         yield nodes
-    finally:
-        nodes.down()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

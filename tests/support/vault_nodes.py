@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -22,10 +24,9 @@ CONFIGURED = "{{ lab_supervisor_dir }}/{{ inventory_hostname }}"
 
 
 class VaultNodes:
-    """A cluster, as an inventory of local hosts and a playbook.
+    """A cluster, as an inventory of local hosts and a playbook. As a context manager, it is gone at the end.
 
     Args:
-        folder: a folder, whose path is short.
         nodes: names of the hosts in the inventory.
         environment: environment variables of Vault.
         variables: variables of the role that differ from those here.
@@ -33,14 +34,13 @@ class VaultNodes:
     Attributes:
         nodes: as above.
         environment: as above.
+        folder: its folder, whose path is short, for supervisord's socket.
         ca: file of the CA.
         variables: variables of the inventory.
     """
 
-    def __init__(
-        self, folder: Path, nodes: Sequence[str], environment: Mapping[str, str] | None = None, **variables: Any
-    ) -> None:
-        self.folder = folder
+    def __init__(self, nodes: Sequence[str], environment: Mapping[str, str] | None = None, **variables: Any) -> None:
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="kubevault-nodes."))
         self.nodes = list(nodes)
         self.environment = dict(environment or {})
         self.lab = Lab(folder)
@@ -51,12 +51,14 @@ class VaultNodes:
         self.ca = str(authority.file)
         for name in nodes:
             authority.issue(name)
+        program = provide(["vault"])["vault"]
         self.variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "lab_supervisor_dir": str(folder),
             "ports": "{{ lookup('ansible.builtin.file', lab_supervisor_dir ~ '/ports.json') | from_json }}",
-            "vault_server_binary": str(provide(["vault"])["vault"]),
+            "vault_server_binary": str(program),
+            "vault_server_product": "openbao" if program.name == "bao" else "vault",
             "vault_server_url": "https://127.0.0.1:{{ ports[inventory_hostname] }}",
             "vault_server_address": "127.0.0.1:{{ ports[inventory_hostname] }}",
             "vault_server_cluster_address": "127.0.0.1:{{ ports[inventory_hostname ~ '-cluster'] }}",
@@ -83,6 +85,15 @@ class VaultNodes:
             "vault_operator_token_file": "{{ vault_server_token_file }}",
             **variables,
         }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._run(self.folder / "down.yml")
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self) -> None:
         """Write the inventory and the playbooks."""
@@ -147,10 +158,6 @@ class VaultNodes:
     def changed(self, *arguments: str) -> int:
         """Run the role vault-server on all nodes; return how many tasks changed something, on any of them."""
         return self.play(*arguments).changed
-
-    def down(self) -> None:
-        """Stop all, and delete the folder."""
-        self._run(self.folder / "down.yml")
 
     def url(self, name: str) -> str:
         """Return the address of a node."""
