@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from support.ansible import ROOT, Ansible
@@ -117,6 +120,28 @@ def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[s
         assert [(status(nodes, name)["type"], status(nodes, name)["sealed"]) for name in NAMES] == [
             ("shamir", False)
         ] * 3
+
+
+def test_nodes_whose_seal_opens_by_itself_come_back_from_a_snapshot(seal: dict[str, Any], tmp_path: Path) -> None:
+    """Vault is not sealed by the restoration: https://github.com/hashicorp/vault/issues/31742."""
+    snapshot_token = "{{ lab_supervisor_dir }}/secrets/snapshot-token"
+    with VaultNodes(NAMES[:2], **seal, vault_operator_snapshot_token_file=snapshot_token) as nodes:
+        nodes.set_up()
+        operator = nodes.client()
+        for path, body in [("sys/mounts/transit", {"type": "transit"}), ("transit/keys/shop", {})]:
+            assert operator.request("POST", path, body).ok
+        token = (nodes.folder / "secrets/snapshot-token").read_text().strip()
+        request = Request(f"{nodes.url(nodes.leader())}/v1/sys/storage/raft/snapshot", headers={"X-Vault-Token": token})
+        with urlopen(request, context=ssl.create_default_context(cafile=nodes.ca)) as answer:
+            (tmp_path / "snapshot").write_bytes(answer.read())
+        for name in nodes.nodes:
+            nodes.supervise("stop", name)
+            shutil.rmtree(nodes.folder / name)
+        nodes.restore("--extra-vars", json.dumps({"vault_server_snapshot": str(tmp_path / "snapshot")}))
+        assert nodes.changed() == 0
+        for name in nodes.nodes:
+            opens_itself(nodes, name)
+            assert nodes.client(name).request("GET", "transit/keys/shop").ok
 
 
 def test_a_vault_with_a_seal_of_google_opens_itself(tmp_path: Path) -> None:

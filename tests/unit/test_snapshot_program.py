@@ -121,7 +121,8 @@ def test_the_check_fails_once_the_newest_is_too_old(program: ModuleType, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("answer", "leads"), [(b'{"is_self": true}', True), (b'{"is_self": false}', False), (b'{"ha_enabled": true}', False)]
+    ("answer", "leads"),
+    [(b'{"is_self": true}', True), (b'{"is_self": false}', False), (b'{"ha_enabled": true}', False)],
 )
 def test_openbao_leaves_out_that_a_node_does_not_lead(
     program: ModuleType, monkeypatch: pytest.MonkeyPatch, answer: bytes, leads: bool
