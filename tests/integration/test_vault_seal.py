@@ -122,6 +122,12 @@ def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[s
         ] * 3
 
 
+def test_the_seal_of_openbao_is_not_changed() -> None:
+    with VaultNodes(NAMES[:1], vault_server_product="openbao") as nodes:
+        refused = nodes.play("-e", "ansible_become=false", playbook="playbooks/seal-migrate.yml", fails=True)
+        assert "found openbao, whose seal this playbook cannot change" in " ".join(refused.output.split())
+
+
 def test_nodes_whose_seal_opens_by_itself_come_back_from_a_snapshot(seal: dict[str, Any], tmp_path: Path) -> None:
     """Vault is not sealed by the restoration: https://github.com/hashicorp/vault/issues/31742."""
     snapshot_token = "{{ lab_supervisor_dir }}/secrets/snapshot-token"
