@@ -56,6 +56,9 @@ options:
     description: How long to wait for each step, in seconds.
     type: float
     default: 300.0
+notes:
+  - Restart Vault on all nodes afterwards, and unseal it. Where its seal opens by itself, it goes on with the certificates for Raft that it had
+    before, and other nodes cannot join (U(https://github.com/hashicorp/vault/issues/31742)).
 extends_documentation_fragment:
   - kubevault.core.kubevault_vault.connection
 attributes:
