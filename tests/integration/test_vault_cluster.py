@@ -28,9 +28,7 @@ def cluster() -> Iterator[VaultNodes]:
         vault_operator_metrics_token_file="{{ lab_supervisor_dir }}/secrets/metrics-token",
     ) as nodes:
         nodes.set_up()
-        operator = nodes.client()
-        for path, body in [("sys/mounts/transit", {"type": "transit"}), ("transit/keys/shop", {})]:
-            assert operator.request("POST", path, body).ok
+        nodes.new_key("shop")
         wait_until("three votes", lambda: peers(nodes) == dict.fromkeys(nodes.nodes, True))
         yield nodes
 

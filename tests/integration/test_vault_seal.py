@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
@@ -133,16 +132,12 @@ def test_nodes_whose_seal_opens_by_itself_come_back_from_a_snapshot(seal: dict[s
     snapshot_token = "{{ lab_supervisor_dir }}/secrets/snapshot-token"
     with VaultNodes(NAMES[:2], **seal, vault_operator_snapshot_token_file=snapshot_token) as nodes:
         nodes.set_up()
-        operator = nodes.client()
-        for path, body in [("sys/mounts/transit", {"type": "transit"}), ("transit/keys/shop", {})]:
-            assert operator.request("POST", path, body).ok
+        nodes.new_key("shop")
         token = (nodes.folder / "secrets/snapshot-token").read_text().strip()
         request = Request(f"{nodes.url(nodes.leader())}/v1/sys/storage/raft/snapshot", headers={"X-Vault-Token": token})
         with urlopen(request, context=ssl.create_default_context(cafile=nodes.ca)) as answer:
             (tmp_path / "snapshot").write_bytes(answer.read())
-        for name in nodes.nodes:
-            nodes.supervise("stop", name)
-            shutil.rmtree(nodes.folder / name)
+        nodes.lose()
         nodes.restore("--extra-vars", json.dumps({"vault_server_snapshot": str(tmp_path / "snapshot")}))
         assert nodes.changed() == 0
         for name in nodes.nodes:

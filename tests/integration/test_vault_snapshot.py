@@ -134,10 +134,8 @@ def pgp_backup(nodes: VaultNodes) -> Iterator[Backup]:
 @pytest.fixture(scope="module")
 def ciphertexts(nodes: VaultNodes) -> list[str]:
     """Values that the operator sealed."""
-    operator = nodes.client()
-    for path, body in [("sys/mounts/transit", {"type": "transit"}), ("transit/keys/shop", {})]:
-        assert operator.request("POST", path, body).ok
-    return operator.encrypt("shop", [TransitItem(value) for value in VALUES])
+    nodes.new_key("shop")
+    return nodes.client().encrypt("shop", [TransitItem(value) for value in VALUES])
 
 
 def assert_readable(nodes: VaultNodes, ciphertexts: list[str]) -> None:
@@ -226,9 +224,7 @@ def test_the_drill_all_nodes_are_lost_and_every_value_is_read_again(
 ) -> None:
     keys = (nodes.folder / "secrets/keys.json").read_text()
     token = (nodes.folder / "secrets/operator-token").read_text()
-    for name in nodes.nodes:
-        nodes.supervise("stop", name)
-        shutil.rmtree(nodes.folder / name)
+    nodes.lose()
     nodes.restore(*pgp_backup.variables())
     assert nodes.changed() == 0
     assert_readable(nodes, ciphertexts)
@@ -243,9 +239,7 @@ def other(nodes: VaultNodes, backup: Backup) -> Path:
     secrets = nodes.folder / "secrets"
     former = secrets.rename(nodes.folder / "former-secrets")
     secrets.mkdir()
-    for name in nodes.nodes:
-        nodes.supervise("stop", name)
-        shutil.rmtree(nodes.folder / name)
+    nodes.lose()
     nodes.play()
     return former
 

@@ -159,6 +159,18 @@ class VaultNodes:
         """Run the role vault-server on all nodes; return how many tasks changed something, on any of them."""
         return self.play(*arguments).changed
 
+    def lose(self) -> None:
+        """Lose all nodes with their data, as if their hosts were gone."""
+        for name in self.nodes:
+            self.supervise("stop", name)
+            shutil.rmtree(self.folder / name)
+
+    def new_key(self, name: str) -> None:
+        """Have the operator mount the Transit engine and make a key."""
+        operator = self.client()
+        for path, body in [("sys/mounts/transit", {"type": "transit"}), (f"transit/keys/{name}", {})]:
+            assert operator.request("POST", path, body).ok
+
     def url(self, name: str) -> str:
         """Return the address of a node."""
         return f"https://127.0.0.1:{self.lab.ports[name]}"
