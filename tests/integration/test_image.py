@@ -1,141 +1,48 @@
-"""The image of `make image`: built twice, taken by containerd, and run as a pod runs it."""
+"""The image of `make image` for this machine, run as a pod runs it. (For other machines: tests/release.)"""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import elf
-import oci
 import pytest
 import yaml
-from build_image import BUNDLE, EXEC, folder_entries
-from reproducible import Entry, File, Folder, Link
-from support.servers import PATIENCE, Program, wait_until
+from build_image import BUNDLE
+from support.image_build import NATIVE, VERSION, base, build, check, require
 
-from kubevault_lab.cache import target_platform
 from secretmanager.servers.kubernetes import KubernetesClient
 
-ROOT = Path(__file__).parents[2]
-VERSION = re.findall(r'(?m)^version = "(.+)"', (ROOT / "pyproject.toml").read_text())[0]
-REFERENCE = f"localhost/kubevault:{VERSION}"
 FS_GROUP = 2000
-NATIVE = target_platform()[1]
 CONTAINER = f"kubevault-{os.getpid()}"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def require(*programs: str) -> None:
-    """Skip a test where the machine cannot run it; CI can, so there it fails."""
-    missing = [name for name in programs if not shutil.which(name)] + (["the rights of root"] if os.geteuid() else [])
-    if missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"missing: {', '.join(missing)}")
-
-
-def build(folder: Path, *options: str) -> str:
-    command = [sys.executable, ROOT / "tools/build_image.py", *options, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a build, which another one repeated."""
-    require("go", "apt-get", "dpkg-deb")
-    folders = [tmp_path_factory.mktemp("image") for _ in range(2)]
-    said = {build(folder).replace(str(folder), "") for folder in folders}
-    assert len(said) == 1, "two builds have different digests"
-    one, two = (dict(folder_entries(folder)) for folder in folders)
-    assert one == two
-    shutil.rmtree(folders[1])
-    return folders[0]
+    folder = tmp_path_factory.mktemp("image")
+    build(folder, f"--platform={NATIVE}")
+    return folder
 
 
-@pytest.fixture(scope="module", params=["amd64", "arm64"])
-def files(request: pytest.FixtureRequest, built: Path) -> dict[str, Entry]:
-    """The files of the image for each platform."""
-    return entries(built, request.param)
-
-
-def entries(built: Path, architecture: str) -> dict[str, Entry]:
-    found = oci.read_layout(dict(folder_entries(built / "oci")), architecture)
-    assert found
-    return dict(found.entries)
-
-
-def test_every_program_is_of_the_platform(built: Path) -> None:
-    for architecture in ("amd64", "arm64"):
-        headers = {
-            name: elf.parse(entry.content)
-            for name, entry in entries(built, architecture).items()
-            if isinstance(entry, File)
-        }
-        found = {name: header.architecture for name, header in headers.items() if header}
-        assert {EXEC, "usr/bin/python3.11"} < found.keys()
-        assert set(found.values()) == {architecture}
-
-
-def test_there_is_no_more_than_a_program_needs(files: dict[str, Entry]) -> None:
-    programs = {name for name, entry in files.items() if isinstance(entry, File) and re.search(r"(^|/)s?bin/", name)}
-    assert programs == {"usr/bin/python3.11", "usr/local/bin/kubevault", EXEC}
-    assert not [name for name in files if re.search(r"/(pip|setuptools|ensurepip|pygments|pytest|ansible)/", name)]
-    # All modules are byte code already, which a read-only root could not keep.
-    assert not [name for name in files if name.endswith(".py")]
-    modes = {name: entry.mode for name, entry in files.items() if isinstance(entry, File | Folder)}
-    assert {name for name, mode in modes.items() if mode & 0o7022} == {"tmp"}
-    for name, entry in files.items():
-        if isinstance(entry, Link):
-            target = os.path.normpath(os.path.join(os.path.dirname(name), entry.target)).lstrip("/")  # noqa: PTH118, PTH120
-            assert target in files, f"{name} leads nowhere"
-
-
-def test_the_bill_of_materials_is_what_is_there(built: Path) -> None:
-    for architecture in ("amd64", "arm64"):
-        bill = json.loads((built / f"kubevault-{VERSION}-{architecture}.cdx.json").read_text())
-        names = entries(built, architecture)
-        listed = {(item["purl"].split("/")[0], item["name"]) for item in bill["components"]}
-        debian = {("pkg:deb", name.rpartition("/")[2]) for name in names if name.startswith("var/lib/dpkg/status.d/")}
-        python = {
-            ("pkg:pypi", match[1].replace("_", "-").lower())
-            for name in names
-            if (match := re.search(r"/([^/]+)-[^/-]+\.dist-info/METADATA$", name))
-        }
-        go = {("pkg:golang", "kubevault-exec"), ("pkg:golang", "stdlib")}
-        assert listed == debian | python | go
-        assert {("pkg:pypi", "kubevault"), ("pkg:deb", "libssl3")} < listed
-        assert bill["metadata"]["component"]["version"] == VERSION
-
-
-def test_it_is_labelled(built: Path) -> None:
-    found = oci.read_layout(dict(folder_entries(built / "oci")), "amd64")
-    assert found
-    assert (found.runtime["User"], found.runtime["Entrypoint"]) == ("65532:65532", ["kubevault"])
-    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in found.runtime["Labels"].items()}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert labels["revision"].removesuffix("-dirty") == commit.strip()
-    assert (labels["title"], labels["version"], labels["licenses"]) == ("kubevault", VERSION, "Apache-2.0")
+def test_what_is_in_it(built: Path) -> None:
+    check(built, NATIVE)
 
 
 def test_another_base_keeps_its_layers(built: Path, tmp_path: Path) -> None:
     """The base is an image of our own, as one with Python that a layout holds."""
-    build(tmp_path, "--platform=amd64", f"--base={built / 'oci'}", "--reference=registry.example.org/own:1")
-    base, found = (oci.read_layout(dict(folder_entries(path / "oci")), "amd64") for path in (built, tmp_path))
-    assert base
-    assert found
+    build(tmp_path, f"--platform={NATIVE}", f"--base={built / 'oci'}", "--reference=registry.example.org/own:1")
+    image, own = (base(folder, NATIVE) for folder in (built, tmp_path))
     # What is added is the same files, compiled by the same Python.
-    assert list(found.layers) == [*base.layers, base.layers[-1]]
-    assert {path.name for path in tmp_path.glob("*.tar")} == {f"kubevault-{VERSION}-amd64.tar"}
+    assert list(own.layers) == [*image.layers, image.layers[-1]]
+    assert {path.name for path in tmp_path.glob("*.tar")} == {f"kubevault-{VERSION}-{NATIVE}.tar"}
 
 
 # In containers
@@ -337,51 +244,3 @@ def test_files_as_in_a_pod(run: Run, tmp_path: Path, volume: Path) -> None:
     code = "import os; print(*sorted(name for name in os.environ if name.startswith('MATRIX_') and os.environ[name]))"
     done = run("/kubevault/kubevault-exec", "python3", "-I", "-c", code, volume=volume)
     assert (done.returncode, done.stdout) == (0, "MATRIX_password MATRIX_username\n"), done.stderr
-
-
-@pytest.fixture(scope="module")
-def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """The command `ctr` of a containerd of the tests' own."""
-    require("containerd", "ctr", "runc")
-    folder = tmp_path_factory.mktemp("containerd")
-    config = (
-        "version = 2",
-        'disabled_plugins = ["io.containerd.grpc.v1.cri"]',
-        f'root = "{folder}/root"',
-        f'state = "{folder}/state"',
-        f'grpc = {{address = "{folder}/grpc"}}',
-        f'ttrpc = {{address = "{folder}/ttrpc"}}',
-    )
-    (folder / "config.toml").write_text("\n".join(config))
-    server = Program(["containerd", "--config", f"{folder}/config.toml"], folder / "log")
-
-    def ctr(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = ["ctr", "--address", folder / "grpc", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-
-    server.start()
-    try:
-        wait_until("containerd", lambda: ctr("version").returncode == 0)
-        yield ctr
-    finally:
-        # Only where a test was broken off is it still there; without containerd its process and mount would stay.
-        ctr("tasks", "delete", "--force", CONTAINER)
-        server.end()
-
-
-def test_containerd_takes_an_archive_and_a_layout(built: Path, ctr: Run, tmp_path: Path) -> None:
-    layout = tmp_path / "layout.tar"
-    with tarfile.open(layout, "w") as archive:
-        archive.add(built / "oci", arcname=".")
-    digests = []
-    for path in (layout, built / f"kubevault-{VERSION}-{NATIVE}.tar"):
-        done = ctr("images", "import", path)
-        assert done.returncode == 0, done.stderr
-        (line,) = [line for line in ctr("images", "ls").stdout.splitlines() if line.startswith(f"{REFERENCE} ")]
-        digests.append(line.split()[2])
-        done = ctr("run", "--rm", "--read-only", REFERENCE, CONTAINER, "kubevault", "--version")
-        assert (done.returncode, done.stdout) == (0, f"kubevault, version {VERSION}\n"), done.stderr
-    (main,) = json.loads((built / "oci/index.json").read_text())["manifests"]
-    index = json.loads((built / "oci/blobs" / main["digest"].replace(":", "/")).read_text())
-    natives = [each["digest"] for each in index["manifests"] if each["platform"]["architecture"] == NATIVE]
-    assert digests == [main["digest"], *natives]

@@ -1,15 +1,18 @@
-"""The command kubevault inject and the KRM function, as processes: files, standard input, status."""
+"""The command kubevault inject and the KRM function: files, standard input, status."""
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from secretmanager.commands.main import main
 from secretmanager.injection.function import is_resource_list
 
 POD = """\
@@ -38,11 +41,30 @@ SPEC = {
 }
 
 
-def kubevault(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+Kubevault = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def process(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command as a process."""
     code = "from secretmanager.commands.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], input=given, capture_output=True, text=True, check=False
     )
+
+
+@pytest.fixture
+def kubevault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kubevault:
+    """Runs the command in this process, whose imports would take longer than all else."""
+
+    def run(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["kubevault", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 def resource_list(items: list[Any], spec: Any = SPEC, **config: Any) -> str:
@@ -57,14 +79,14 @@ def resource_list(items: list[Any], spec: Any = SPEC, **config: Any) -> str:
 
 
 def test_standard_input_to_standard_output_and_back() -> None:
-    done = kubevault("inject", *OPTIONS, given=POD)
+    done = process("inject", *OPTIONS, given=POD)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("# A pod.\napiVersion: v1\n")
-    assert kubevault("inject", *OPTIONS, given=done.stdout).stdout == done.stdout
-    assert kubevault("inject", "--remove", given=done.stdout).stdout == POD
+    assert process("inject", *OPTIONS, given=done.stdout).stdout == done.stdout
+    assert process("inject", "--remove", given=done.stdout).stdout == POD
 
 
-def test_files_in_place(tmp_path: Path) -> None:
+def test_files_in_place(kubevault: Kubevault, tmp_path: Path) -> None:
     """Check and diff write nothing; status 1 says that something would change."""
     paths = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     for path in paths:
@@ -88,7 +110,7 @@ def test_files_in_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [POD, POD.replace("    image: shop:1\n", ""), "a: [\n"])
-def test_an_error_writes_nothing_of_any_file(tmp_path: Path, text: str) -> None:
+def test_an_error_writes_nothing_of_any_file(kubevault: Kubevault, tmp_path: Path, text: str) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text(POD)
     bad.write_text(text)
@@ -98,7 +120,7 @@ def test_an_error_writes_nothing_of_any_file(tmp_path: Path, text: str) -> None:
     assert (good.read_text(), bad.read_text()) == (POD, text)
 
 
-def test_a_command_as_a_shell_reads_it() -> None:
+def test_a_command_as_a_shell_reads_it(kubevault: Kubevault) -> None:
     options = ["--with=exec", *OPTIONS[1:]]
     for given in ("/bin/shop --name='a b'", "shop=/bin/shop '--name=a b'"):
         done = kubevault("inject", *options, "--command", given, given=POD)
@@ -116,7 +138,7 @@ def test_a_command_as_a_shell_reads_it() -> None:
         (["--command=a 'b", *OPTIONS], "--command: No closing quotation"),
     ],
 )
-def test_what_is_wrong_is_said(arguments: list[str], said: str) -> None:
+def test_what_is_wrong_is_said(kubevault: Kubevault, arguments: list[str], said: str) -> None:
     done = kubevault("inject", *arguments, given=POD)
     assert done.returncode in (1, 2)
     assert said in done.stderr
@@ -124,7 +146,7 @@ def test_what_is_wrong_is_said(arguments: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["inject"]])
-def test_a_resource_list_makes_it_a_krm_function(arguments: list[str]) -> None:
+def test_a_resource_list_makes_it_a_krm_function(kubevault: Kubevault, arguments: list[str]) -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}}
     given = resource_list([service, yaml.safe_load(POD)])
     done = kubevault(*arguments, given=given)
@@ -151,7 +173,7 @@ def test_a_resource_list_makes_it_a_krm_function(arguments: list[str]) -> None:
         (resource_list([]), "items: holds no workload"),
     ],
 )
-def test_an_error_of_the_function_is_among_its_results(given: str, said: str) -> None:
+def test_an_error_of_the_function_is_among_its_results(kubevault: Kubevault, given: str, said: str) -> None:
     done = kubevault(given=given)
     assert done.returncode == 1
     found = yaml.safe_load(done.stdout)
@@ -162,7 +184,7 @@ def test_an_error_of_the_function_is_among_its_results(given: str, said: str) ->
 
 
 @pytest.mark.parametrize("given", ["", POD])
-def test_without_arguments_and_a_resource_list_it_shows_help(given: str) -> None:
+def test_without_arguments_and_a_resource_list_it_shows_help(kubevault: Kubevault, given: str) -> None:
     done = kubevault(given=given)
     assert done.returncode == 2
     assert "Usage:" in done.stderr

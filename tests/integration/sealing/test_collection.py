@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tarfile
 import uuid
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ansible_test
 import pytest
 import yaml
-from support.ansible import BIN, ROOT, play
+from support.ansible import ROOT, TEXT, play
+from support.collection import bare, build, install, run
 from support.sealing import Chain, environment
 from support.servers import Decoy
 from support.shell import misleading
@@ -25,44 +23,18 @@ MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
 ON_HOSTS = {"remove_entries"}
 """Modules that run on any host, and need neither our package nor what the action plugin does for it."""
 FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))
+PLUGINS = {"module": MODULES, "filter": FILTERS, "lookup": ["kubevault"]}
 ROLES = sorted(path.name.replace("-", "_") for path in (ROOT / "roles").iterdir() if not path.name.startswith("lab-"))
 
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artifact")
-    for number in (1, 2):
-        build = [sys.executable, ROOT / "tools/build_collection.py", folder / str(number)]
-        subprocess.run(build, cwd=folder, check=True, capture_output=True)
-    one, two = (next((folder / str(number)).iterdir()) for number in (1, 2))
-    assert one.read_bytes() == two.read_bytes(), "two builds differ"
-    return one
+    return build(tmp_path_factory.mktemp("artifact"))
 
 
 @pytest.fixture(scope="session")
 def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collections path with nothing but the built collection."""
-    folder = tmp_path_factory.mktemp("collections")
-    env = bare({"ANSIBLE_COLLECTIONS_PATH": str(folder)}, folder)
-    run(["ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", folder, artifact], env, folder)
-    return folder
-
-
-def bare(env: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the environment of a user who has not configured Ansible."""
-    config = folder / "ansible.cfg"
-    config.touch()
-    others = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    return {**others, "ANSIBLE_HOME": str(folder / "ansible"), **env, "ANSIBLE_CONFIG": str(config)}
-
-
-def run(command: Sequence[str | Path], env: Mapping[str, str], folder: Path) -> str:
-    """Run a program of Ansible; return its output."""
-    done = subprocess.run(
-        [BIN / command[0], *command[1:]], env=env, cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return install(artifact, tmp_path_factory.mktemp("collections"))
 
 
 def test_the_artifact_holds_real_files_and_nothing_that_is_not_its_own(artifact: Path) -> None:
@@ -92,9 +64,10 @@ def test_the_artifact_s_roles_do_not_know_their_names_of_the_repository(artifact
 def test_a_foreign_playbook_uses_the_roles_of_the_installed_collection(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str], installed: Path
 ) -> None:
-    """Keys, trust and a policy by the roles, a sealed Secret by the module; the second run changes nothing.
+    """Keys, trust and a policy by the roles, a sealed Secret by the module.
 
-    The play names the servers, and the shell others, which nothing reaches.
+    The play names the servers, and the shell others, which nothing reaches. That a second run changes nothing is proven
+    of the repository's roles, whose tasks these are.
     """
     (tmp_path / "root").write_text(chain.vault.root.token or "")
     (tmp_path / "play.yml").write_text(yaml.safe_dump([FOREIGN_PLAY]))
@@ -106,10 +79,9 @@ def test_a_foreign_playbook_uses_the_roles_of_the_installed_collection(
     shell = {**env, "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{posix_collections()}", **misled}
     given = json.dumps({**variables, "servers": servers, "only": {**dict.fromkeys(misled, ""), **servers}})
     command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", "-e", given]
-    first, second = (run(command, bare(shell, tmp_path), tmp_path) for _ in range(2))
+    output = run(command, bare(shell, tmp_path), tmp_path)
     decoy.close()
-    assert "changed=0" not in first
-    assert "changed=0 " in second, second
+    assert "changed=0" not in output
     assert decoy.connections == 0
     assert chain.vault.root.read_key(variables["key"])["derived"]
     policy = chain.vault.root.request("GET", f"sys/policies/acl/kubevault-reader-{variables['key']}").json()["data"]
@@ -198,15 +170,15 @@ def test_values_are_in_no_file_on_their_way_to_the_module(
 ) -> None:
     """Ansible would write the module and its arguments to a file, which it shows as PUT, unless pipelining is set."""
     env = bare({**env, "ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_STDOUT_CALLBACK": "default"}, tmp_path)
-    shown = {}
-    for module in ("kubevault_secret", "kubevault_secret_info"):
-        options = {"name": name, "namespace": chain.namespace}
-        if module == "kubevault_secret":
-            options |= {"transit_key": "derived", "data": {"a": "sesame"}}
-        given = [{f"kubevault.core.{module}": options}]
-        done = play(given, tmp_path, env, "-vvv", config=None, callback="ansible.builtin.default")
-        shown[module] = "PUT " in done.output
-    assert shown == {"kubevault_secret": False, "kubevault_secret_info": True}
+    options = {"name": name, "namespace": chain.namespace}
+    seal = {**options, "transit_key": "derived", "data": {"a": "sesame"}}
+    two = [{"kubevault.core.kubevault_secret": seal}, {"kubevault.core.kubevault_secret_info": options}]
+    output = play(two, tmp_path, env, "-vvv", config=None, callback=TEXT).output
+    _, *shown = output.split("TASK [kubevault.core.")
+    assert [(text.partition("]")[0], "PUT " in text) for text in shown] == [
+        ("kubevault_secret", False),
+        ("kubevault_secret_info", True),
+    ]
 
 
 def test_every_module_has_the_action_plugin() -> None:
@@ -243,43 +215,41 @@ def posix_collections() -> str:
     return str(Path(ansible_collections.__path__[0]).parent)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [*(("module", name) for name in MODULES), *(("filter", name) for name in FILTERS), ("lookup", "kubevault")],
-)
-def test_ansible_doc_shows_every_option(installed: Path, tmp_path: Path, kind: str, name: str) -> None:
-    env = bare({"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_NOCOLOR": "1"}, tmp_path)
-    command = ["ansible-doc", "-t", kind, f"kubevault.core.{name}"]
-    shown = run(command, env, tmp_path)
-    told = json.loads(run([*command, "--json"], env, tmp_path))
-    options = told[f"kubevault.core.{name}"]["doc"]["options"]
+@dataclass(frozen=True)
+class Documentation:
+    """What ansible-doc shows of a plugin: its options, as data, and its page."""
 
-    def check(found: dict[str, Any]) -> None:
-        for option, facts in found.items():
-            assert re.search(rf"^\s*[-=] {option}\b", shown, re.MULTILINE), option
+    options: dict[str, Any]
+    page: str
+
+
+@pytest.fixture(scope="session")
+def documentation(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Documentation]:
+    """By the kind and the name of each plugin. One process shows many of them."""
+    folder = tmp_path_factory.mktemp("documentation")
+    env = bare({"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_NOCOLOR": "1"}, folder)
+    dump = json.loads(run(["ansible-doc", "--metadata-dump", "kubevault.core"], env, folder))["all"]
+    shown: dict[tuple[str, str], Documentation] = {}
+    for kind, names in PLUGINS.items():
+        assert set(dump[kind]) == {f"kubevault.core.{name}" for name in names}
+        text = run(["ansible-doc", "-t", kind, *dump[kind]], env, folder)
+        for page in re.split(r"(?m)^(?=> )", text)[1:]:
+            name = page.split()[2]
+            shown[kind, name.rpartition(".")[2]] = Documentation(dump[kind][name]["doc"]["options"], page)
+    return shown
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in PLUGINS.items() for name in names])
+def test_ansible_doc_shows_every_option(
+    documentation: dict[tuple[str, str], Documentation], kind: str, name: str
+) -> None:
+    plugin = documentation[kind, name]
+
+    def check(options: dict[str, Any]) -> None:
+        for option, facts in options.items():
+            assert re.search(rf"^\s*[-=] {option}\b", plugin.page, re.MULTILINE), option
             assert facts["description"], option
             check(facts.get("suboptions") or {})
 
-    check(options)
-    assert {"filter": "_input"}.get(kind, "path" if name in ON_HOSTS else "vault_url") in options
-
-
-def test_sanity(installed: Path, tmp_path: Path) -> None:
-    """All of ansible-test's sanity tests. What packages they need it installs by pip, in environments of its own."""
-    home = ROOT / ".ansible" / "sanity"
-    cache = home / ".ansible" / "test" / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    # ansible-test would download get-pip.py; Python brings a pip itself.
-    source = Path(ansible_test.__path__[0], "_internal", "python_requirements.py").read_text()
-    version = re.search(r"pip='([0-9.]+)'", source)
-    assert version
-    bootstrap = cache / f"get_pip_{version[1].replace('.', '_')}.py"
-    bootstrap.write_text("import ensurepip\n\nensurepip.bootstrap()\n")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    # ansible-test runs scripts from TMPDIR, so that a foreign http.py in /tmp would hide Python's own.
-    env |= {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    core = installed / "ansible_collections" / "kubevault" / "core"
-    output = run(["ansible-test", "sanity", "--python", python, "--color", "no", "--redact"], env, core)
-    passed = set(re.findall(r'Running sanity test "([a-z0-9-]+)"', output))
-    assert {"ansible-doc", "import", "pylint", "symlinks", "validate-modules", "yamllint"} <= passed
+    check(plugin.options)
+    assert {"filter": "_input"}.get(kind, "path" if name in ON_HOSTS else "vault_url") in plugin.options
