@@ -78,19 +78,33 @@ options: venv ## Write Ansible's argument specs and documentation fragments from
 
 ## Tests
 
-# Suites wait for servers about as much as they compute, so two go on at a time; after the linters, the longest come first.
-SUITES := lint hosts pods pytest-lab pytest-client pytest-vault default
+# As many suites at once as the machine has cores; the longest come first.
+SUITES := hosts integration pods lint
+CORES := $(shell nproc)
+# Not $(MAKE), so that the output of a suite is held back until its end (GNU make, "Parallel Output").
+SUITE = $(SUBMAKE) --silent PYTHON=$(PYTHON) VENV=$(VENV)
+SUBMAKE := env --unset=MAKEFLAGS $(MAKE)
 
-.PHONY: test
+.PHONY: test $(SUITES:%=suite-%)
 test: binaries ## Set everything up and pass all tests
-	@python tools/two_at_a_time.py $(SUITES:%="$(MAKE) --silent %")
-	@tools/where-possible
+	@rm -rf build/suites
+	@$(MAKE) --silent --keep-going --jobs=$(CORES) --output-sync=line $(SUITES:%=suite-%) || failed=1; \
+	python tools/suites.py report $(SUITES) && test -z "$${failed:-}"
+
+$(SUITES:%=suite-%): suite-%:
+	@echo "$*: begun; its output: build/suites/$*.log"
+	@python tools/suites.py run $* $(SUITE) $*
+
+# The tests of a file share their servers, so one process runs them.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+TESTS :=
 
 # Each linter is a target of its own, for .pre-commit-config.yaml.
 LINTERS := lint-ruff lint-mypy lint-imports lint-yaml lint-ansible lint-changelog lint-go
 
 .PHONY: lint $(LINTERS)
-lint: $(LINTERS) ## Run the linters
+lint: venv ## Run the linters
+	@$(MAKE) --silent --keep-going --jobs=$(CORES) --output-sync=target $(LINTERS)
 
 lint-ruff: venv
 	ruff check
@@ -116,12 +130,10 @@ lint-go:
 	    test -z "$$files" || { echo "not formatted (gofmt -w): $$files" >&2; exit 1; }; \
 	else echo "Go is not installed: images/kubevault/exec was not checked" >&2; fi
 
-.PHONY: molecule
-molecule: pods hosts default ## Prove the chain in labs of its own, with pods and on hosts where the machine can have them
-
-.PHONY: default
-default: binaries ## Prove the chain in a lab of its own
-	tests/molecule-test default
+.PHONY: integration
+integration: binaries ## Prove the chain in a lab of its own, then run the unit and integration tests there
+	tools/programs-for-tests $(RUN)
+	tests/molecule-test default pytest $(IN_PARALLEL) --cov $(TESTS)
 
 # What a machine cannot run is noted, and said at the end of `make test`; in CI that is an error.
 .PHONY: pods
@@ -163,22 +175,22 @@ faults: binaries ## Break what a Vault of three hosts consists of, under load, a
 
 .PHONY: unit
 unit: venv ## Run the unit tests alone, which need no server
-	pytest tests/unit
+	pytest $(IN_PARALLEL) tests/unit
 
-IN_A_LAB := tests/in-a-lab
 .PHONY: pytest
-pytest: binaries ## Run unit and integration tests, these in a lab of their own
+pytest: binaries ## Run unit and integration tests, or TESTS=..., in a lab of their own
 	tools/programs-for-tests $(RUN)
-	$(IN_A_LAB) pytest $(TESTS)
+	tests/in-a-lab pytest $(IN_PARALLEL) $(TESTS)
 
-# The same in three parts. Those of Vault (test_vault_*) have servers of their own, and need no lab.
-TESTS_OF_VAULT := $(wildcard tests/integration/test_vault_*.py)
-.PHONY: pytest-lab pytest-client pytest-vault
-pytest-lab: TESTS = $(filter-out $(TESTS_OF_VAULT),$(wildcard tests/integration/test_*.py))
-pytest-client: TESTS = tests/unit tests/integration/client tests/integration/sealing
-pytest-vault: TESTS = $(TESTS_OF_VAULT)
-pytest-vault: IN_A_LAB =
-pytest-lab pytest-client pytest-vault: pytest
+.PHONY: release-files
+release-files: binaries ## Prove what users download: collection, wheel and image, as root
+	tools/node-for-tests
+	tests/in-a-lab pytest tests/release
+
+.PHONY: release-check
+release-check: binaries ## Prove what a release needs: what users download, and all tests, on the oldest and the newest Python
+	@for python in $$(python tools/pythons.py); do echo "All proofs with $$python"; \
+	    $(SUBMAKE) --silent release-files test PYTHON=$$python VENV=build/venv-$${python##*python}; done
 
 ## Figures
 
