@@ -21,7 +21,8 @@ help: ## Show the targets
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 READY := $(VENV)/ready-$(PYTHON_VERSION)
 
-$(READY): requirements.lock pyproject.toml tools/prerequisites.py
+$(READY): requirements.lock pyproject.toml tools/check-python tools/prerequisites.py
+	@tools/check-python $(PYTHON)
 	$(PYTHON) tools/prerequisites.py
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN)/pip install --disable-pip-version-check --require-hashes --progress-bar off --quiet -r requirements.lock
@@ -99,8 +100,8 @@ $(SUITES:%=suite-%): suite-%:
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 TESTS :=
 
-# Each linter is a target of its own, for .pre-commit-config.yaml.
-LINTERS := lint-ruff lint-mypy lint-imports lint-yaml lint-ansible lint-changelog lint-go
+# Each linter is a target of its own, for .pre-commit-config.yaml; the longest come first.
+LINTERS := lint-ansible lint-mypy lint-yaml lint-go lint-changelog lint-imports lint-ruff
 
 .PHONY: lint $(LINTERS)
 lint: venv ## Run the linters
@@ -126,9 +127,9 @@ lint-changelog: venv
 	antsibull-changelog lint
 
 lint-go:
-	@if command -v go >/dev/null; then cd images/kubevault/exec; go vet ./...; files=$$(gofmt -l .); \
+	@if command -v go >/dev/null; then cd images/kubevault/exec; CGO_ENABLED=0 go vet -trimpath ./...; files=$$(gofmt -l .); \
 	    test -z "$$files" || { echo "not formatted (gofmt -w): $$files" >&2; exit 1; }; \
-	else echo "Go is not installed: images/kubevault/exec was not checked" >&2; fi
+	else mkdir -p build/suites; echo "Go is not installed" >build/suites/lint-go.not-run; fi
 
 .PHONY: integration
 integration: binaries ## Prove the chain in a lab of its own, then run the unit and integration tests there

@@ -101,7 +101,8 @@ class ActionModule(InventoryOnly):
         connection, become = self._connection, self._connection.become
         with suppress(AnsibleError, KeyError):  # a connection without this option
             connection.set_option("pipelining", True)
-        if connection.is_pipelining_enabled(wrap_async):
+        # Whether files are kept, ansible-core 2.19 asks within the connection; 2.21 asks it besides.
+        if connection.is_pipelining_enabled(wrap_async) and not constants.DEFAULT_KEEP_REMOTE_FILES:
             return
         elsewhere = "or delegate the task to localhost, without become: it needs only the servers' APIs"
         if wrap_async:

@@ -4,7 +4,7 @@
 
 Ansible masks the values of options that are ``no_log`` wherever their text stands in a module's result. It collects
 these values in ``AnsibleModule.no_log_values``. That attribute has no documented contract, but a module has no other
-way to say what is a secret and what is not; tests/unit/test_module_results.py proves the functions of this file on the
+way to say what is a secret and what is not; tests/unit/test_module_results.py proves the functions of this file on each
 ansible-core of the lock file. Ansible masks nothing in warnings (ansible-core 2.19 and 2.21).
 """
 

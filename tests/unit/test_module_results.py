@@ -1,4 +1,4 @@
-"""What the modules report: secrets by their place, never in a warning, with the ansible-core of the lock file."""
+"""What the modules report: secrets by their place, never in a warning, with each ansible-core of the lock file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 
 sys.path.append(str(Path(__file__).parents[2] / "plugins" / "module_utils"))
@@ -21,9 +22,10 @@ import kubevault_results as results
 LONG = "follow-the-white-rabbit"
 MASKED = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
+# From 2.21 on, ansible-core returns the arguments of a module, the "invocation", only if the controller asks for it.
+WITH_INVOCATION = {"_ansible_inject_invocation": True} if "inject_invocation" in PASS_VARS else {}
+
 Run = Callable[..., dict[str, Any]]
-
-
 Make = Callable[..., AnsibleModule]
 
 SPEC = {
@@ -35,11 +37,11 @@ SPEC = {
 
 @pytest.fixture
 def module_of() -> Iterator[Make]:
-    """Makes a module with parameters, as Ansible does."""
+    """Makes a module with parameters, as Ansible does; its result has the invocation."""
     with ExitStack() as stack:
 
         def make(**parameters: object) -> AnsibleModule:
-            stack.enter_context(patch_module_args(parameters))
+            stack.enter_context(patch_module_args({**parameters, **WITH_INVOCATION}))
             return AnsibleModule(argument_spec=SPEC)
 
         yield make

@@ -34,7 +34,7 @@ from secretmanager.sealed import (
 from secretmanager.sealing.spec import SecretSpec, State
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
-ENTRIES = st.dictionaries(NAMES, st.from_regex(r"[0-9a-f]{32}", fullmatch=True))
+ENTRIES = st.dictionaries(NAMES, st.binary(min_size=16, max_size=16).map(bytes.hex))
 SHOP = Workload("ns", "Deployment", "shop")
 
 
