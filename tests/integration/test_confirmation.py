@@ -83,8 +83,10 @@ def at_a_terminal(inventory: Path, question: str, answer: str) -> tuple[int, str
     return status, shown.decode().replace("\r\n", "\n")
 
 
-@questions
-@pytest.mark.parametrize("answer", ["no", ""])
+# "remove data" is the question of "remove" in other words.
+@pytest.mark.parametrize(
+    ("question", "answer"), [*((question, "no") for question in WORDS), ("restore", ""), ("remove", "")]
+)
 def test_unless_the_answer_is_yes_no_host_is_contacted(inventory: Path, question: str, answer: str) -> None:
     status, shown = at_a_terminal(inventory, question, answer)
     assert f"\n{WORDS[question]} Type yes to go on: {answer}\n" in shown, shown

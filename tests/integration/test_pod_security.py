@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client, config, utils
-from support.ansible import ROOT, play_in_lab, run_playbook
+from support.ansible import ROOT, Run, run_playbook
 from support.lab import Lab
 from support.restricted import pods
 from support.servers import wait_until
@@ -83,16 +85,26 @@ def test_the_ca_is_in_each_workload_s_namespace(lab: Lab, core: client.CoreV1Api
         assert certificates(lab, core, namespace).strip() == ca
 
 
-def play(lab: Lab, folder: Path, namespace: str, pem: str, *arguments: str, fails: bool = False) -> Any:
-    """Run the role, with the ConfigMap in one namespace."""
+def play(lab: Lab, folder: Path, *arguments: str, fails: bool = False, **cases: tuple[str, str]) -> Run:
+    """Run the role for some cases at once, each with a namespace for the ConfigMap, and with certificates."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "cases": cases,
+        "workload_ca_namespaces": ["{{ cases[inventory_hostname][0] }}"],
+        "workload_ca_pem": "{{ cases[inventory_hostname][1] }}",
+    }
+    content = {
+        "hosts": "all",
+        "gather_facts": False,
+        "vars": variables,
+        "environment": {"K8S_AUTH_KUBECONFIG": lab.env["KUBECONFIG"]},
+        "tasks": [{"ansible.builtin.import_role": {"name": "workload-ca"}}],
+    }
     playbook = folder / "ca.yml"
-    role = {"name": "workload-ca"}
-    variables = {"workload_ca_pem": pem, "workload_ca_namespaces": [namespace]}
-    tasks = [{"ansible.builtin.import_role": role, "vars": variables}]
-    environment = {"K8S_AUTH_KUBECONFIG": lab.env["KUBECONFIG"]}
-    content = [{"hosts": "localhost", "gather_facts": False, "environment": environment, "tasks": tasks}]
-    playbook.write_text(json.dumps(content))
-    return run_playbook(playbook, *arguments, env=dict(os.environ), fails=fails)
+    playbook.write_text(json.dumps([content]))
+    inventory = f"--inventory={','.join(cases)},"
+    return run_playbook(playbook, inventory, *arguments, env=dict(os.environ), fails=fails)
 
 
 def test_a_new_ca_is_renewed_beside_the_old_one(
@@ -100,29 +112,36 @@ def test_a_new_ca_is_renewed_beside_the_old_one(
 ) -> None:
     """Check mode predicts it, diff shows it, and a rerun changes nothing."""
     old = Path(lab.env["VAULT_CACERT"]).read_text()
-    assert play(lab, tmp_path, namespace, old).changed == 1
-    both = old + Path(lab.env["VAULT_CACERT"]).read_text()
-    foretold = play(lab, tmp_path, namespace, both, "--check", "--diff")
+    assert play(lab, tmp_path, old=(namespace, old)).changed == 1
+    both = (namespace, old + old)
+    foretold = play(lab, tmp_path, "--check", "--diff", both=both)
     assert foretold.changed == 1
     assert "ca.crt" in foretold.output
     assert certificates(lab, core, namespace).count("BEGIN CERTIFICATE") == 1
-    assert [play(lab, tmp_path, namespace, both).changed for _ in range(2)] == [1, 0]
+    assert [play(lab, tmp_path, both=both).changed for _ in range(2)] == [1, 0]
     assert certificates(lab, core, namespace).count("BEGIN CERTIFICATE") == 2
 
 
 def test_a_namespace_that_check_mode_does_not_have_yet_is_foretold(lab: Lab, tmp_path: Path) -> None:
     pem = Path(lab.env["VAULT_CACERT"]).read_text()
-    assert play(lab, tmp_path, f"new-{uuid.uuid4().hex[:8]}", pem, "--check").changed == 1
-    assert "not found" in play(lab, tmp_path, f"new-{uuid.uuid4().hex[:8]}", pem, fails=True).output
+    assert play(lab, tmp_path, "--check", new=(f"new-{uuid.uuid4().hex[:8]}", pem)).changed == 1
 
 
-@pytest.mark.parametrize("pem", ["", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"])
-def test_a_private_key_is_not_published(lab: Lab, core: client.CoreV1Api, tmp_path: Path, pem: str) -> None:
-    failed = play(lab, tmp_path, "default", pem, fails=True)
-    assert "allowed are certificates as PEM" in " ".join(failed.output.split())
+def test_what_is_refused(lab: Lab, core: client.CoreV1Api, tmp_path: Path) -> None:
+    """A private key is not published; and a run needs its namespace, which check mode foretells."""
+    run = play(
+        lab,
+        tmp_path,
+        nowhere=(f"new-{uuid.uuid4().hex[:8]}", Path(lab.env["VAULT_CACERT"]).read_text()),
+        nothing=("default", ""),
+        key=("default", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"),
+        fails=True,
+    )
+    blocks = re.split(r"^(?:fatal|failed): \[", run.output, flags=re.MULTILINE)[1:]
+    failures = {block.partition("]")[0]: " ".join(block.split()) for block in blocks}
+    assert failures.keys() == {"nowhere", "nothing", "key"}
+    assert "not found" in failures["nowhere"]
+    for case in ("nothing", "key"):
+        assert "allowed are certificates as PEM" in failures[case]
     assert "PRIVATE" not in certificates(lab, core, "default")
-    assert "c2VjcmV0" not in failed.output
-
-
-def test_the_playbook_changes_nothing_again(lab: Lab) -> None:
-    assert play_in_lab("playbooks/trust.yml", lab.folder).changed == 0
+    assert "c2VjcmV0" not in run.output

@@ -178,12 +178,20 @@ def test_a_rotator_of_all_namespaces_and_in_shards(lab: Lab) -> None:
             "retires": ["aes256-key"],
             "namespaces": [f"{new}-b"],
         },
+        # What these may is in test_restart_rights.py.
+        *(
+            {**common, "role": f"{new}-{end}", "service_account": f"{new}-{end}", "seals": ["aes256-key"], **restarts}
+            for end, restarts in (
+                ("c", {"restarts": ["Deployment/shop"], "restart_wait": True}),
+                ("d", {"restarts": ["annotated"]}),
+            )
+        ),
     ]
     given = json.dumps({"kubevault_workloads": workloads})
     changed = [
         play_in_lab("playbooks/trust.yml", lab.folder, *check, "-e", given).changed for check in (["--check"], [], [])
     ]
-    assert changed == [3, 3, 0], "the tasks of Vault's roles, of both workloads, and of Vault's CA in their namespaces"
+    assert changed == [3, 3, 0], "the tasks of Vault's roles, of the workloads, and of Vault's CA in their namespaces"
     rotator = lab.workload(new, new)
     assert refusals(lab, rotator, "default") == NEVER
     with held(rotator, new, lease_name("aes256-key", (1, 2))) as lease:

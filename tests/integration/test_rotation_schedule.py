@@ -45,9 +45,9 @@ def test_the_playbook_rotates_rewraps_and_retires_as_the_operator(lab: Lab) -> N
     rerun = {**whole, "kubevault_rotation_older_than": "30d"}
     runs = [
         play_in_lab("playbooks/rotate.yml", lab.folder, *check, "-e", json.dumps(given)).changed
-        for check, given in ((["--check"], whole), ([], whole), (["--check"], rerun), ([], rerun))
+        for check, given in ((["--check"], whole), ([], whole), ([], rerun))
     ]
-    assert runs == [1, 1, 0, 0]
+    assert runs == [1, 1, 0]
     secret = lab.operator().get_secret("default", new)
     assert {value.version for value in sealed_values(secret).values()} == {2}
     token = Path(lab.env["VAULT_TOKEN_FILE"]).read_text().strip()
@@ -159,9 +159,10 @@ def test_shards_are_pods_of_an_indexed_job(lab: Lab) -> None:
     assert "a shard cannot know whether the others have ended" in " ".join(run.output.split())
 
 
-@pytest.fixture
-def units(tmp_path: Path) -> dict[str, Path]:
-    """The units of a timer, as the role's templates make them."""
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The units of a timer, as the role's templates make them; it records its success in their folder."""
+    folder = tmp_path_factory.mktemp("units")
     defaults, more = (yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars"))
     variables = {
         **defaults,
@@ -171,14 +172,14 @@ def units(tmp_path: Path) -> dict[str, Path]:
         "kubevault_rotation_environment": {"VAULT_ADDR": "https://vault.example.org:8200", "ODD": 'a "b" 100% $x'},
         "kubevault_rotation_namespace": ["a", "b"],
         "kubevault_rotation_manifest": ["/srv/git repository"],
-        "kubevault_rotation_textfile_dir": str(tmp_path),
+        "kubevault_rotation_textfile_dir": str(folder),
     }
-    paths = {kind: tmp_path / f"kubevault-rotation-aes256-key.{kind}" for kind in ("service", "timer")}
+    paths = {kind: folder / f"kubevault-rotation-aes256-key.{kind}" for kind in ("service", "timer")}
     tasks = [
         {"ansible.builtin.template": {"src": str(ROLE / f"templates/rotation.{kind}.j2"), "dest": str(path)}}
         for kind, path in paths.items()
     ]
-    play(tasks, tmp_path, environment(ANSIBLE_HOME=str(tmp_path / "ansible")), variables=variables)
+    play(tasks, folder, environment(ANSIBLE_HOME=str(folder / "ansible")), variables=variables)
     return paths
 
 
@@ -189,7 +190,7 @@ def test_systemd_accepts_the_units(units: dict[str, Path]) -> None:
     assert (done.returncode, [line for line in done.stderr.splitlines() if "kubevault" in line]) == (0, [])
 
 
-def test_a_timer_has_the_same_options_and_records_its_success(units: dict[str, Path], tmp_path: Path) -> None:
+def test_a_timer_has_the_same_options_and_records_its_success(units: dict[str, Path]) -> None:
     text = units["service"].read_text()
     (started,) = re.findall(r"^ExecStart=/bin/true (.*)$", text, re.MULTILINE)
     arguments = re.findall(r'"([^"]*)"', started)
@@ -202,7 +203,7 @@ def test_a_timer_has_the_same_options_and_records_its_success(units: dict[str, P
     script = codecs.decode(recorded, "unicode_escape").replace("$$", "$").replace("%%", "%")
     before = int(time.time())
     subprocess.run(["/bin/sh", "-c", script], check=True)
-    metric = (tmp_path / "kubevault-rotation-aes256-key.prom").read_text().splitlines()[-1]
+    metric = units["service"].with_suffix(".prom").read_text().splitlines()[-1]
     name, value = metric.split(" ")
     assert name == 'kubevault_rotation_last_success_timestamp_seconds{transit_key="aes256-key"}'
     assert int(value) >= before

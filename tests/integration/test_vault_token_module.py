@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,19 +159,15 @@ def test_absent_revokes_and_deletes(ansible: Ansible, vault: PrivateVault, root:
     assert not Path(root).exists()
 
 
-@pytest.fixture
-def chain() -> dict[str, Any]:
-    """Variables of the roles, with new mounts."""
-    return operator_variables(uuid.uuid4().hex[:8])
-
-
-def operator_variables(suffix: str) -> dict[str, Any]:
-    """Return variables of the roles, with a suffix in the names of the mounts."""
-    name = f"t{suffix}"
+def operator_variables(root: Path | str, file: Path) -> dict[str, Any]:
+    """Return variables of the roles, with new mounts; of the files of the root token and of the operator's token."""
+    name = f"t{uuid.uuid4().hex[:8]}"
     return {
         "vault_operator_policy": f"{name}-operator",
         "vault_operator_transit_mount": f"{name}-transit",
         "vault_operator_auth_mount": f"{name}-kubernetes",
+        "vault_operator_root_token_file": str(root),
+        "vault_operator_token_file": str(file),
         "transit_keys_mount": f"{name}-transit",
         "transit_keys": [{"name": "plain"}, {"name": "bound", "derived": True, "auto_rotate_period": "720h"}],
     }
@@ -188,17 +185,9 @@ def role(name: str, variables: dict[str, Any]) -> Task:
     return {"block": [included], "vars": variables, "environment": SERVERS}
 
 
-@pytest.fixture
-def operator_file(tmp_path: Path) -> Path:
-    """Path of the file for the operator's token."""
-    return tmp_path / "operator"
-
-
-@pytest.fixture
-def steps(chain: dict[str, Any], root: str, operator_file: Path) -> list[Task]:
-    """The roles vault-operator and transit-keys, and the resources that the roles of trust write, on new mounts."""
-    chain |= {"vault_operator_token_file": str(operator_file), "vault_operator_root_token_file": root}
-    transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
+def steps(variables: dict[str, Any]) -> list[Task]:
+    """Return the roles vault-operator and transit-keys, and what the roles of trust write, on the new mounts."""
+    transit, kubernetes = variables["vault_operator_transit_mount"], variables["vault_operator_auth_mount"]
     policy = 'path "a" {\n  capabilities = ["read"]\n}\n'
     resources = [
         {"path": f"sys/auth/{kubernetes}", "data": {"type": "kubernetes", "description": "Workloads"}},
@@ -220,26 +209,63 @@ def steps(chain: dict[str, Any], root: str, operator_file: Path) -> list[Task]:
         },
     ]
     configure = {"vault_resource": {"resources": resources}}
-    return [role("vault-operator", chain), role("transit-keys", chain), configure]
+    return [role("vault-operator", variables), role("transit-keys", variables), configure]
 
 
-def test_the_operator_sets_everything_up_and_the_root_token_ends(
-    ansible: Ansible, vault: PrivateVault, root: str, operator_file: Path, steps: list[Task]
-) -> None:
-    root_token = Path(root).read_text()
-    environment = {"VAULT_TOKEN_FILE": str(operator_file)}
-    ansible.play(*steps, env=environment, arguments=("--diff",))
-    assert lookup(vault, root_token) is None
-    assert not Path(root).exists()
-    assert ansible.play(*steps, env=environment).changed == 0
+@dataclass(frozen=True)
+class Operator:
+    """A Vault that the roles have set up.
+
+    Attributes:
+        vault: the server.
+        root_token: the root token of before.
+        token: the operator's token.
+        names: names of mounts and policy.
+        run: runs the roles again; returns how many tasks changed something.
+        output: what Ansible printed at the first run.
+    """
+
+    vault: PrivateVault
+    root_token: str
+    token: str
+    names: dict[str, str]
+    run: Callable[[], int]
+    output: str
+
+    def status(self, method: str, path: str, /, **body: Any) -> int:
+        """Send a request; return the status of the response."""
+        return self.vault.root.request(method, path.format_map(self.names), body or None, token=self.token).status
 
 
-def test_the_operator_puts_right_what_was_changed_by_hand(
-    ansible: Ansible, vault: PrivateVault, operator_file: Path, chain: dict[str, Any], steps: list[Task]
-) -> None:
-    transit, kubernetes = chain["vault_operator_transit_mount"], chain["vault_operator_auth_mount"]
-    environment = {"VAULT_TOKEN_FILE": str(operator_file)}
-    ansible.play(*steps, env=environment)
+@pytest.fixture(scope="module")
+def operator(vault: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """One operator for all tests below, since none changes what another one needs."""
+    folder = tmp_path_factory.mktemp("operator")
+    root, file = folder / "root", folder / "operator"
+    root_token = vault.write("auth/token/create", policies=["root"])["auth"]["client_token"]
+    root.write_text(root_token)
+    variables = operator_variables(root, file)
+    names = {
+        "transit": variables["vault_operator_transit_mount"],
+        "kubernetes": variables["vault_operator_auth_mount"],
+        "policy": variables["vault_operator_policy"],
+    }
+    env = {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca, "VAULT_TOKEN_FILE": str(file), "HOME": str(folder)}
+    here = Ansible(folder, env)
+    first = here.play(*steps(variables), arguments=("-vvvv", "--diff"))
+    assert not root.exists()
+    token = file.read_text().strip()
+    return Operator(vault, root_token, token, names, lambda: here.play(*steps(variables)).changed, first.output)
+
+
+def test_the_operator_sets_everything_up_and_the_root_token_ends(operator: Operator) -> None:
+    assert lookup(operator.vault, operator.root_token) is None
+    assert [secret for secret in (operator.root_token, operator.token) if secret in operator.output] == []
+
+
+def test_the_operator_puts_right_what_was_changed_by_hand(operator: Operator, vault: PrivateVault) -> None:
+    """By two tasks: the others, and a second run, change nothing."""
+    transit, kubernetes = operator.names["transit"], operator.names["kubernetes"]
     for path, body in {
         f"sys/mounts/{transit}/tune": {"description": "Edited"},
         f"{transit}/keys/bound/config": {"auto_rotate_period": 0, "deletion_allowed": True},
@@ -249,44 +275,8 @@ def test_the_operator_puts_right_what_was_changed_by_hand(
         f"auth/{kubernetes}/role/r": {"token_ttl": "1h"},
     }.items():
         vault.write(path, **body)
-    assert ansible.play(*steps, env=environment).changed == 2
-    assert ansible.play(*steps, env=environment).changed == 0
+    assert [operator.run(), operator.run()] == [2, 0]
 
-
-@dataclass(frozen=True)
-class Operator:
-    """The operator's token on a Vault that the roles have set up, and the names of mounts and policy."""
-
-    vault: PrivateVault
-    token: str
-    names: dict[str, str]
-
-    def status(self, method: str, path: str, /, **body: Any) -> int:
-        """Send a request; return the status of the response."""
-        return self.vault.root.request(method, path.format_map(self.names), body or None, token=self.token).status
-
-
-@pytest.fixture(scope="module")
-def operator(vault: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """One operator for all requests below, since none changes what another one needs."""
-    folder = tmp_path_factory.mktemp("operator")
-    root, file, suffix = folder / "root", folder / "operator", uuid.uuid4().hex[:8]
-    root.write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])
-    variables = operator_variables(suffix)
-    variables |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": str(root)}
-    names = {
-        "transit": variables["vault_operator_transit_mount"],
-        "kubernetes": variables["vault_operator_auth_mount"],
-        "policy": variables["vault_operator_policy"],
-    }
-    auth = {"vault_resource": {"resources": [{"path": f"sys/auth/{names['kubernetes']}", "data": KUBERNETES_AUTH}]}}
-    here = Ansible(folder, {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca, "HOME": str(folder)})
-    steps = [role("vault-operator", variables), role("transit-keys", variables), auth]
-    here.play(*steps, env={"VAULT_TOKEN_FILE": str(file)})
-    return Operator(vault, file.read_text().strip(), names)
-
-
-KUBERNETES_AUTH = {"type": "kubernetes", "description": "Workloads"}
 
 PLAINTEXT = "cGxhaW50ZXh0"
 
@@ -349,23 +339,20 @@ def test_the_operator_may_not(operator: Operator, method: str, path: str, body: 
 
 
 def test_an_edited_operator_policy_and_a_lost_token_say_how_to_bootstrap_again(
-    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path, chain: dict[str, Any]
+    ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "operator"
-    chain |= {"vault_operator_token_file": str(file), "vault_operator_root_token_file": root}
-    bootstrap = role("vault-operator", chain)
+    variables = operator_variables(root, file)
+    bootstrap, policy = role("vault-operator", variables), variables["vault_operator_policy"]
     ansible.play(bootstrap)
-    vault.write(
-        "sys/policies/acl/" + chain["vault_operator_policy"],
-        policy=f'path "sys/policies/acl/{chain["vault_operator_policy"]}" {{ capabilities = ["read"] }}',
-    )
-    edited = ansible.play(bootstrap, fails=True)
-    file.unlink()
-    lost = ansible.play(bootstrap, fails=True)
-    for run in (edited, lost):
-        said = " ".join(run.output.split())
-        assert "`vault operator generate-root`" in said
-        assert root in said
+    vault.write(f"sys/policies/acl/{policy}", policy=f'path "sys/policies/acl/{policy}" {{ capabilities = ["read"] }}')
+    edited = {**bootstrap, "rescue": [{"ansible.builtin.file": {"path": str(file), "state": "absent"}}]}
+    output = ansible.play(edited, bootstrap, fails=True).output
+    failures = [" ".join(task.split()) for task in output.split("\nTASK [") if "\nfailed: [localhost]" in task]
+    assert len(failures) == 2, output
+    for failure in failures:
+        assert "`vault operator generate-root`" in failure
+        assert root in failure
     Path(root).write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])
     ansible.play(bootstrap)
-    assert ansible.play(bootstrap).changed == 0
+    assert lookup(vault, file.read_text())

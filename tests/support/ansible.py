@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from .modules import Result, Task, run_module
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -22,9 +24,6 @@ RESULTS = "ansible.posix.json"
 
 TEXT = "ansible.builtin.default"
 """Callback plugin that prints text for people."""
-
-Task = Mapping[str, Any]
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,8 @@ def run_playbook(
     done = subprocess.run(
         [BIN / "ansible-playbook", playbook, *arguments],
         cwd=folder,
-        env={**env, **chosen, "ANSIBLE_NOCOLOR": "1"},
+        # The arguments of a module are printed; from ansible-core 2.21 on, only where this asks for it.
+        env={**env, **chosen, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_INVOCATION": "1"},
         input=stdin,
         capture_output=True,
         text=True,
@@ -169,8 +169,8 @@ class Ansible:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def run(self, *tasks: Task, env: Mapping[str, str] | None = None) -> list[Result]:
-        """Run tasks one after the other, whether they fail or not; return the result of each."""
-        return self.play(*({**task, "ignore_errors": True} for task in tasks), callback=RESULTS, env=env).results
+        """Run modules in this process, one after the other, whether they fail or not; return the result of each."""
+        return [run_module(task, self.folder, self._environment(env)) for task in tasks]
 
     def play(
         self,
@@ -180,12 +180,9 @@ class Ansible:
         env: Mapping[str, str] | None = None,
         fails: bool = False,
     ) -> Run:
-        """Run tasks; arguments as of the function `play`."""
-        return play(
-            tasks,
-            self.folder,
-            environment(**{"ANSIBLE_HOME": str(ROOT / ".ansible"), **self.env, **(env or {})}),
-            *arguments,
-            callback=callback,
-            fails=fails,
-        )
+        """Run tasks by a playbook; arguments as of the function `play`."""
+        return play(tasks, self.folder, self._environment(env), *arguments, callback=callback, fails=fails)
+
+    def _environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        """Return the whole environment, with some variables that differ."""
+        return environment(**{"ANSIBLE_HOME": str(ROOT / ".ansible"), **self.env, **(env or {})})

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from support.ansible import BIN, play
+from support.ansible import BIN
+from support.modules import run_modules
 from support.sealing import Chain, environment
 from support.servers import wait_until
 
@@ -118,10 +119,10 @@ def test_the_module_and_the_command_warn(chain: Chain, held: str, tmp_path: Path
     token_file.write_text(chain.token)
     env = environment(chain, token_file)
     options = {"name": held, "namespace": chain.namespace, "state": "absent"}
-    done = play([{"kubevault_secret": options}] * 2, tmp_path, env)
-    assert [result["changed"] for result in done.results] == [True, False]
-    assert [result["secret"]["action"] for result in done.results] == ["deleting", "unchanged"]
-    for result in done.results:
+    results = run_modules([{"kubevault_secret": options}] * 2, tmp_path, env)
+    assert [result["changed"] for result in results] == [True, False]
+    assert [result["secret"]["action"] for result in results] == ["deleting", "unchanged"]
+    for result in results:
         assert FINALIZER in result["warnings"][0]
     command = [BIN / "kubevault", "seal", f"{chain.namespace}/{held}", "--state", "absent", "--output", "json"]
     told = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
@@ -177,6 +178,7 @@ def test_a_namespace_that_is_being_deleted_and_may_not_be_read(chain: Chain, tmp
         binding = {"metadata": {"name": name}, "subjects": [subject], "roleRef": reference}
         chain.cluster.rbac.create_cluster_role_binding(binding)
         token = chain.cluster.account(name)
+        chain.cluster.await_rights(name, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]})
         chain.api.delete_namespace(name)
         error = refusal(chain, name, KubernetesClient.from_kubeconfig(chain.cluster.kubeconfig_of(token, tmp_path)))
     finally:

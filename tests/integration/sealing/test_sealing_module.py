@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
-from support.ansible import BIN, TEXT, Run, play
+from support.ansible import BIN, TEXT, play
+from support.modules import Result, run_modules
 from support.sealing import SEALER, Chain
 
 from secretmanager.servers.kubernetes import KubernetesClient
@@ -28,17 +29,12 @@ def seal(chain: Chain, name: str, /, **options: Any) -> dict[str, Any]:
 def test_what_a_task_changes_and_what_a_rerun_does_not(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
 ) -> None:
-    first = seal(chain, name, data={"secrets.json": "{{ matrix }}", "text": PLAIN})
+    first = seal(chain, name, data={"secrets.json": {"username": "neo", "port": 1}, "text": PLAIN})
     edited = seal(chain, name, data={"text": "another"}, behavior="replace", labels={"app": "x"})
-    matrix = {"username": "neo", "port": 1}
-    run = play(
-        [{**first, "check_mode": True}, first, first, {**edited, "check_mode": True}, edited],
-        tmp_path,
-        env,
-        variables={"matrix": matrix},
-    )
-    assert [result["changed"] for result in run.results] == [True, True, False, True, True]
-    checked, created, rerun, edit_checked, edit = (result["secret"] for result in run.results)
+    tasks = [{**first, "check_mode": True}, first, first, {**edited, "check_mode": True}, edited]
+    results = run_modules(tasks, tmp_path, env)
+    assert [result["changed"] for result in results] == [True, True, False, True, True]
+    checked, created, rerun, edit_checked, edit = (result["secret"] for result in results)
     assert checked == created
     assert edit_checked == edit
     assert (created["action"], created["scope"], created["added"]) == ("created", "strict", ["secrets.json", "text"])
@@ -63,7 +59,8 @@ def test_a_diff_shows_structure_and_nothing_shows_a_value(
         assert secret not in run.output
     # Short values are not masked in all other texts.
     assert f"{chain.namespace}/{name} (created)" in run.output
-    (diff,) = play(tasks[:2], tmp_path, env, "--diff").last["diff"]
+    again = [{**task, "diff": True} for task in tasks[:2]]
+    (diff,) = run_modules(again, tmp_path, env)[-1]["diff"]
     assert (diff["before"], diff["after"]) == ({"data": {"one": "sealed"}}, {"data": {"one": "sealed again"}})
 
 
@@ -112,9 +109,9 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
         {"name": f"{name}-3", "state": "absent"},
     ]
     task = seal(chain, name, name=None, secrets=entries, labels={"app": "x"})
-    run = play([task, task], tmp_path, env)
-    assert [result["changed"] for result in run.results] == [True, False]
-    told = [(item["action"], item["scope"]) for item in run.results[0]["secrets"]]
+    first, second = run_modules([task, task], tmp_path, env)
+    assert (first["changed"], second["changed"]) == (True, False)
+    told = [(item["action"], item["scope"]) for item in first["secrets"]]
     assert told == [("created", "strict"), ("created", "cluster-wide"), ("unchanged", None)]
     assert chain.secret(f"{name}-1")["metadata"]["labels"]["app"] == "x"
     assert chain.secret(f"{name}-2")["metadata"]["labels"].get("app") is None
@@ -142,19 +139,21 @@ def test_a_batch(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -
             {"data": {"a": "1"}, "vault_auth_method": "approle"},
             "auth method approle needs role_id or role_id_file",
         ),
-        ({"files": {"a": "nosuch"}}, "files[a]: there is no such file"),
     ],
 )
 def test_bad_options(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str], options: dict[str, Any], message: str
 ) -> None:
-    run = play([seal(chain, name, **options)], tmp_path, env, fails=True)
-    assert message in run.last["msg"]
+    (result,) = run_modules([seal(chain, name, **options)], tmp_path, env, fails=True)
+    assert message in result["msg"]
     assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
 
 
-def passes(run: Run) -> None:
-    assert all("warnings" not in result for result in run.results), run.output
+def passes(env: dict[str, str], folder: Path, *tasks: dict[str, Any]) -> list[Result]:
+    """Return the results of tasks that neither fail nor warn."""
+    results = run_modules(tasks, folder, env)
+    assert all("warnings" not in result for result in results), results
+    return results
 
 
 def test_ways_to_log_in_to_vault(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
@@ -195,9 +194,7 @@ def test_ways_to_log_in_to_vault(chain: Chain, name: str, tmp_path: Path, env: d
     ]
     bare = {key: value for key, value in env.items() if key != "VAULT_TOKEN_FILE"}
     tasks = [seal(chain, name, data={"a": str(number)}, **way) for number, way in enumerate(ways)]
-    run = play(tasks, tmp_path, bare)
-    passes(run)
-    assert [result["changed"] for result in run.results] == [True] * len(ways)
+    assert [result["changed"] for result in passes(bare, tmp_path, *tasks)] == [True] * len(ways)
     accessors = vault.root.request("LIST", "auth/token/accessors").json()["data"]["keys"]
     displayed = [
         vault.write("auth/token/lookup-accessor", accessor=accessor)["data"]["display_name"] for accessor in accessors
@@ -216,9 +213,8 @@ def test_ways_to_log_in_to_vault(chain: Chain, name: str, tmp_path: Path, env: d
         },
     ]
     for variables in by_variables:
-        run = play([seal(chain, name, data={"a": str(len(ways) - 1)})], tmp_path, variables)
-        passes(run)
-        assert not run.last["changed"]
+        (result,) = passes(variables, tmp_path, seal(chain, name, data={"a": str(len(ways) - 1)}))
+        assert not result["changed"]
 
 
 def test_ways_to_reach_kubernetes(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
@@ -244,34 +240,31 @@ def test_ways_to_reach_kubernetes(chain: Chain, name: str, tmp_path: Path, env: 
         {"api_key": api_key, "kubeconfig": chain.kubeconfig},
     ]
     bare = {key: value for key, value in env.items() if not key.startswith("K8S_AUTH")}
-    run = play([seal(chain, name, data={"a": str(n)}, **way) for n, way in enumerate(ways)], tmp_path, bare)
-    passes(run)
-    run = play([seal(chain, name, data={"a": "3"})], tmp_path, {**bare, "KUBECONFIG": chain.kubeconfig})
-    passes(run)
-    assert not run.last["changed"]
+    passes(bare, tmp_path, *(seal(chain, name, data={"a": str(n)}, **way) for n, way in enumerate(ways)))
+    (result,) = passes({**bare, "KUBECONFIG": chain.kubeconfig}, tmp_path, seal(chain, name, data={"a": "3"}))
+    assert not result["changed"]
 
 
 def test_a_manifest_for_git(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     dest = tmp_path / "manifest.yml"
     first = seal(chain, name, data={"a": PLAIN, "b": "2"}, dest=str(dest))
-    passes(play([{**first, "check_mode": True}], tmp_path, env))
+    passes(env, tmp_path, {**first, "check_mode": True})
     assert not dest.exists()
-    run = play([first], tmp_path, env)
-    passes(run)
-    assert (run.last["changed"], run.last["dest_changed"], run.last["secret"]["action"]) == (True, True, "created")
+    (created,) = passes(env, tmp_path, first)
+    assert (created["changed"], created["dest_changed"], created["secret"]["action"]) == (True, True, "created")
     written = dest.read_bytes()
     assert PLAIN.encode() not in written
     assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
-    rerun = play([first], tmp_path, env)
-    assert not rerun.last["changed"]
+    (rerun,) = run_modules([first], tmp_path, env)
+    assert not rerun["changed"]
     assert dest.read_bytes() == written
-    applied = play([{"kubevault_secret": {**first["kubevault_secret"], "apply": True}}], tmp_path, env)
-    assert (applied.last["changed"], applied.last["dest_changed"]) == (True, False)
+    (applied,) = run_modules([{"kubevault_secret": {**first["kubevault_secret"], "apply": True}}], tmp_path, env)
+    assert (applied["changed"], applied["dest_changed"]) == (True, False)
     assert dest.read_bytes() == written
     document = yaml.safe_load(written)
     assert chain.secret(name)["data"] == document["data"]
     assert chain.opened(name) == {"a": PLAIN.encode(), "b": b"2"}
-    passes(play([seal(chain, name, data={"a": PLAIN, "b": "3"}, dest=str(dest))], tmp_path, env))
+    passes(env, tmp_path, seal(chain, name, data={"a": PLAIN, "b": "3"}, dest=str(dest)))
     before, after = written.decode().splitlines(), dest.read_text().splitlines()
     changed = [line.split(":")[0].strip() for line, other in zip(before, after, strict=True) if line != other]
     assert changed == [".kubevault", "b"]
@@ -281,10 +274,10 @@ def test_a_manifest_as_written_can_be_applied_by_others(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
 ) -> None:
     dest = tmp_path / "manifest.yml"
-    task = seal(chain, name, data={"a": PLAIN}, dest=str(dest))
-    play([task, {"kubernetes.core.k8s": {"src": str(dest), "kubeconfig": chain.kubeconfig}}], tmp_path, env)
+    run_modules([seal(chain, name, data={"a": PLAIN}, dest=str(dest))], tmp_path, env)
+    play([{"kubernetes.core.k8s": {"src": str(dest), "kubeconfig": chain.kubeconfig}}], tmp_path, env)
     assert chain.opened(name) == {"a": PLAIN.encode()}
-    assert not play([seal(chain, name, data={"a": PLAIN})], tmp_path, env).last["changed"]
+    assert not run_modules([seal(chain, name, data={"a": PLAIN})], tmp_path, env)[0]["changed"]
 
 
 def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
@@ -292,14 +285,12 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
     chain.vault.new_key(key, derived=True)
     token = chain.token_for({f"transit/encrypt/{key}": ["update"], f"transit/hmac/{key}-digest": ["update"]})
     (tmp_path / "token").write_text(token)
-    passes(play([seal(chain, name, transit_key=key, data={"a": "1", "b": "2"})], tmp_path, env))
+    passes(env, tmp_path, seal(chain, name, transit_key=key, data={"a": "1", "b": "2"}))
     chain.vault.write(f"transit/keys/{key}/rotate")
-    passes(play([seal(chain, name, transit_key=key, data={"b": "3"})], tmp_path, env))
+    passes(env, tmp_path, seal(chain, name, transit_key=key, data={"b": "3"}))
     info = {"kubevault_secret_info": {"name": name, "namespace": chain.namespace}}
     chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"plain": "x"}})
-    run = play([info], tmp_path, env)
-    passes(run)
-    (found,) = run.last["secrets"]
+    (found,) = passes(env, tmp_path, info)[0]["secrets"]
     unknown = {"unreadable": None, "created": None, "age_days": None}  # a sealer may not read the key
     assert found == {
         "namespace": chain.namespace,
@@ -321,19 +312,18 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
         name, chain.namespace, {"data": {"b": None}, "stringData": {"a": "vault:v1:QUJD"}}
     )
     for variables in (env, {key: value for key, value in env.items() if key != "VAULT_ADDR"}):
-        run = play([{"kubevault_secret_info": {"namespace": chain.namespace}}], tmp_path, variables)
-        passes(run)
-        (found,) = [item for item in run.last["secrets"] if item["name"] == name]
+        (listed,) = passes(variables, tmp_path, {"kubevault_secret_info": {"namespace": chain.namespace}})
+        (found,) = [item for item in listed["secrets"] if item["name"] == name]
         assert (found["keys"]["a"]["damaged"], found["missing_keys"]) == (True, ["b"])
         assert found["newest_version"] == (2 if "VAULT_ADDR" in variables else None)
     chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {".kubevault": "{"}})
-    broken = play([info], tmp_path, env).last["secrets"][0]
+    (broken,) = run_modules([info], tmp_path, env)[0]["secrets"]
     assert "is damaged" in broken["error"]
     strict = {"kubevault_secret_info": {**info["kubevault_secret_info"], "fail_if": ["plain", "damaged", "behind"]}}
-    run = play([strict], tmp_path, env, fails=True)
-    assert run.last["msg"].splitlines()[0] == f"{chain.namespace}/{name}: damaged: .kubevault"
+    (failed,) = run_modules([strict], tmp_path, env, fails=True)
+    assert failed["msg"].splitlines()[0] == f"{chain.namespace}/{name}: damaged: .kubevault"
     missing = {"kubevault_secret_info": {"name": f"{name}-missing", "namespace": chain.namespace}}
-    assert play([missing], tmp_path, env).last["secrets"] == []
+    assert run_modules([missing], tmp_path, env)[0]["secrets"] == []
 
 
 def test_the_lookup_reads_where_policy_permits(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
@@ -341,38 +331,52 @@ def test_the_lookup_reads_where_policy_permits(chain: Chain, name: str, tmp_path
     term = f"{chain.namespace}/{name}"
     reader = chain.token_for({"transit/decrypt/derived": ["update"]})
 
-    def look(expression: str, *, fails: bool = False) -> Run:
-        task = {"ansible.builtin.debug": {"msg": "{{ " + expression + " }}"}}
-        return play([task], tmp_path, env, fails=fails)
+    def look(*expressions: str) -> list[Result]:
+        tasks = [
+            {"ansible.builtin.debug": {"msg": f"{{{{ {expression} }}}}"}, "ignore_errors": True}
+            for expression in expressions
+        ]
+        return play(tasks, tmp_path, env).results
 
-    refused = look(f"lookup('kubevault', '{term}/a')", fails=True)
-    assert "transit/decrypt/derived" in refused.output
-    assert "lack the capability update" in refused.output
+    (refused,) = look(f"lookup('kubevault', '{term}/a')")
+    assert refused["failed"]
+    assert "transit/decrypt/derived" in refused["msg"]
+    assert "lack the capability update" in refused["msg"]
     (tmp_path / "token").write_text(reader)
-    assert look(f"lookup('kubevault', '{term}/a')").last["msg"] == "one"
-    assert look(f"(lookup('kubevault', '{term}/b') | from_json).x").last["msg"] == 1
-    assert look(f"query('kubevault', '{term}/a', '{term}/b')").last["msg"] == ["one", '{"x": 1}']
-    assert look(f"lookup('kubevault', '{term}', base64=true).binary").last["msg"] == "/w=="
-    assert "data key binary is not valid UTF-8; set base64" in look(f"lookup('kubevault', '{term}')", fails=True).output
-    assert "allowed is NAMESPACE/NAME or NAMESPACE/NAME/KEY" in look("lookup('kubevault', 'x')", fails=True).output
-    assert "there is no such data key" in look(f"lookup('kubevault', '{term}/nosuch')", fails=True).output
+    expected = {
+        f"lookup('kubevault', '{term}/a')": "one",
+        f"(lookup('kubevault', '{term}/b') | from_json).x": 1,
+        f"query('kubevault', '{term}/a', '{term}/b')": ["one", '{"x": 1}'],
+        f"lookup('kubevault', '{term}', base64=true).binary": "/w==",
+    }
+    refusals = {
+        f"lookup('kubevault', '{term}')": "data key binary is not valid UTF-8; set base64",
+        "lookup('kubevault', 'x')": "allowed is NAMESPACE/NAME or NAMESPACE/NAME/KEY",
+        f"lookup('kubevault', '{term}/nosuch')": "there is no such data key",
+    }
+    results = look(*expected, *refusals)
+    assert [result["msg"] for result in results[: len(expected)]] == list(expected.values())
+    for result, refusal in zip(results[len(expected) :], refusals.values(), strict=True):
+        assert result["failed"]
+        assert refusal in result["msg"]
 
 
 def test_a_task_waits_for_nobody_else(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     """A Secret of another owner is left alone, with an error; force or adopt takes it over."""
     chain.put(name, {"a": b"theirs"})
     fails, adopts = seal(chain, name, data={"a": "1"}), seal(chain, name, adopt=True)
-    run = play([{**fails, "ignore_errors": True}, adopts, adopts], tmp_path, env)
-    assert "was not sealed here; set force to take over, or adopt" in run.results[0]["msg"]
-    assert [result["changed"] for result in run.results[1:]] == [True, False]
-    assert run.results[1]["secret"]["adopted"] == ["a"]
+    (refused,) = run_modules([fails], tmp_path, env, fails=True)
+    assert "was not sealed here; set force to take over, or adopt" in refused["msg"]
+    first, second = run_modules([adopts, adopts], tmp_path, env)
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert first["secret"]["adopted"] == ["a"]
     assert chain.opened(name) == {"a": b"theirs"}
 
 
 def test_users_of_kubernetes_see_a_plain_error(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     env["K8S_AUTH_KUBECONFIG"] = chain.cluster.kubeconfig_for(tmp_path, ["get"])
-    run = play([seal(chain, name, data={"a": "1"})], tmp_path, env, fails=True)
-    assert 'cannot create resource "secrets"' in run.last["msg"]
+    (refused,) = run_modules([seal(chain, name, data={"a": "1"})], tmp_path, env, fails=True)
+    assert 'cannot create resource "secrets"' in refused["msg"]
     with pytest.raises(client.ApiException):
         chain.api.read_namespaced_secret(name, chain.namespace)
 
@@ -383,7 +387,7 @@ def test_the_vault_namespace_goes_with_each_request(
     """Vault's community edition has no namespaces and ignores the header; its audit log shows that it was sent."""
     chain.vault.write("sys/config/auditing/request-headers/X-Vault-Namespace", hmac=False)
     before = len(chain.vault.audit.read_text().splitlines())
-    passes(play([seal(chain, name, data={"a": "1"}, vault_namespace="team-a")], tmp_path, env))
+    passes(env, tmp_path, seal(chain, name, data={"a": "1"}, vault_namespace="team-a"))
     entries = [json.loads(line)["request"] for line in chain.vault.audit.read_text().splitlines()[before:]]
     shown = {entry["path"]: entry.get("headers") for entry in entries}
     header = {"x-vault-namespace": ["team-a"]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from support.ansible import play
+from support.modules import run_modules
 from support.sealing import Chain
 from support.servers import RedisServer, running
 
@@ -41,7 +41,7 @@ def test_each_write_is_announced_and_nothing_else(
         sealing = task(chain, name, redis_server, data={"text": PLAIN})
         absent = task(chain, name, redis_server, state="absent")
         tasks = [{**sealing, "check_mode": True}, sealing, sealing, absent]
-        play(tasks, tmp_path, env)
+        run_modules(tasks, tmp_path, env)
         messages = [listening.get_message(timeout=10), listening.get_message(timeout=10)]
         assert listening.get_message(timeout=0.2) is None
     assert {message["channel"].decode() for message in messages} == {f"kubevault:{chain.namespace}/{name}"}
@@ -56,7 +56,7 @@ def test_a_redis_that_is_away_is_a_warning(
     chain: Chain, name: str, tmp_path: Path, env: dict[str, str], redis_server: RedisServer
 ) -> None:
     redis_server.kill()
-    run = play([task(chain, name, redis_server, data={"text": PLAIN})], tmp_path, env)
-    assert run.last["secret"]["action"] == "created"
-    assert "are written, but not announced" in run.last["warnings"][0]
+    (result,) = run_modules([task(chain, name, redis_server, data={"text": PLAIN})], tmp_path, env)
+    assert result["secret"]["action"] == "created"
+    assert "are written, but not announced" in result["warnings"][0]
     assert chain.opened(name) == {"text": PLAIN.encode()}

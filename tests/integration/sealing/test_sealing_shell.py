@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.ansible import BIN, play, run_playbook
+from support.modules import run_modules
 from support.sealing import Chain, environment
 from support.servers import Decoy
 from support.shell import misleading
@@ -80,8 +81,8 @@ def test_our_variables_count_before_other_tools_variables(
     ours = {name for option in OPTIONS for name in option.variables}
     others = {name: value for name, value in shell.items() if name not in ours and not name.startswith("K8S_AUTH_")}
     sealing = {"name": name, "namespace": chain.namespace, "transit_key": "derived", "data": {"a": "sesame"}}
-    done = play([{"kubevault_secret": sealing}], tmp_path, {**environment(chain, Path(token_file)), **others})
-    assert done.last["changed"]
+    env = {**environment(chain, Path(token_file)), **others}
+    assert run_modules([{"kubevault_secret": sealing}], tmp_path, env)[0]["changed"]
 
 
 def test_an_option_of_the_command_counts_before_variables(
