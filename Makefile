@@ -134,7 +134,13 @@ lint-go:
 .PHONY: integration
 integration: binaries ## Prove the chain in a lab of its own, then run the unit and integration tests there
 	tools/programs-for-tests $(RUN)
-	tests/molecule-test default pytest $(IN_PARALLEL) --cov $(TESTS)
+	tests/molecule-test default $(MAKE) --silent in-the-lab
+
+.PHONY: in-the-lab
+in-the-lab:
+	# These change what all others in the lab need.
+	pytest tests/integration/site
+	pytest $(IN_PARALLEL) --cov --ignore=tests/integration/site
 
 # What a machine cannot run is noted, and said at the end of `make test`; in CI that is an error.
 .PHONY: pods
@@ -181,7 +187,7 @@ unit: venv ## Run the unit tests alone, which need no server
 .PHONY: pytest
 pytest: binaries ## Run unit and integration tests, or TESTS=..., in a lab of their own
 	tools/programs-for-tests $(RUN)
-	tests/in-a-lab pytest $(IN_PARALLEL) $(TESTS)
+	tests/in-a-lab pytest $(TESTS)
 
 .PHONY: release-files
 release-files: binaries ## Prove what users download: collection, wheel and image, as root

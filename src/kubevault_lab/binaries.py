@@ -30,7 +30,7 @@ from .errors import BuildError, ChecksumError, DownloadError, LabError
 from .progress import Progress, duration
 from .projects import PROGRAMS, PROJECTS, SERVER_PROGRAMS, TOOLS, Project
 
-VERSION_TIMEOUT = 10.0
+VERSION_TIMEOUT = 60.0
 """Seconds that a program on PATH may take to print its version."""
 
 

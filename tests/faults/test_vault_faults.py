@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from support import clock, newer
 from support.load import Load, Report, Servers
+from support.servers import wait_until
 from support.site import serve_release
 from support.vault_hosts import DISKS, VaultHosts, printed
 
@@ -167,8 +168,14 @@ def test_two_hosts_are_lost_and_the_rest_comes_back_by_itself(hosts: VaultHosts,
         time.sleep(SECONDS)
         assert load.servers.read(stale, SECRETS[0]) == kept
         impatient = load.servers.manager(timeout=5, election_timeout=1, retries=1)
-        with pytest.raises(VaultUnavailable, match="wait until Vault has a leader"):
-            load.servers.read(impatient, SECRETS[0])
+
+        def misses_a_leader() -> bool:
+            with pytest.raises(VaultUnavailable) as caught:
+                load.servers.read(impatient, SECRETS[0])
+            return "wait until Vault has a leader" in str(caught.value)
+
+        # Before, the node that is left does not know that it is alone.
+        wait_until("a Vault without a leader", misses_a_leader)
         for name in (leader, other):
             hosts.hosts[name].start()
         hosts.unseal(leader, other)

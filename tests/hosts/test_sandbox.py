@@ -7,11 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.search import below, processes
 from support.servers import wait_until
+
+from kubevault_lab.hosts.cgroups import name_of
 
 HOSTS = [sys.executable, "-m", "kubevault_lab.hosts"]
 SANDBOX = [*HOSTS, "sandbox", "--"]
@@ -19,41 +22,45 @@ SANDBOX = [*HOSTS, "sandbox", "--"]
 
 def sandboxed(script: str) -> str:
     """Run a shell script in a sandbox; return its output."""
-    done = subprocess.run(
-        [*SANDBOX, "bash", "-euo", "pipefail", "-c", f'hosts() {{ {" ".join(HOSTS)} "$@"; }}\n{script}'],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    command = [*SANDBOX, "bash", "-euo", "pipefail", "-c", f'hosts() {{ {" ".join(HOSTS)} "$@"; }}\n{script}']
+    process = begin(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
+    return output
+
+
+def begin(command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """Start a sandbox, and note its control group."""
+    process = subprocess.Popen(command, text=True, **options)
+    GROUPS.add(name_of(process.pid))
+    return process
 
 
 NAME = f"one-{os.getpid()}.example.org"
 """A host's name that only this run has: other sandboxes may begin and end meanwhile."""
 
+GROUPS: set[str] = set()
+"""Names of the control groups of this run's sandboxes."""
+
 
 def machine() -> dict[str, object]:
     """Return what hosts could leave on this machine."""
-    run = Path("/run")
-    devices = [*Path("/sys/class/net").iterdir(), *run.glob("netns/*")]
-    groups = Path("/sys/fs/cgroup").glob("**/kubevault-hosts-*")  # each with the process ID of its sandbox
+    devices = [*Path("/sys/class/net").iterdir(), *Path("/run").glob("netns/*")]
     return {
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if "kubevault" in line],
         "network": sorted(path.name for path in devices if re.match("hosts$|vb-|kubevault", path.name)),
-        "groups": [str(path) for path in groups if not Path("/proc", path.name.rpartition("-")[2]).exists()],
-        "processes": [command for command in commands() if NAME in command],
-        "run": sorted(str(path) for path in [*run.iterdir(), *run.glob("systemd/*")]),
+        "groups": [str(path) for path in below(Path("/sys/fs/cgroup")) if path.name in GROUPS],
+        "processes": [command for _, command in processes() if NAME in command],
         "hosts": Path("/etc/hosts").read_text(),
     }
 
 
-def commands() -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+LIST_RUN = "find /run -maxdepth 2 -ignore_readdir_race"
+
+
+def run() -> set[str]:
+    """Return what is in /run of this machine, where other programs write too."""
+    return set(subprocess.run(LIST_RUN.split(), capture_output=True, text=True, check=True).stdout.splitlines())
 
 
 def test_a_host_is_a_server_with_its_own_address_name_and_log_in() -> None:
@@ -98,11 +105,12 @@ def test_the_network_between_two_hosts_can_be_cut_and_mended() -> None:
     program = """
 from kubevault_lab.hosts import machine
 one, two, three = machine.create(["one", "two", "three"])
-def reaches(target):
-    return one.run("timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{target.address}/22", check=False).returncode == 0
+def reaches(target, seconds="60"):
+    command = "timeout", seconds, "bash", "-c", f"exec 3<>/dev/tcp/{target.address}/22"
+    return one.run(*command, check=False).returncode == 0
 print([reaches(two), reaches(three)])
 one.cut(two.address)
-print([reaches(two), reaches(three)])
+print([reaches(two, "2"), reaches(three)])
 one.mend()
 print([reaches(two), reaches(three)])
 """
@@ -111,9 +119,11 @@ print([reaches(two), reaches(three)])
 
 
 def test_nothing_is_left() -> None:
-    before = machine()
-    sandboxed(f"hosts up {NAME}; hosts run {NAME} -- nft add table inet test")
+    before, run_before = machine(), run()
+    run_inside = sandboxed(f"hosts up {NAME}; hosts run {NAME} -- nft add table inet test; {LIST_RUN}").splitlines()
+    assert "/run/kubevault-hosts" in run_inside, "otherwise the test proves nothing"
     assert machine() == before
+    assert (run() - run_before) & set(run_inside) == set()
 
 
 def test_the_exit_status_is_that_of_the_command() -> None:
@@ -123,11 +133,11 @@ def test_the_exit_status_is_that_of_the_command() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_where_creation_is_ended_half_way(number: signal.Signals, tmp_path: Path) -> None:
-    before = machine()
+    before, run_before = machine(), run()
     started = tmp_path / "started"
-    notice = f"(until mount | grep -q kubevault-hosts/machines/two; do :; done; touch {started})"
-    script = f"{notice} & exec {' '.join(HOSTS)} up {NAME} two"
-    process = subprocess.Popen([*SANDBOX, "bash", "-c", script])
+    notice = f"until mount | grep -q kubevault-hosts/machines/two; do :; done; {LIST_RUN} >{started}.now"
+    script = f"({notice}; mv {started}.now {started}) & exec {' '.join(HOSTS)} up {NAME} two"
+    process = begin([*SANDBOX, "bash", "-c", script])
     wait_until("the second host's root", started.exists)
     process.send_signal(number)
     process.wait()
@@ -136,6 +146,7 @@ def test_nothing_is_left_where_creation_is_ended_half_way(number: signal.Signals
         wait_until("the end of all processes", lambda: not machine()["processes"])
         subprocess.run([*SANDBOX, "true"], check=True)
     assert machine() == before
+    assert (run() - run_before) & set(started.read_text().splitlines()) == set()
 
 
 def test_a_host_whose_root_cannot_boot_is_an_error_with_its_log() -> None:

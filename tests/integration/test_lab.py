@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.lab import Lab
+from support.search import processes
+from support.servers import wait_until
 
 from secretmanager.servers.vault import VaultClient
 
@@ -36,17 +38,28 @@ def as_root(lab: Lab) -> VaultClient:
     return lab.vault(token=(lab.folder / "vault/root-token").read_text().strip())
 
 
+def pids(lab: Lab) -> dict[str, int]:
+    """Return the process IDs of all servers, once supervisord says that all run: a second after their start."""
+    wait_until("all servers", lambda: sorted(lab.pids()) == SERVERS)
+    return lab.pids()
+
+
+def of_lab(lab: Lab) -> set[int]:
+    """Return the processes that name the lab's folder, as each of its servers does."""
+    return {pid for pid, command in processes() if str(lab.folder) in command}
+
+
 def assert_whole(lab: Lab) -> None:
-    assert sorted(lab.pids()) == SERVERS
+    pids(lab)
     assert lab.operator().get_secret("default", "kept")["data"] == {"a": "YQ=="}
     assert as_root(lab).read_key("kept")["latest_version"] == 1
 
 
 def test_a_killed_server_is_repaired_and_the_others_go_on(lab: Lab) -> None:
-    before = lab.pids()
+    before = pids(lab)
     os.kill(before["etcd"], signal.SIGKILL)
     lab.play("lab.yml")
-    assert [name for name, pid in lab.pids().items() if pid != before[name]] == ["etcd"]
+    assert [name for name, pid in pids(lab).items() if pid != before[name]] == ["etcd"]
     assert_whole(lab)
 
 
@@ -60,11 +73,12 @@ def test_all_servers_and_their_supervisor_killed_at_once_are_repaired(lab: Lab) 
 def test_two_labs_live_side_by_side_and_one_goes_without_a_trace(lab: Lab) -> None:
     other = Lab(Path(os.environ["KUBEVAULT_LAB"]))  # that of the other tests
     before = other.pids()
-    ports, pids = set(lab.ports.values()), [lab.supervisord(), *lab.pids().values()]
+    ports = set(lab.ports.values())
+    assert {lab.supervisord(), *lab.pids().values()} <= of_lab(lab), "otherwise the test proves nothing"
     assert ports.isdisjoint(other.ports.values())
     lab.play("lab-down.yml")
     assert not lab.folder.exists()
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert of_lab(lab) == set()
     for port in ports:
         with socket.socket() as probe:
             # Ignore closed connections (TIME_WAIT), as servers do.

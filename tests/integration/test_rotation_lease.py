@@ -64,7 +64,7 @@ def is_lost(lease: Lease) -> bool:
 def test_one_holds_it_and_another_is_told_who(
     cluster: Cluster, kubernetes: KubernetesClient, leases: client.CoordinationV1Api, name: str
 ) -> None:
-    with held(kubernetes, cluster.namespace, name, "first", duration=3) as lease:
+    with held(kubernetes, cluster.namespace, name, "first", duration=9) as lease:
         with (
             pytest.raises(LeaseHeld, match="first holds it since") as caught,
             held(kubernetes, cluster.namespace, name),
@@ -73,7 +73,7 @@ def test_one_holds_it_and_another_is_told_who(
         assert caught.value.holder == "first"
         lease.check()
         spec = leases.read_namespaced_lease(name, cluster.namespace).spec
-        assert (spec.holder_identity, spec.lease_duration_seconds, spec.lease_transitions) == ("first", 3, 0)
+        assert (spec.holder_identity, spec.lease_duration_seconds, spec.lease_transitions) == ("first", 9, 0)
         assert spec.renew_time > spec.acquire_time
     assert leases.read_namespaced_lease(name, cluster.namespace).spec.holder_identity is None
     with held(kubernetes, cluster.namespace, name, "second", duration=600):
@@ -87,7 +87,7 @@ def test_of_several_that_begin_together_one_holds_it(cluster: Cluster, kubernete
     def run() -> None:
         start.wait()
         try:
-            with held(kubernetes, cluster.namespace, name, duration=3) as lease:
+            with held(kubernetes, cluster.namespace, name, duration=9) as lease:
                 holders.append(lease.holder)
                 assert all(refused.acquire(timeout=60) for _ in range(3))
                 lease.check()

@@ -18,6 +18,7 @@ from support.ansible import BIN, play_in_lab
 from support.images import BUSYBOX, busybox
 from support.lab import Lab
 from support.pods import container, create_namespace
+from support.search import below, processes
 from support.servers import wait_until
 
 from kubevault_lab.images import load
@@ -40,7 +41,9 @@ def machine(lab: Path) -> dict[str, Any]:
     folders = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/run/containerd")
     return {
         "mounts": [line for line in mounts if str(lab) in line],
-        "cgroups": sorted(map(str, Path("/sys/fs/cgroup").rglob(f"kubevault-{identity}*"))),
+        "cgroups": sorted(
+            str(path) for path in below(Path("/sys/fs/cgroup")) if path.name.startswith(f"kubevault-{identity}")
+        ),
         "interfaces": sorted(link["ifname"] for link in links if link["ifname"].startswith(("pods", "veth", "cni"))),
         "namespaces": sorted(map(str, Path("/run/netns").glob("cni-*"))),
         "rules": re.findall(r".*(?:CNI|KUBE|10\.244\.|10\.96\.).*", output("nft", "list", "ruleset")),
@@ -53,15 +56,7 @@ def machine(lab: Path) -> dict[str, Any]:
 
 def of_lab(lab: Path) -> list[str]:
     """Return the command lines of processes that name the lab, such as its containerd-shims."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(lab) in command and path.parent.name != str(os.getpid()):
-            found.append(command)
-    return found
+    return [command for pid, command in processes() if str(lab) in command and pid != os.getpid()]
 
 
 def kubelet(lab: Lab) -> str:
@@ -112,6 +107,8 @@ def test_nothing_is_left_after_lab_down(lab: Lab) -> None:
     )
     wait_until("another kubelet", lambda: kubelet(lab) not in ("", pid))
     lab.play("lab-down.yml")
+    # A node that did not end in time was killed, and the kernel then ends what is in it.
+    wait_until("the end of the node", lambda: not of_lab(lab.folder))
     assert machine(lab.folder) == before
 
 
@@ -127,4 +124,5 @@ def test_nothing_is_left_of_a_lab_that_was_killed_and_a_second_run_repairs_it(la
     run_pods(lab)
     os.kill(lab.supervisord(), signal.SIGKILL)
     lab.play("lab-down.yml")
+    wait_until("the end of the node", lambda: not of_lab(lab.folder))
     assert machine(lab.folder) == before

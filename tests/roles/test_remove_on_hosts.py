@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from support.ansible import Run
 from support.microk8s_stand_in.pack import pack_of_the_lab
+from support.search import below
 from support.site import Site, serve_release
 
 from kubevault_lab.hosts import machine, snapd
@@ -72,7 +73,7 @@ def content(host: machine.Host) -> set[str]:
     paths = {
         f"/{path.relative_to(host.root)}"
         for folder in ("etc", "opt", "usr/local", "var")
-        for path in (host.root / folder).rglob("*")
+        for path in below(host.root / folder)
     }
     names = [
         line.split(":")[0]

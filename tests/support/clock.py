@@ -13,6 +13,8 @@ import signal
 import struct
 from pathlib import Path
 
+from .servers import wait_until
+
 CAN_SHIFT = platform.machine() == "x86_64"
 
 
@@ -24,11 +26,18 @@ def shift(pid: int, seconds: int) -> None:
     memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
     os.kill(pid, signal.SIGSTOP)
     try:
+        wait_until("a stop", lambda: _has_stopped(pid))
         place = start + _symbol(os.pread(memory, end - start, start), b"__vdso_clock_gettime")
         assert os.pwrite(memory, code, place) == len(code)
     finally:
         os.kill(pid, signal.SIGCONT)
         os.close(memory)
+
+
+def _has_stopped(pid: int) -> bool:
+    """Whether no thread of a process runs any more, so that none is in the function that is replaced."""
+    threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(thread.rpartition(")")[2].split()[0] == "T" for thread in threads)
 
 
 def _vdso(pid: int) -> tuple[int, int]:

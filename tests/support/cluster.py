@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import yaml
 from kubernetes import client, config
 
 from secretmanager.servers.kubernetes import KubernetesClient
+
+from .servers import wait_until
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,23 @@ class Cluster:
                 "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.namespace}],
             }
             self.rbac.create_namespaced_role_binding(self.namespace, binding)
+            self.await_rights(name, rules[0])
         return self.kubernetes().create_token(self.namespace, name, None)
+
+    def await_rights(self, account: str, rule: Mapping[str, Any]) -> None:
+        """Wait until the API server's authorizer knows a new service account's rights, by one of them."""
+        resource, _, subresource = rule["resources"][0].partition("/")
+        attributes = {
+            "namespace": self.namespace,
+            "group": rule["apiGroups"][0],
+            "resource": resource,
+            "subresource": subresource,
+            "verb": rule["verbs"][0],
+            "name": next(iter(rule.get("resourceNames", [])), ""),
+        }
+        spec = {"user": f"system:serviceaccount:{self.namespace}:{account}", "resourceAttributes": attributes}
+        review = client.AuthorizationV1Api(self.api.api_client).create_subject_access_review
+        wait_until(f"the rights of {account}", lambda: review({"spec": spec}).status.allowed)
 
     def kubeconfig_of(self, token: str, folder: Path, server: str | None = None, ca: str | None = None) -> str:
         """Return a kubeconfig file whose user is a bearer token; by default for the API itself and its CA."""
@@ -75,6 +94,12 @@ class Cluster:
         return self.kubeconfig_of(self.account(f"user-{uuid.uuid4().hex[:8]}", [rule]), folder)
 
 
+def await_service_account(api: client.CoreV1Api, namespace: str) -> None:
+    """Wait for the service account "default", which the controller manager makes after a namespace was created."""
+    find = partial(api.list_namespaced_service_account, namespace, field_selector="metadata.name=default")
+    wait_until(f"the service account of {namespace}", lambda: bool(find().items))
+
+
 @contextmanager
 def own_namespace(prefix: str) -> Iterator[Cluster]:
     """Create a namespace in the lab's Kubernetes, and delete it in the end."""
@@ -89,6 +114,7 @@ def own_namespace(prefix: str) -> Iterator[Cluster]:
     )
     cluster.api.create_namespace({"metadata": {"name": cluster.namespace}})
     try:
+        await_service_account(cluster.api, cluster.namespace)
         yield cluster
     finally:
         cluster.api.delete_namespace(cluster.namespace)

@@ -12,7 +12,9 @@ from typing import Any
 from kubernetes import client, config
 from kubernetes.stream import stream
 
-PATIENCE = 120.0
+from .cluster import await_service_account
+
+PATIENCE = 300.0
 """Seconds to wait for what a node does at once; a test fails after them."""
 
 VAULT = "https://10.96.0.2:8200"
@@ -70,6 +72,13 @@ class Namespace:
             time.sleep(0.2)
         return pod
 
+    def wait_for_lines(self, name: str, *lines: str, container: str = "program") -> None:
+        """Wait until a container has written some lines: it runs before it writes the first."""
+        deadline = time.monotonic() + PATIENCE
+        while missing := set(lines) - set((log := self.log(name, container)).splitlines()):
+            assert time.monotonic() < deadline, f"{self.name}/{name} did not write {missing}, but: {log}"
+            time.sleep(0.2)
+
     def log(self, name: str, container: str = "program") -> str:
         """Return what a container has written, as `kubectl logs` does."""
         # As text: the client would print bytes as Python does.
@@ -102,11 +111,8 @@ def create_namespace(kubeconfig: str) -> Namespace:
     made = namespace(kubeconfig, f"pods-{uuid.uuid4().hex[:8]}")
     api = made.api
     api.create_namespace({"metadata": {"name": made.name, "labels": LABELS}})
-    # The controller manager creates it a moment later; until then pods are refused.
-    deadline = time.monotonic() + PATIENCE
-    while not api.list_namespaced_service_account(made.name, field_selector="metadata.name=default").items:
-        assert time.monotonic() < deadline, f"{made.name} has no service account"
-        time.sleep(0.1)
+    # Until then pods are refused.
+    await_service_account(api, made.name)
     return made
 
 

@@ -22,13 +22,12 @@ from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
 from secretmanager.errors import VaultError
 
 from .ansible import BIN, ROOT, ansible_environment, run_playbook
+from .search import processes
+from .servers import PATIENCE, wait_until
 from .site import Site, serve_release
 
 KUBERNETES = str(NETWORK[254])
 """Address of the API server; not that of clients, which may be cut off."""
-
-PATIENCE = 60.0
-"""Seconds until a node must be healthy."""
 
 
 class VaultHosts(Site):
@@ -112,25 +111,28 @@ class VaultHosts(Site):
         assert process.returncode == -signal.SIGKILL, log.read_text()
 
     def leader(self) -> str:
-        """Return the name of the node that leads, by its own word."""
-        for name in self.names:
-            try:
-                if self.client(name, timeout=2, retries=0).request("GET", "sys/leader").json().get("is_self"):
-                    return name
-            except VaultError:
-                continue
-        raise AssertionError("no node leads")
+        """Return the name of the node that leads, by its own word; wait for the end of an election."""
+        leaders: list[str] = []
+
+        def found() -> bool:
+            leaders[:] = filter(self._leads, self.names)
+            return bool(leaders)
+
+        wait_until("a leader", found)
+        return leaders[0]
+
+    def _leads(self, name: str) -> bool:
+        try:
+            return bool(self.client(name, timeout=5, retries=0).request("GET", "sys/leader").json().get("is_self"))
+        except VaultError:
+            return False
 
     def pid(self, name: str) -> int:
         """Return the process ID of Vault on a host, as it is outside of the host."""
         inside = self.hosts[name].run("readlink", "/proc/self/ns/pid").stdout.strip()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if (entry / "comm").read_text() == "vault\n" and str((entry / "ns/pid").readlink()) == inside:
-                    return int(entry.name)
-            except (FileNotFoundError, ProcessLookupError):  # it has ended
-                continue
-        raise AssertionError(f"Vault does not run on {name}")
+        servers = [pid for pid, command in processes() if "vault server" in command]
+        (pid,) = (pid for pid in servers if str(Path(f"/proc/{pid}/ns/pid").readlink()) == inside)
+        return pid
 
     def fill(self, name: str, kind: str) -> None:
         """Fill a disk of a host to the last byte."""

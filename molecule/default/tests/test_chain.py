@@ -19,6 +19,7 @@ from support.servers import Authority
 
 from secretmanager import SecretManager
 from secretmanager.errors import ConfigError, Forbidden, LoginDenied, PermissionDenied, TLSError
+from secretmanager.login.session import VaultSession
 from secretmanager.servers.vault import TransitItem, VaultClient
 
 ISSUER = "https://kubernetes.default.svc"
@@ -42,8 +43,10 @@ def manager(lab: Lab, **config: object) -> SecretManager:
 
 
 def logged_in(lab: Lab, role: str, namespace: str, service_account: str) -> VaultClient:
+    """Return a client with a valid token, however long its requests take: a token lives for 10 seconds."""
     vault = lab.vault()
-    vault.token = vault.login_kubernetes(role, lab.jwt(namespace, service_account)).client_token
+    session = VaultSession(vault, lambda: vault.login_kubernetes(role, lab.jwt(namespace, service_account)))
+    vault.token_source = session.token
     return vault
 
 

@@ -12,6 +12,7 @@ import pytest
 import testinfra
 import yaml
 from support.ansible import BIN, Run, ansible_environment, run_playbook
+from support.servers import wait_until
 from testinfra.host import Host
 
 Configure = Callable[..., Run]
@@ -64,6 +65,19 @@ def health() -> Callable[[Host], int]:
         " context=ssl._create_unverified_context()); c.request('GET', '/v1/sys/health'); print(c.getresponse().status)"
     )
     return lambda host: int(host.check_output("python3 -c %s", code))
+
+
+@pytest.fixture
+def leader(vaults: dict[str, Host], health: Callable[[Host], int]) -> str:
+    """Name of the host of Vault that leads, once there is one."""
+    leaders: list[str] = []
+
+    def found() -> bool:
+        leaders[:] = (name for name, host in vaults.items() if health(host) == 200)
+        return bool(leaders)
+
+    wait_until("a leader", found)
+    return leaders[0]
 
 
 @pytest.fixture

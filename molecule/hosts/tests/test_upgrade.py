@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support import newer
 from support.ansible import Run
+from support.servers import wait_until
 from testinfra.host import Host
 
 pytestmark = pytest.mark.skipif(
@@ -18,10 +19,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_standbys_are_upgraded_one_after_the_other_and_the_leader_last(
-    vaults: dict[str, Host], health: Callable[[Host], int], run: Callable[..., Run], inventory: Path
+    vaults: dict[str, Host], leader: str, health: Callable[[Host], int], run: Callable[..., Run], inventory: Path
 ) -> None:
     version = newer.publish(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "mirror")
-    leader = next(name for name, host in vaults.items() if health(host) == 200)
     (inventory / "group_vars/all/upgrade.yml").write_text(f"vault_server_version: {version}\n")
     upgrade = run("playbooks/servers.yml", "--limit=vault")
     restarted = re.findall(
@@ -33,4 +33,5 @@ def test_standbys_are_upgraded_one_after_the_other_and_the_leader_last(
         program = host.check_output("readlink /proc/$(systemctl show --property MainPID --value vault)/exe")
         assert program == f"/opt/vault/{version}/vault"
         assert f"Vault v{version}" in host.check_output(f"{program} version")
-    assert sorted(health(host) for host in vaults.values()) == [200, *[429] * (len(vaults) - 1)]
+    one_leads = [200, *[429] * (len(vaults) - 1)]
+    wait_until("one leader", lambda: sorted(health(host) for host in vaults.values()) == one_leads)

@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from support.ansible import Run
-from support.servers import wait_until
+from support.servers import PATIENCE, wait_until
 from testinfra.host import Host
+
+from kubevault_lab.hosts import machine
 
 FIREWALLED = "203.0.113.0/24"
 """A network in which nobody is (TEST-NET-3, RFC 5737)."""
@@ -90,13 +92,13 @@ def test_the_firewall_lets_in_only_whom_the_inventory_names(
         assert not reaches((name, 8200))
         everybody = ["198.51.100.0/24", "2001:db8::/32"]
         configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=everybody)
-        assert reaches((name, 8200))
+        assert reaches((name, 8200), PATIENCE)
         assert not reaches((name, 8201))
         again = configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=everybody)
         assert again.changed == 0
     finally:
         configure("no-firewall")
-    assert reaches((name, 8201))
+    assert reaches((name, 8201), PATIENCE)
     assert "vault" not in first.check_output("nft list tables")
 
 
@@ -108,15 +110,16 @@ def test_after_a_reboot_vault_is_there_and_the_next_run_unseals_it(
     before = booted(host)
     with suppress(RuntimeError):  # as the connection is closed
         host.run("systemctl reboot")
-    wait_until("the reboot", lambda: booted(host) not in (None, before))
-    wait_until("Vault after the reboot", lambda: host.service("vault").is_running)
+    wait_until("the reboot", lambda: booted(host) not in (None, before), machine.PATIENCE)
+    wait_until("Vault after the reboot", lambda: host.service("vault").is_running, machine.PATIENCE)
     assert host.service("ssh").is_running
     assert health(host) == 503  # sealed
     others = [each for each in vaults.values() if each is not host]
     if len(others) > 1:  # a majority of three
         wait_until("another leader", lambda: 200 in [health(each) for each in others])
     assert run("playbooks/servers.yml", "--limit=vault").changes == {each: int(each == name) for each in vaults}
-    assert sorted(health(each) for each in vaults.values()) == [200, *[429] * len(others)]  # one leads
+    one_leads = [200, *[429] * len(others)]
+    wait_until("one leader", lambda: sorted(health(each) for each in vaults.values()) == one_leads)
 
 
 def booted(host: Host) -> str | None:
@@ -127,9 +130,10 @@ def booted(host: Host) -> str | None:
         return None
 
 
-def reaches(address: tuple[str, int]) -> bool:
+def reaches(address: tuple[str, int], seconds: float = 2) -> bool:
+    """Whether a port can be reached, which a firewall does not refuse but ignore."""
     try:
-        with socket.create_connection(address, 2):
+        with socket.create_connection(address, seconds):
             return True
     except OSError:
         return False

@@ -81,6 +81,7 @@ def test_exec_and_logs_and_another_pods_server(pods: Namespace) -> None:
     pods.wait(asking, "Running")
     ask = f"until wget -q -O - http://{address}:8080/; do sleep 1; done"
     assert pods.execute(asking, "/bin/sh", "-c", ask).strip() == "hello"
+    pods.wait_for_lines(asking, "up")
     assert pods.log(asking) == "up\n"
 
 

@@ -8,6 +8,7 @@ module: lab_ports
 short_description: Choose free ports on loopback once and keep them in a file
 description:
   - Gives each name a free TCP port of 127.0.0.1. A name that the file has keeps its port.
+  - As long as the folder of the file exists, no other lab of this user gets the port, whether it is in use or not.
 options:
   path:
     description: JSON file that maps each name to its port.

@@ -5,6 +5,7 @@ Where the machine has cgroups v1, only the hierarchy of systemd is used; hosts h
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ def create(name: str) -> None:
     """
     for group in _groups(name):
         own = group / "init"
-        own.mkdir(parents=True)
+        # One of an earlier process with this ID may be left, and empty.
+        own.mkdir(parents=True, exist_ok=True)
         (own / "cgroup.procs").write_text("0")
         controllers = group / "cgroup.controllers"  # v2
         if controllers.exists():
@@ -57,9 +59,7 @@ def remove_abandoned() -> None:
         for group in hierarchy.glob(f"{_PREFIX}*"):
             # The second question is for sandboxes of other PID namespaces.
             if not Path("/proc", group.name.removeprefix(_PREFIX)).exists() and not _has_processes(group):
-                # Another sandbox may be doing the same.
-                with suppress(FileNotFoundError):
-                    _remove(group)
+                _remove(group)
 
 
 def name_of(pid: int) -> str:
@@ -68,12 +68,24 @@ def name_of(pid: int) -> str:
 
 
 def _has_processes(group: Path) -> bool:
-    return any(procs.read_text() for procs in group.rglob("cgroup.procs"))
+    return any(_processes(Path(folder)) for folder, _, _ in os.walk(group))
+
+
+def _processes(group: Path) -> str:
+    """Return the process IDs in a group; none if another sandbox has removed it."""
+    try:
+        return (group / "cgroup.procs").read_text()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return ""
+        raise
 
 
 def _remove(group: Path) -> None:
     for folder, _, _ in os.walk(group, topdown=False):
-        Path(folder).rmdir()
+        # Another sandbox may be doing the same.
+        with suppress(FileNotFoundError):
+            Path(folder).rmdir()
 
 
 def _groups(name: str) -> list[Path]:

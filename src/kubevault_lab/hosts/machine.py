@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from . import cgroups
 from .rootfs import USER, RootFileSystem
 from .sandbox import BRIDGE, CONTROLLER, NETWORK, STATE, VARIABLE, children
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds that a host may take to start or to stop."""
 
 KEY = STATE / "id_ed25519"
@@ -124,7 +125,7 @@ class Host:
             LabError: it does not end.
         """
         for pid in self._nspawn():
-            os.kill(pid, signal.SIGTERM)
+            _signal(pid, signal.SIGTERM)
         self._wait("stop", lambda: not self.running)
 
     def kill(self) -> None:
@@ -134,7 +135,7 @@ class Host:
             LabError: it does not end.
         """
         if leader := self._leader():
-            os.kill(leader, signal.SIGKILL)
+            _signal(leader, signal.SIGKILL)
         self._wait("stop", lambda: not self.running)
 
     def run(self, *command: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -292,6 +293,12 @@ def _run_in(leader: int, command: Sequence[str], stdin: str = "") -> subprocess.
     env = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
     enter = [shutil.which("nsenter") or "nsenter", f"--target={leader}", "--all", "--wdns=/", "--", *command]
     return subprocess.run(enter, input=stdin, capture_output=True, text=True, env=env, check=False)  # noqa: S603
+
+
+def _signal(pid: int, number: int) -> None:
+    """Send a signal to a process, which may have ended meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _command(pid: int) -> list[str]:

@@ -21,7 +21,7 @@ from ..errors import LabError
 from ..projects import Release
 from .sandbox import CONTROLLER
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until the server must listen."""
 
 PORT = 8000

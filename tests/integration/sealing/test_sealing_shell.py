@@ -6,14 +6,13 @@ The variables are those of the table of options, so that a new option is tried t
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ansible import BIN, play, run_playbook
+from support.ansible import BIN, play
 from support.modules import run_modules
 from support.sealing import Chain, environment
 from support.servers import Decoy
@@ -48,11 +47,6 @@ def own(env: dict[str, str]) -> dict[str, str]:
     """Return an environment without the variables of our options."""
     names = {name for option in OPTIONS for name in (*option.variables, *option.others)}
     return {name: value for name, value in env.items() if name not in names}
-
-
-def test_site_yml_reaches_the_inventory_s_servers_alone(shell: dict[str, str]) -> None:
-    run = run_playbook("site.yml", env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **shell})
-    assert run.changed == 0
 
 
 def test_an_option_of_a_module_or_the_lookup_counts_before_variables(

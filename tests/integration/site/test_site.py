@@ -11,7 +11,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.ansible import ROOT, Run, play_in_lab
+from support.ansible import BIN, ROOT, Run, play_in_lab, run_playbook
+from support.servers import Decoy
+from support.shell import misleading
 
 from kubevault_lab import environment
 from secretmanager.servers.vault import VaultClient
@@ -38,21 +40,28 @@ def read(vault: VaultClient, path: str) -> dict[str, object]:
     return answer.json()["data"]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["site.yml", "--check"],
-        # All that holds values; that the whole of site.yml changes nothing, Molecule's step "idempotence" proves.
-        ["playbooks/trust.yml", "playbooks/seal.yml", "playbooks/verify.yml"],
-    ],
-)
-def test_a_second_run_changes_nothing_and_prints_no_secret(lab: Path, arguments: list[str]) -> None:
-    env = environment.read(lab)
-    token = Path(env["VAULT_TOKEN_FILE"]).read_text().strip()
-    run = play_in_lab(arguments[0], lab, "-vvvv", "--diff", *arguments[1:])
-    assert run.changed == 0
+def secrets_in(run: Run, lab: Path) -> list[str]:
+    """Return the secrets that a run printed."""
+    token = Path(environment.read(lab)["VAULT_TOKEN_FILE"]).read_text().strip()
     reviewer = "eyJhbGciOi"  # how every JWT begins
-    assert [secret for secret in (*SECRETS, token, reviewer) if secret in run.output] == []
+    return [secret for secret in (*SECRETS, token, reviewer) if secret in run.output]
+
+
+def test_check_mode_of_a_second_run_foretells_no_change_and_prints_no_secret(lab: Path) -> None:
+    run = play_in_lab("site.yml", lab, "-vvvv", "--diff", "--check")
+    assert run.changed == 0
+    assert secrets_in(run, lab) == []
+
+
+def test_a_second_run_reaches_the_inventory_s_servers_alone_and_prints_no_secret(lab: Path, tmp_path: Path) -> None:
+    """The operator's shell names another server for each option."""
+    decoy = Decoy()
+    shell = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **misleading(decoy.url, tmp_path)}
+    run = run_playbook("site.yml", "-vvvv", "--diff", env=shell)
+    decoy.close()
+    assert run.changed == 0
+    assert secrets_in(run, lab) == []
+    assert decoy.connections == 0
 
 
 def test_check_mode_without_a_lab_says_so_and_makes_nothing(tmp_path: Path) -> None:
