@@ -32,18 +32,18 @@ class MicroK8s:
 
     folder: Path
 
-    def run(self, *arguments: str, fails: bool = False, key_type: str | None = None, **variables: Any) -> Run:
-        """Run the role's tasks for the CA and the kubeconfig file; with a type of key for another authority."""
-        made = {"certificate_authority_dir": str(self.own), "certificate_authority_key_type": key_type}
-        given = {
+    def run(self, *arguments: str, fails: bool = False, with_own: bool = False, **variables: Any) -> Run:
+        """Run the role's tasks for the CA and the kubeconfig file, for an authority of one's own if that is said."""
+        authority = {"certificate_authority_dir": str(self.own), "certificate_authority_key_type": "RSA"}
+        options = {
             "microk8s_kubeconfig": str(self.folder / "kubeconfig"),
             "microk8s_command": str(self.folder / "microk8s"),
             "microk8s_data": str(self.folder),
         }
-        if key_type:
-            given["microk8s_ca_dir"] = str(self.own)
-        roles = [("certificate-authority", "main", made)] if key_type else []
-        roles += [("microk8s", name, {**given, **variables}) for name in ("authority", "kubeconfig")]
+        if with_own:
+            options["microk8s_ca_dir"] = str(self.own)
+        roles = [("certificate-authority", "main", authority)] if with_own else []
+        roles += [("microk8s", name, {**options, **variables}) for name in ("authority", "kubeconfig")]
         return Ansible(self.folder).play(
             *(
                 {"import_role": {"name": str(ROOT / "roles" / role), "tasks_from": name}, "vars": values}
@@ -87,17 +87,19 @@ def test_a_complete_ca_is_kept(microk8s: MicroK8s) -> None:
 def test_it_is_replaced_once(microk8s: MicroK8s) -> None:
     before = microk8s.ca
     microk8s.own.mkdir()
-    foretold = microk8s.run("--check", key_type="RSA")
+    foretold = microk8s.run("--check", with_own=True)
     assert "would issue its certificates again" in foretold.output
     assert (microk8s.ca, list(microk8s.own.iterdir())) == (before, [])
-    microk8s.run(key_type="RSA")
+    microk8s.run(with_own=True)
     assert microk8s.ca == (microk8s.own / "ca.crt").read_text()
     assert (microk8s.folder / "modes").read_text() == "700\n600\n"
-    assert microk8s.run(key_type="RSA").changed == 0
+    assert microk8s.run(with_own=True).changed == 0
 
 
 def test_a_key_that_microk8s_does_not_take(microk8s: MicroK8s) -> None:
     before = microk8s.ca
-    run = microk8s.run(fails=True, key_type="ECC", microk8s_check_ca=False)
+    microk8s.own.mkdir()
+    Authority(microk8s.own)
+    run = microk8s.run(fails=True, microk8s_ca_dir=str(microk8s.own), microk8s_check_ca=False)
     assert "set certificate_authority_key_type: RSA" in run.output
     assert microk8s.ca == before

@@ -1,4 +1,4 @@
-"""Seals that open by themselves: by a key in a second Vault, from the beginning or later, and back to unseal keys."""
+"""Seals that open by themselves: by a key in a second Vault, or by Google. Their change is in test_vault_cluster.py."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from support.ansible import ROOT, Ansible
 from support.google_kms_stand_in import NAME, GoogleKmsStandIn
 from support.google_stand_in import GoogleStandIn
-from support.servers import Authority, PrivateVault, running, wait_until
+from support.servers import Authority, PrivateVault, running
 from support.vault_nodes import VaultNodes
-
-NAMES = ["vault-1", "vault-2", "vault-3"]
+from support.vault_seal import SealKey
 
 
 @pytest.fixture(scope="module")
@@ -29,40 +26,30 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateVault]:
 
 
 @pytest.fixture(scope="module")
-def seal(second: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Variables of vault-server for a seal by the second Vault, whose key roles/vault-seal-key made."""
-    folder = tmp_path_factory.mktemp("seal")
-    (folder / "admin").write_text(str(second.root.token))
-    given = {
-        "vault_seal_key_vault_url": second.url,
-        "vault_seal_key_vault_ca_cert": second.ca,
-        "vault_seal_key_admin_token_file": str(folder / "admin"),
-        "vault_seal_key_token_file": str(folder / "token"),
-    }
-    role = {"import_role": {"name": str(ROOT / "roles/vault-seal-key")}, "vars": given}
-    assert Ansible(folder).play(role).changed == 2
-    assert Ansible(folder).play(role).changed == 0
-    options = {"address": second.url, "mount_path": "transit/", "key_name": "vault-seal", "tls_ca_cert": second.ca}
-    return {
-        "vault_server_seal": "transit",
-        "vault_server_seal_options": options,
-        "vault_server_seal_token_file": str(folder / "token"),
-    }
+def seal_key(second: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> SealKey:
+    key = SealKey(second, tmp_path_factory.mktemp("seal"))
+    assert key.make() == 2
+    assert key.make() == 0
+    return key
 
 
-def status(nodes: VaultNodes, name: str) -> dict[str, Any]:
-    return nodes.client(name, token="").request("GET", "sys/seal-status").json()
+@pytest.fixture(scope="module")
+def nodes(seal_key: SealKey) -> Iterator[VaultNodes]:
+    """Two nodes with a seal of the second Vault."""
+    with VaultNodes(
+        ["vault-1", "vault-2"],
+        **seal_key.variables,
+        vault_server_key_shares=3,
+        vault_server_key_threshold=2,
+        vault_operator_snapshot_token_file="{{ lab_supervisor_dir }}/secrets/snapshot-token",
+    ) as nodes:
+        nodes.set_up()
+        nodes.new_key("shop")
+        yield nodes
 
 
-def opens_itself(nodes: VaultNodes, name: str) -> None:
-    """Restart a node, and wait until it serves, without anybody's help."""
-    nodes.supervise("restart", name)
-    health = nodes.client(name, token="", retries=20)
-    wait_until("an open Vault", lambda: health.request("GET", "sys/health?standbyok=true").status == 200)
-
-
-def test_the_token_of_the_seal_may_use_its_key_and_nothing_else(second: PrivateVault, seal: dict[str, Any]) -> None:
-    token = Path(seal["vault_server_seal_token_file"]).read_text().strip()
+def test_the_token_of_the_seal_may_use_its_key_and_nothing_else(second: PrivateVault, seal_key: SealKey) -> None:
+    token = seal_key.token_file.read_text().strip()
     about = second.root.request("GET", "auth/token/lookup-self", token=token).json()["data"]
     assert (about["policies"], about["period"], about["renewable"]) == (["default", "vault-seal"], 768 * 3600, True)
     second.new_key("other")
@@ -78,71 +65,48 @@ def test_the_token_of_the_seal_may_use_its_key_and_nothing_else(second: PrivateV
     }
 
 
-def test_a_vault_with_a_seal_of_the_second_opens_itself_and_has_recovery_keys(seal: dict[str, Any]) -> None:
-    with VaultNodes(NAMES[:1], **seal, vault_server_key_shares=3, vault_server_key_threshold=2) as nodes:
-        nodes.set_up()
-        keys = json.loads((nodes.folder / "secrets/keys.json").read_text())
-        assert (len(keys["recovery_keys_b64"]), keys["recovery_keys_threshold"]) == (3, 2)
-        assert "unseal_keys_b64" not in keys
-        opens_itself(nodes, "vault-1")
-        token = Path(seal["vault_server_seal_token_file"]).read_text().strip()
-        shown = nodes.play("-vvv", "--diff")
-        assert shown.changed == 0
-        assert token not in shown.output
-        command = Path(f"/proc/{nodes.lab.pids()['vault-1']}/cmdline").read_text()
-        assert token not in command
-        (nodes.folder / "vault-1/started-with").write_text("older")
-        changed = nodes.play("-vvv", "--diff")
-        assert token not in changed.output
+def test_a_vault_with_a_seal_of_the_second_opens_itself_and_has_recovery_keys(
+    nodes: VaultNodes, seal_key: SealKey
+) -> None:
+    keys = json.loads((nodes.folder / "secrets/keys.json").read_text())
+    assert (len(keys["recovery_keys_b64"]), keys["recovery_keys_threshold"]) == (3, 2)
+    assert "unseal_keys_b64" not in keys
+    for name in nodes.nodes:
+        nodes.opens_itself(name)
 
 
-def test_the_seal_changes_to_the_second_vault_and_back_on_each_node(seal: dict[str, Any]) -> None:
-    migrate = ("-e", "ansible_become=false")
-    with VaultNodes(NAMES, vault_server_key_shares=3, vault_server_key_threshold=2) as nodes:
-        nodes.set_up()
-        nodes.variables |= seal
-        refused = nodes.play(fails=True)
-        assert "Run playbooks/seal-migrate.yml" in " ".join(refused.output.split())
-        nodes.play(*migrate, playbook="playbooks/seal-migrate.yml")
-        assert [status(nodes, name)["type"] for name in NAMES] == ["transit"] * 3
-        for name in NAMES:
-            opens_itself(nodes, name)
-        assert nodes.changed() == 0
+def test_the_token_of_the_seal_is_not_shown(nodes: VaultNodes, seal_key: SealKey) -> None:
+    token = seal_key.token_file.read_text().strip()
+    name = next(name for name in nodes.nodes if name != nodes.leader())
+    arguments = ("-vvv", "--diff", "--limit", name)
+    unchanged = nodes.play(*arguments)
+    assert unchanged.changed == 0
+    assert token not in unchanged.output
+    assert token not in Path(f"/proc/{nodes.lab.pids()[name]}/cmdline").read_text()
+    (nodes.folder / name / "started-with").write_text("older")
+    restarted = nodes.play(*arguments)
+    assert restarted.changed > 0
+    assert token not in restarted.output
 
-        nodes.variables |= {
-            f"vault_server_former_{name.removeprefix('vault_server_')}": value
-            for name, value in seal.items()
-            if "token" not in name
-        }
-        nodes.variables |= {"vault_server_seal": "shamir", "vault_server_seal_options": {}}
-        nodes.play(*migrate, playbook="playbooks/seal-migrate.yml")
-        assert [(status(nodes, name)["type"], status(nodes, name)["sealed"]) for name in NAMES] == [
-            ("shamir", False)
-        ] * 3
+
+def test_nodes_whose_seal_opens_by_itself_come_back_from_a_snapshot(nodes: VaultNodes, tmp_path: Path) -> None:
+    """Vault is not sealed by the restoration: https://github.com/hashicorp/vault/issues/31742."""
+    token = nodes.token("snapshot-token")
+    request = Request(f"{nodes.url(nodes.leader())}/v1/sys/storage/raft/snapshot", headers={"X-Vault-Token": token})
+    with urlopen(request, context=ssl.create_default_context(cafile=nodes.ca)) as answer:
+        (tmp_path / "snapshot").write_bytes(answer.read())
+    nodes.lose()
+    nodes.restore("--extra-vars", json.dumps({"vault_server_snapshot": str(tmp_path / "snapshot")}))
+    assert nodes.changed() == 0
+    for name in nodes.nodes:
+        nodes.opens_itself(name)
+        assert nodes.client(name).request("GET", "transit/keys/shop").ok
 
 
 def test_the_seal_of_openbao_is_not_changed() -> None:
-    with VaultNodes(NAMES[:1], vault_server_product="openbao") as nodes:
+    with VaultNodes(["vault-1"], vault_server_product="openbao") as nodes:
         refused = nodes.play("-e", "ansible_become=false", playbook="playbooks/seal-migrate.yml", fails=True)
         assert "found openbao, whose seal this playbook cannot change" in " ".join(refused.output.split())
-
-
-def test_nodes_whose_seal_opens_by_itself_come_back_from_a_snapshot(seal: dict[str, Any], tmp_path: Path) -> None:
-    """Vault is not sealed by the restoration: https://github.com/hashicorp/vault/issues/31742."""
-    snapshot_token = "{{ lab_supervisor_dir }}/secrets/snapshot-token"
-    with VaultNodes(NAMES[:2], **seal, vault_operator_snapshot_token_file=snapshot_token) as nodes:
-        nodes.set_up()
-        nodes.new_key("shop")
-        token = (nodes.folder / "secrets/snapshot-token").read_text().strip()
-        request = Request(f"{nodes.url(nodes.leader())}/v1/sys/storage/raft/snapshot", headers={"X-Vault-Token": token})
-        with urlopen(request, context=ssl.create_default_context(cafile=nodes.ca)) as answer:
-            (tmp_path / "snapshot").write_bytes(answer.read())
-        nodes.lose()
-        nodes.restore("--extra-vars", json.dumps({"vault_server_snapshot": str(tmp_path / "snapshot")}))
-        assert nodes.changed() == 0
-        for name in nodes.nodes:
-            opens_itself(nodes, name)
-            assert nodes.client(name).request("GET", "transit/keys/shop").ok
 
 
 def test_a_vault_with_a_seal_of_google_opens_itself(tmp_path: Path) -> None:
@@ -157,11 +121,10 @@ def test_a_vault_with_a_seal_of_google_opens_itself(tmp_path: Path) -> None:
             "SSL_CERT_FILE": str(authority.file),
         }
         seal = {"vault_server_seal": "gcpckms", "vault_server_seal_options": options}
-        with VaultNodes(NAMES[:1], environment, **seal) as nodes:
+        with VaultNodes(["vault-1"], environment, **seal) as nodes:
             nodes.set_up()
             assert "recovery_keys_b64" in json.loads((nodes.folder / "secrets/keys.json").read_text())
-            assert status(nodes, "vault-1")["type"] == "gcpckms"
+            assert nodes.seal_status("vault-1")["type"] == "gcpckms"
             kms.called.clear()
-            opens_itself(nodes, "vault-1")
+            nodes.opens_itself("vault-1")
             assert "Decrypt" in kms.called
-            assert nodes.changed() == 0

@@ -56,6 +56,10 @@ SELF = {"auth/token/renew-self": ["update"], "auth/token/revoke-self": ["update"
 """Capabilities that a token needs to renew and revoke itself."""
 
 
+TOKEN_LIFE = 600
+"""Seconds for which tokens are valid, so that on a slow machine, too, a test logs in no more often than it says."""
+
+
 def configure(vault: PrivateVault, cluster: Cluster) -> None:
     """Create keys, policies and roles in a new Vault server, which trusts the cluster's service accounts."""
     vault.write("sys/mounts/transit", type="transit")
@@ -88,8 +92,7 @@ def configure(vault: PrivateVault, cluster: Cluster) -> None:
             audience="vault",
             token_policies=[policy],
             token_no_default_policy=True,
-            token_ttl=10,
-            token_max_ttl=60,
+            token_ttl=TOKEN_LIFE,
         )
 
 

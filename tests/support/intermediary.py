@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kubevault_lab.ports import free_port
 from secretmanager.servers.http import tls_context
 
 Answer = Callable[[str], bytes | None]
@@ -28,7 +29,7 @@ class Intermediary:
         url: the server's address.
         ca: file of the CA of the server's certificate.
         certificate: files of the certificate and its key.
-        port: port to listen on; 0 for a free one.
+        port: port to listen on; by default a free one, which stays its own when it is closed.
 
     Attributes:
         url: its address.
@@ -38,7 +39,7 @@ class Intermediary:
         paths: the paths of all requests so far, in order.
     """
 
-    def __init__(self, url: str, ca: str, certificate: tuple[Path, Path], port: int = 0) -> None:
+    def __init__(self, url: str, ca: str, certificate: tuple[Path, Path], port: int | None = None) -> None:
         self._server, self._ca = urlsplit(url), ca
         self.answer: Answer = lambda path: None
         self.after: Callable[[str], None] = lambda path: None
@@ -46,8 +47,8 @@ class Intermediary:
         self.paths: list[str] = []
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*certificate)
-        self._listener = _Listener(("127.0.0.1", port), _handler(self), tls)
-        self.port = self._listener.server_address[1]
+        self.port = port or free_port()
+        self._listener = _Listener(("127.0.0.1", self.port), _handler(self), tls)
         self.url = f"https://127.0.0.1:{self.port}"
         threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -211,6 +212,8 @@ class PrivateVault:
         command = [str(provide(["vault"])["vault"]), "server", f"-config={path}"]
         self.program = Program(command, folder / "vault.log", env or {})
         self.audit = folder / "audit.log"
+        self._audited = 0
+        self._requests = Counter[str]()
         self.root = VaultClient(self.url, ca_cert=self.ca, retries=0)
 
     def set_up(self) -> None:
@@ -278,10 +281,14 @@ class PrivateVault:
         self.write(f"sys/policies/acl/{name}", policy=json.dumps(policy))
 
     def requests(self, path: str) -> int:
-        """Return the number of requests for a path in the audit log."""
-        whole_lines = self.audit.read_text().rpartition("\n")[0].splitlines()
-        entries = [json.loads(line) for line in whole_lines]
-        return sum(entry["type"] == "response" and entry["request"].get("path") == path for entry in entries)
+        """Return the number of requests for a path in the audit log, of which only new lines are read."""
+        with self.audit.open("rb") as log:
+            log.seek(self._audited)
+            whole_lines, newline, _ = log.read().rpartition(b"\n")
+        self._audited += len(whole_lines + newline)
+        entries = [json.loads(line) for line in whole_lines.splitlines()]
+        self._requests.update(entry["request"].get("path") for entry in entries if entry["type"] == "response")
+        return self._requests[path]
 
 
 class RaftVaults:
@@ -383,13 +390,15 @@ class Proxy:
         self.cut_after_request = 0
         self.refuse = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_all(self) -> None:
-        """Cut all open connections."""
-        for pair in self._pairs:
-            _cut(*pair)
-        self._pairs.clear()
+        """Cut all open connections, also one that is just being accepted."""
+        with self._lock:
+            for pair in self._pairs:
+                _cut(*pair)
+            self._pairs.clear()
 
     def close(self) -> None:
         self._listener.close()
@@ -401,12 +410,13 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self.refuse:
-                client.close()
-                continue
-            self.connections += 1
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._pairs.append((client, server))
+            with self._lock:
+                if self.refuse:
+                    client.close()
+                    continue
+                self.connections += 1
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._pairs.append((client, server))
             threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
 

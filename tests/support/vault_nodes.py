@@ -6,18 +6,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
 from kubevault_lab.binaries import provide
-from secretmanager.servers.vault import VaultClient
+from secretmanager.admin.connection import Vault
+from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
+from secretmanager.errors import SecretManagerError
+from secretmanager.servers.vault import TransitItem, VaultClient
 
 from .ansible import BIN, Run, environment, run_playbook
 from .lab import Lab
-from .servers import Authority
+from .servers import PATIENCE, Authority, wait_until
 
 CONFIGURED = "{{ lab_supervisor_dir }}/{{ inventory_hostname }}"
 """Folder of a node."""
@@ -91,7 +97,10 @@ class VaultNodes:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._run(self.folder / "down.yml")
+            if (self.folder / "supervisord.pid").exists():
+                process = Path(f"/proc/{self.lab.supervisord()}")
+                self._supervisorctl("shutdown")
+                wait_until("the end of supervisord", lambda: not process.exists())
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -132,7 +141,6 @@ class VaultNodes:
             ],
             "servers": servers,
             "restore": [role("vault-server", "restore"), *servers, role("vault-server", "restored")],
-            "down": [role("lab-supervisor", "remove", run_once=True)],
         }
         for name, tasks in playbooks.items():
             play = {"hosts": "vault", "gather_facts": False, "tasks": tasks}
@@ -161,9 +169,27 @@ class VaultNodes:
 
     def lose(self) -> None:
         """Lose all nodes with their data, as if their hosts were gone."""
+        self.supervise("stop", *self.nodes)
         for name in self.nodes:
-            self.supervise("stop", name)
             shutil.rmtree(self.folder / name)
+
+    def replace(self, key_shares: int, key_threshold: int) -> Path:
+        """Have another Vault on the same hosts, with a privileged token; return where the former one's secrets are."""
+        secrets = self.folder / "secrets"
+        former = secrets.rename(self.folder / "former-secrets")
+        secrets.mkdir()
+        self.supervise("stop", *self.nodes)
+        for name in self.nodes:
+            shutil.rmtree(self.folder / name / "data")
+            (self.folder / name / "data").mkdir()
+        self.supervise("start", *self.nodes)
+        keys = Initialisation(key_shares, key_threshold, str(secrets / "keys.json"), str(secrets / "root-token"))
+        members = [Vault(self.client(name, token="")) for name in self.nodes]
+        # All at the same time: those that join wait for the first one.
+        with ThreadPoolExecutor(len(members)) as pool:
+            list(pool.map(lambda member: ensure_unsealed(member, keys, cluster=members, timeout=PATIENCE), members))
+        self.await_votes(self.token("root-token"))
+        return former
 
     def new_key(self, name: str) -> None:
         """Have the operator mount the Transit engine and make a key."""
@@ -175,18 +201,77 @@ class VaultNodes:
         """Return the address of a node."""
         return f"https://127.0.0.1:{self.lab.ports[name]}"
 
-    def client(self, *names: str, **options: Any) -> VaultClient:
-        """Return a client of some of the nodes, or of all, with the operator's token."""
-        token = (self.folder / "secrets/operator-token").read_text().strip()
+    def token(self, name: str) -> str:
+        """Return a token of the folder of secrets."""
+        return (self.folder / "secrets" / name).read_text().strip()
+
+    def client(self, *names: str, token: str | None = None, **options: Any) -> VaultClient:
+        """Return a client of some of the nodes, or of all, by default with the operator's token."""
+        token = self.token("operator-token") if token is None else token
         urls = [self.url(name) for name in names or self.nodes]
-        return VaultClient(urls, **{"ca_cert": self.ca, "token": token, **options})
+        return VaultClient(urls, ca_cert=self.ca, token=token, **options)
 
     def leader(self) -> str:
-        """Return the name of the node that leads."""
-        address = self.client().request("GET", "sys/leader").json()["leader_address"]
-        return next(name for name in self.nodes if self.url(name) == address)
+        """Return the name of the node that leads; wait for the end of an election."""
+        names = {self.url(name): name for name in self.nodes}
 
-    def supervise(self, action: str, name: str) -> None:
-        """Start, stop or restart the process of a node."""
-        command = [BIN / "supervisorctl", "-c", self.folder / "supervisord.conf", action, name]
+        def address() -> str:
+            return str(self.client().request("GET", "sys/leader").json()["leader_address"])
+
+        wait_until("a leader", lambda: address() in names)
+        return names[address()]
+
+    def peers(self, token: str | None = None) -> dict[str, bool]:
+        """Return the nodes in Raft's configuration, and whether each has a vote."""
+        configuration = self.client(token=token).request("GET", "sys/storage/raft/configuration").json()
+        return {server["node_id"]: server["voter"] for server in configuration["data"]["config"]["servers"]}
+
+    def await_votes(self, token: str | None = None) -> None:
+        """Wait until all nodes, and no others, have a vote."""
+        wait_until("a vote of each node", lambda: self.peers(token) == dict.fromkeys(self.nodes, True))
+
+    def healthy(self, name: str) -> bool:
+        """Whether autopilot calls a node healthy."""
+        state = self.client().request("GET", "sys/storage/raft/autopilot/state").json()["data"]
+        return bool(state["servers"][name]["healthy"])
+
+    def seal_status(self, name: str) -> dict[str, Any]:
+        """Return what a node says of its seal."""
+        status: dict[str, Any] = self.client(name, token="").request("GET", "sys/seal-status").json()
+        return status
+
+    def opens_itself(self, name: str) -> None:
+        """Restart a node, and wait until it serves, without anybody's help."""
+        self.supervise("restart", name)
+        health = self.client(name, token="", retries=20)
+        wait_until("an open Vault", lambda: health.request("GET", "sys/health?standbyok=true").status == 200)
+
+    @contextmanager
+    def sealing_all_the_time(self, key: str) -> Iterator[None]:
+        """Encrypt with hardly a pause, by a client of all nodes; any error fails the test."""
+        ended, problems = threading.Event(), []
+
+        def work() -> None:
+            client = self.client()
+            while not ended.wait(0.02) and not problems:
+                try:
+                    client.encrypt(key, [TransitItem(b"value")])
+                except SecretManagerError as error:
+                    problems.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        assert not problems
+
+    def supervise(self, action: str, *names: str) -> None:
+        """Start, stop or restart the processes of nodes."""
+        self._supervisorctl(action, *names)
+
+    def _supervisorctl(self, *arguments: str) -> None:
+        command = [BIN / "supervisorctl", "-c", self.folder / "supervisord.conf", *arguments]
         subprocess.run(command, check=True, capture_output=True)

@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.client import RIGHTS, SELF, VALUES, MakeAppRole, Manager, Put, Read, Refused, assert_no_secret, configure
+from support.client import (
+    RIGHTS,
+    SELF,
+    TOKEN_LIFE,
+    VALUES,
+    MakeAppRole,
+    Manager,
+    Put,
+    Read,
+    Refused,
+    assert_no_secret,
+    configure,
+)
 from support.client import refused as expect_refusal
 from support.cluster import Cluster, own_namespace
 from support.google_stand_in import ACCOUNT, GoogleStandIn
@@ -119,7 +131,7 @@ def approle(vault: PrivateVault) -> MakeAppRole:
         vault.write("sys/auth/approle", type="approle")
 
     def make(name: str, *, wrapped: bool = False, **changes: Any) -> tuple[str, str]:
-        vault.write(f"auth/approle/role/{name}", **{"token_policies": ["reader"], "token_ttl": 10, **changes})
+        vault.write(f"auth/approle/role/{name}", **{"token_policies": ["reader"], "token_ttl": TOKEN_LIFE, **changes})
         role_id = vault.root.request("GET", f"auth/approle/role/{name}/role-id").json()["data"]["role_id"]
         if changes.get("bind_secret_id") is False:
             return role_id, ""
@@ -150,7 +162,7 @@ def google_vault(google: GoogleStandIn, tmp_path_factory: pytest.TempPathFactory
         vault.policy("reader", {"transit/decrypt/plain": ["update"], "transit/keys/plain": ["read"], **SELF})
         vault.write("sys/auth/gcp", type="gcp")
         vault.write("auth/gcp/config", custom_endpoint={"api": google.url, "iam": google.url})
-        bound = {"type": "iam", "token_policies": ["reader"], "token_ttl": 10}
+        bound = {"type": "iam", "token_policies": ["reader"], "token_ttl": TOKEN_LIFE}
         vault.write("auth/gcp/role/reader", bound_service_accounts=[ACCOUNT], **bound)
         vault.write("auth/gcp/role/other", bound_service_accounts=["other@project.iam.gserviceaccount.com"], **bound)
         # Tokens of the metadata server expire after an hour.

@@ -93,9 +93,9 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_request(
 def test_an_answer_that_does_not_come_in_time(
     manager: Manager, read: Read, refused: Refused, vault: PrivateVault
 ) -> None:
-    one = manager(timeout=0.5)
+    one = manager(timeout=5, retries=0)
     assert read(one) == VALUES
-    with vault.program.stopped(), refused(VaultUnavailable, r"timed out after 0\.5 s"):
+    with vault.program.stopped(), refused(VaultUnavailable, "timed out after 5 s"):
         read(one)
     assert read(one) == VALUES
 
@@ -105,15 +105,18 @@ def test_a_rate_limit(manager: Manager, read: Read, refused: Refused, vault: Pri
     assert (read(patient), read(impatient)) == (VALUES, VALUES)
     # With these headers Vault sends Retry-After.
     vault.write("sys/quotas/config", enable_rate_limit_response_headers=True)
-    vault.write("sys/quotas/rate-limit/reading", path="transit/decrypt/plain", rate=1, interval="1s")
+    quota = "sys/quotas/rate-limit/reading"
+    # Within a minute there are two requests, on a slow machine too.
+    vault.write(quota, path="transit/decrypt/plain", rate=1, interval="1m")
     try:
         with refused(VaultUnavailable, "rate limit", status=429):
             for _ in range(3):
                 read(impatient)
+        vault.write(quota, path="transit/decrypt/plain", rate=1, interval="1s")
         for _ in range(3):
             assert read(patient) == VALUES
     finally:
-        vault.delete("sys/quotas/rate-limit/reading")
+        vault.delete(quota)
 
 
 def test_an_unknown_authority(
@@ -155,7 +158,7 @@ def test_what_strict_verification_refuses(
     without: str,
     said: str,
 ) -> None:
-    """Python 3.13 verifies so by itself, see test_dist.py; here the flag is set, so that each Python does."""
+    """Python 3.13 verifies so by itself (tests/release/test_wheel.py); here the flag is set for each Python."""
     authority = Authority(tmp_path, without=without)
     relay = Intermediary(vault.url, vault.ca, authority.issue("relay"))
     one = manager(vault_url=relay.url, ca_cert=str(authority.file))

@@ -18,6 +18,7 @@ from secretmanager.errors import (
     VaultError,
     VaultUnavailable,
 )
+from secretmanager.servers import http
 from secretmanager.servers.kubernetes import KubernetesClient
 from secretmanager.servers.vault import TransitItem, VaultClient
 
@@ -59,6 +60,13 @@ FOREIGN = {
     "nothing": (b"", "no response"),
 }
 """An answer, and what is said of it."""
+
+
+@pytest.fixture(autouse=True)
+def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat requests after 10 ms instead of 100; how long pauses are is proved by tests/unit/test_client_pauses.py."""
+    monkeypatch.setattr(http, "_FIRST_PAUSE", 0.01)
+
 
 foreign = pytest.mark.parametrize(("answer", "said"), FOREIGN.values(), ids=FOREIGN)
 

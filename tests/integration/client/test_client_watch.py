@@ -169,6 +169,12 @@ def brief_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "PAUSE", 0.1)
 
 
+@pytest.fixture
+def pause_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shortest that the API takes for the length of a watch, which stands in for Redis."""
+    monkeypatch.setattr(watching, "PAUSE", 1.0)
+
+
 def test_callbacks(manager: Manager, put: Put, cluster: Cluster, brief_pause: None) -> None:
     name = put({"a": '{"v": "PLAIN-1"}'})
     found: queue.Queue[Any] = queue.Queue()
@@ -257,7 +263,7 @@ def test_a_rewrap_wakes_nobody_by_redis(
 
 
 def test_what_happens_while_redis_is_away_is_found(
-    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer
+    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer, pause_of_a_second: None
 ) -> None:
     name = put({"a": "PLAIN-1"})
     with changes(manager(**by_redis(redis_server)).watch(name, cluster.namespace, transit_key="plain")) as found:
@@ -272,7 +278,12 @@ def test_what_happens_while_redis_is_away_is_found(
 
 
 def test_a_reconnection_alone_is_a_sign_to_look(
-    manager: Manager, put: Put, cluster: Cluster, redis_server: RedisServer, tmp_path: Path
+    manager: Manager,
+    put: Put,
+    cluster: Cluster,
+    redis_server: RedisServer,
+    pause_of_a_second: None,
+    tmp_path: Path,
 ) -> None:
     """A change during an outage is found even without permission to watch and without a notice."""
     name = put({"a": "PLAIN-1"})

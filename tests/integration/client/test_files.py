@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from support import forked
 from support.ansible import BIN, environment
 from support.client import RIGHTS, Put, assert_no_secret
 from support.cluster import Cluster
@@ -25,7 +27,15 @@ from test_client_watch import rewrap
 
 SECRET = {"username": "PLAIN-neo", "password": "PLAIN-$1", "secrets.json": '{"port": 1, "pin": "PLAIN-pin"}'}
 
-Files = Callable[..., subprocess.CompletedProcess[str]]
+
+class Output(NamedTuple):
+    """What the command printed."""
+
+    stdout: str
+    stderr: str
+
+
+Files = Callable[..., Output]
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Pod:
     @property
     def arguments(self) -> list[str]:
         # A pod's own service account is found by its mounted token, which only a pod has.
-        return [str(BIN / "kubevault"), "files", "--to", str(self.volume), "--service-account", self.account]
+        return ["files", "--to", str(self.volume), "--service-account", self.account]
 
     def shown(self) -> dict[str, str]:
         """Return the files that a program of the pod sees."""
@@ -72,29 +82,22 @@ def pod(vault: PrivateVault, cluster: Cluster, tmp_path: Path) -> Iterator[Pod]:
 
 @pytest.fixture
 def files(pod: Pod, tmp_path: Path) -> Files:
-    """Runs the command to its end; its output holds no plaintext."""
+    """Runs the command to its end, in a process that is forked; its output holds no plaintext."""
 
-    def run(*arguments: str, status: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*pod.arguments, *arguments],
-            env={**pod.env, **env},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=2 * PATIENCE,
-            check=False,
-        )
-        assert_no_secret(done.stdout + done.stderr)
-        assert "Traceback" not in done.stderr
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
+    def run(*arguments: str, status: int = 0) -> Output:
+        process = forked.kubevault(*pod.arguments, *arguments, env=pod.env, folder=tmp_path)
+        output = Output(process.stdout.decode(), process.stderr.decode())
+        assert_no_secret("".join(output))
+        assert "Traceback" not in output.stderr
+        assert process.returncode == status, output
+        return output
 
     return run
 
 
 @dataclass
 class Running:
-    """The command as it runs, and what it says."""
+    """The command as it runs, as users start it, and what it says."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -114,7 +117,9 @@ def running(pod: Pod, *arguments: str, **env: str) -> Iterator[Running]:
     log = pod.termination.with_name("log")
     with (
         log.open("wb") as output,
-        subprocess.Popen([*pod.arguments, *arguments], env={**pod.env, **env}, stdout=output, stderr=output) as process,
+        subprocess.Popen(
+            [BIN / "kubevault", *pod.arguments, *arguments], env={**pod.env, **env}, stdout=output, stderr=output
+        ) as process,
     ):
         try:
             yield Running(process, log)
@@ -142,7 +147,7 @@ def test_each_value_is_a_file(pod: Pod, files: Files, seal: Put, cluster: Cluste
     assert pod.ready() == 1
     done = files(place(cluster, name))
     assert pod.shown() == SECRET
-    assert (done.stdout, done.stderr) == ("", f"kubevault: {pod.volume}: wrote password, secrets.json, username\n")
+    assert done == ("", f"kubevault: {pod.volume}: wrote password, secrets.json, username\n")
     assert not pod.termination.exists()
     assert pod.ready() == 0
     assert stat.S_IMODE((pod.volume / "password").stat().st_mode) == 0o444
@@ -219,7 +224,8 @@ def test_vault_is_sealed_while_it_starts(pod: Pod, vault: PrivateVault, seal: Pu
         with running(pod, where) as it:
             it.says("waiting for up to")
             it.says("sealed")
-            assert "sealed" in pod.termination.read_text()
+            # It writes the file after the line.
+            wait_until("the reason", lambda: pod.termination.exists() and "sealed" in pod.termination.read_text())
             assert pod.ready() == 1
             vault.unseal()
             assert it.process.wait(2 * PATIENCE) == 0

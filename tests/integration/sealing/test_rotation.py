@@ -6,15 +6,16 @@ import base64
 import itertools
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from click.testing import CliRunner
+from support import forked
 from support.ansible import BIN
 from support.cluster import own_namespace
 from support.intermediary import Intermediary, page
@@ -56,17 +58,13 @@ class Life:
     def run(self, command: str, *options: str, status: int = 0, who: str | None = None) -> dict[str, Any]:
         """Run a subcommand; return what it prints as JSON, or with another status the text of its errors."""
         token = self.folder / (who or ("retirer" if command == "retire" else "rotator"))
-        done = subprocess.run(
-            [BIN / "kubevault", command, "--transit-key", self.key, "--output", "json", *options],
-            env=environment(self.chain, token),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        assert "PLAIN-" not in done.stdout + done.stderr
-        facts: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
-        return {**facts, "said": done.stderr}
+        arguments = [command, "--transit-key", self.key, "--output", "json", *options]
+        process = forked.kubevault(*arguments, env=environment(self.chain, token))
+        output, errors = process.stdout.decode(), process.stderr.decode()
+        assert process.returncode == status, output + errors
+        assert "PLAIN-" not in output + errors
+        facts: dict[str, Any] = json.loads(output) if output else {}
+        return {**facts, "said": errors}
 
     def spec(self, name: str, values: dict[str, bytes] | None = None, **options: Any) -> SecretSpec:
         return SecretSpec(self.chain.namespace, name, values or VALUES, **{"transit_key": self.key, **options})
@@ -77,6 +75,18 @@ class Life:
 
     def seal(self, *specs: SecretSpec) -> None:
         Sealer(self.root, KubernetesStore(self.chain.kubernetes())).seal(specs)
+
+    def make_old(self) -> None:
+        """Have the key's versions be a day old, by a backup in which they are."""
+        path, vault = f"transit/keys/{self.key}", self.chain.vault
+        vault.write(f"{path}/config", exportable=True, allow_plaintext_backup=True)
+        backup = vault.root.request("GET", f"transit/backup/{self.key}").json()["data"]["backup"]
+        content = json.loads(base64.b64decode(backup))
+        created = datetime.now(UTC) - timedelta(days=1)
+        for version in (*content["policy"]["keys"].values(), *content["archived_keys"]["keys"]):
+            version |= {"time": created.isoformat(), "creation_time": int(created.timestamp())}
+        old = base64.b64encode(json.dumps(content).encode()).decode()
+        vault.write(f"transit/restore/{self.key}", backup=old, force=True)
 
     def versions(self, name: str) -> set[int]:
         return {value.version for value in sealed_values(self.chain.secret(name)).values()}
@@ -161,6 +171,21 @@ def test_one_command_does_all_three(one_life: Life, name: str) -> None:
     for more in (["--check"], []):
         done = one_life.run("rotate", *options, *more, who="all")
         assert (done["rotated"], done["rewrapped"], done["retired"]) == (True, [one_life.place(name)], True)
+
+
+def test_each_command_as_users_start_it(one_life: Life, name: str) -> None:
+    """In all other tests, it runs in a process that is forked."""
+    one_life.seal(one_life.spec(name))
+    environments = {who: environment(one_life.chain, one_life.folder / who) for who in ("rotator", "retirer")}
+    for who, command, *options in (
+        ("rotator", "rotate", "--older-than", "0"),
+        ("rotator", "rewrap", "--namespace", one_life.chain.namespace),
+        ("retirer", "retire"),
+    ):
+        command_line = [BIN / "kubevault", command, "--transit-key", one_life.key, *options]
+        subprocess.run(command_line, env=environments[who], check=True)
+    assert one_life.versions(name) == {2}
+    assert one_life.root.read_key(one_life.key)["min_decryption_version"] == 2
 
 
 def test_what_is_left_behind_is_told_and_not_retired(one_life: Life, name: str) -> None:
@@ -252,8 +277,12 @@ def test_files_of_git(life: Life, name: str, tmp_path: Path) -> None:
 # Broken-off runs, and others at the same time
 
 
+Fronts = tuple[Intermediary, Intermediary]
+"""What is in front of Vault and of Kubernetes."""
+
+
 @pytest.fixture
-def between(chain: Chain, tmp_path: Path) -> Iterator[tuple[Intermediary, Intermediary]]:
+def between(chain: Chain, tmp_path: Path) -> Iterator[Fronts]:
     """Something in front of Vault and of Kubernetes that sees each request."""
     authority = Authority(tmp_path, "between")
     configuration = chain.api.api_client.configuration
@@ -264,32 +293,40 @@ def between(chain: Chain, tmp_path: Path) -> Iterator[tuple[Intermediary, Interm
         one.close()
 
 
-def start(
-    life: Life, between: tuple[Intermediary, Intermediary], *options: str, **variables: str
-) -> subprocess.Popen[str]:
-    """Start a whole rotation through the intermediaries, without waiting for its end."""
-    vault, kubernetes = between
-    ca = str(life.folder / "between.crt")
-    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "get", "update", "create", "delete"]}
-    user = life.chain.cluster.account(f"rotator-{uuid.uuid4().hex[:8]}", [rule])
-    kubeconfig = life.chain.cluster.kubeconfig_of(user, life.folder, kubernetes.url, ca)
-    env = environment(life.chain, life.folder / "rotator", **variables) | {
-        "VAULT_ADDR": vault.url,
-        "VAULT_CACERT": ca,
-        "K8S_AUTH_KUBECONFIG": kubeconfig,
-    }
-    command = [BIN / "kubevault", "rotate", "--transit-key", life.key, "--older-than", "1h", "--rewrap", *options]
-    command += ["--namespace", life.chain.namespace, "--recreate", "--concurrency", "1"]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@dataclass(frozen=True)
+class Rotation:
+    """A whole rotation through the intermediaries."""
+
+    arguments: list[str]
+    env: dict[str, str]
+
+    @classmethod
+    def of(cls, life: Life, between: Fronts) -> Rotation:
+        """Return a rotation with the rights of a rotator, in Vault and in Kubernetes."""
+        vault, kubernetes = between
+        ca = str(life.folder / "between.crt")
+        rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "get", "update", "create", "delete"]}
+        user = life.chain.cluster.account(f"rotator-{uuid.uuid4().hex[:8]}", [rule])
+        kubeconfig = life.chain.cluster.kubeconfig_of(user, life.folder, kubernetes.url, ca)
+        servers = {"VAULT_ADDR": vault.url, "VAULT_CACERT": ca, "K8S_AUTH_KUBECONFIG": kubeconfig}
+        arguments = ["rotate", "--transit-key", life.key, "--older-than", "1h", "--rewrap"]
+        arguments += ["--namespace", life.chain.namespace, "--recreate", "--concurrency", "1"]
+        return cls(arguments, {**environment(life.chain, life.folder / "rotator"), **servers})
+
+    def start(self, *options: str, **variables: str) -> forked.Forked:
+        """Start it, without waiting for its end."""
+        return forked.start(*self.arguments, *options, env={**self.env, **variables})
+
+    def run(self, *options: str) -> None:
+        process = self.start(*options)
+        assert process.wait() == 0, process.output
 
 
 @pytest.mark.parametrize("lost", ["the request", "the response"])
-def test_kill_at_every_request(
-    one_life: Life, name: str, between: tuple[Intermediary, Intermediary], lost: str, tmp_path: Path
-) -> None:
+def test_kill_at_every_request(one_life: Life, name: str, between: Fronts, lost: str, tmp_path: Path) -> None:
     chain, names = one_life.chain, [f"{name}-a", f"{name}-b", f"{name}-c"]
     file = tmp_path / "secrets.yaml"
-    file_options = ("--manifest", str(file))
+    rotation, file_options = Rotation.of(one_life, between), ("--manifest", str(file))
     points = []
     for number in itertools.count(1):
         for each in names:
@@ -298,14 +335,13 @@ def test_kill_at_every_request(
         one_life.seal(one_life.spec(names[0]), one_life.spec(names[1]), one_life.spec(names[2], immutable=True))
         seal_into(one_life.root, [one_life.spec(names[0])], file=ManifestFile(file))
         chain.vault.write(f"transit/keys/{one_life.key}/rotate")
-        process = start(one_life, between, *file_options)
         asked: list[str] = []
+        processes: queue.SimpleQueue[forked.Forked] = queue.SimpleQueue()
 
-        def at(path: str, asked: list[str] = asked, process: Any = process, number: int = number) -> None:
+        def at(path: str, asked: list[str] = asked, processes: Any = processes, number: int = number) -> None:
             asked.append(path.partition("?")[0])
             if len(asked) == number:
-                process.kill()
-                process.wait()
+                processes.get().kill()
 
         def refuse(path: str, at: Any = at, asked: list[str] = asked, number: int = number) -> bytes | None:
             at(path)
@@ -313,14 +349,16 @@ def test_kill_at_every_request(
 
         for one in between:
             one.answer, one.after = (refuse, lambda path: None) if lost == "the request" else (lambda path: None, at)
-        output = process.communicate(timeout=60)[0]
-        if process.returncode == 0:
+        process = rotation.start(*file_options)
+        processes.put(process)
+        status = process.wait()
+        if status == 0:
             break
-        assert process.returncode == -signal.SIGKILL, output
+        assert status == -signal.SIGKILL, process.output
         points.append(asked[-1])
         for one in between:
             one.answer, one.after = lambda path: None, lambda path: None
-        assert start(one_life, between, *file_options).wait(60) == 0
+        rotation.run(*file_options)
         newest = int(chain.vault.root.read_key(one_life.key)["latest_version"])
         assert [one_life.versions(each) for each in names] == [{newest}] * 3, points
         assert [chain.opened(each) for each in names] == [VALUES] * 3, points
@@ -334,12 +372,13 @@ def test_kill_at_every_request(
     assert len(points) >= 10
 
 
-def test_its_memory_holds_no_plaintext(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
+def test_its_memory_holds_no_plaintext(one_life: Life, name: str, between: Fronts) -> None:
     """The process is stopped when it has rewrapped all, before it writes the last Secret."""
     chain = one_life.chain
     one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(20)))
     chain.vault.write(f"transit/keys/{one_life.key}/rotate")
-    process = start(one_life, between)
+    rotation = Rotation.of(one_life, between)
+    process = subprocess.Popen([BIN / "kubevault", *rotation.arguments], env=rotation.env)
     memories: list[bytes] = []
 
     def look(path: str) -> None:
@@ -426,37 +465,34 @@ def test_shards(one_life: Life, name: str) -> None:
     assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=1)["said"]
 
 
-def test_four_shards_of_which_one_is_killed(
-    one_life: Life, name: str, between: tuple[Intermediary, Intermediary]
-) -> None:
+def test_four_shards_of_which_one_is_killed(one_life: Life, name: str, between: Fronts) -> None:
     """As an Indexed Job runs them: all at once, and the one that failed again."""
     chain, names = one_life.chain, [f"{name}-{number}" for number in range(40)]
     one_life.seal(*(one_life.spec(each) for each in names))
     chain.vault.write(f"transit/keys/{one_life.key}/rotate")
     places = {each: {"metadata": {"namespace": chain.namespace, "name": each}} for each in names}
     doomed = [f"/{each}?" for each, place in places.items() if place in Shard(2, 4)]
-    shards: list[subprocess.Popen[str]] = []
+    rotation, shards = Rotation.of(one_life, between), list[forked.Forked]()
     written: list[str] = []
 
     def kill(path: str) -> None:
         written.extend(each for each in doomed if each in path)
         if len(written) == 2:
             shards[2].kill()
-            shards[2].wait()
 
     between[1].after = kill
 
-    def shard(index: int) -> subprocess.Popen[str]:
-        return start(one_life, between, JOB_COMPLETION_INDEX=str(index), KUBEVAULT_SHARDS="4")
+    def shard(index: int) -> forked.Forked:
+        return rotation.start(JOB_COMPLETION_INDEX=str(index), KUBEVAULT_SHARDS="4")
 
     for index in range(4):
         shards.append(shard(index))
-    assert [process.wait(60) for process in shards] == [0, 0, -signal.SIGKILL, 0]
+    assert [process.wait() for process in shards] == [0, 0, -signal.SIGKILL, 0]
     left = [each for each in names if one_life.versions(each) == {1}]
     assert len(left) == len(doomed) - 2
     said = one_life.run("retire", status=1)["said"]
     assert f"{len(left)} Secrets are behind: {one_life.place(min(left))} (version 1)" in said
-    assert shard(2).wait(60) == 0
+    assert shard(2).wait() == 0
     assert [one_life.versions(each) for each in names] == [{2}] * 40
     assert [chain.opened(each) for each in names] == [VALUES] * 40
     assert one_life.run("retire")["retired"] is True
@@ -464,8 +500,8 @@ def test_four_shards_of_which_one_is_killed(
 
 def test_the_first_shard_rotates_for_all(one_life: Life, name: str) -> None:
     one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(10)))
-    time.sleep(8)  # then the version is old enough
-    options = ("--older-than", "8s", "--rewrap", "--shard")
+    one_life.make_old()
+    options = ("--older-than", "1h", "--rewrap", "--shard")
     with ThreadPoolExecutor(2) as pool:
         done = [pool.submit(one_life.run, "rotate", *options, f"{index}/2") for index in (1, 0)]
         others, first = (each.result() for each in done)
@@ -476,23 +512,22 @@ def test_the_first_shard_rotates_for_all(one_life: Life, name: str) -> None:
     assert "older_than: found 0, together with a shard" in refused["said"]
 
 
-def test_a_rerun_is_one_list(
-    chain: Chain, name: str, tmp_path: Path, between: tuple[Intermediary, Intermediary]
-) -> None:
+def test_a_rerun_is_one_list(chain: Chain, name: str, tmp_path: Path, between: Fronts) -> None:
     with own_namespace("rerun") as cluster:
         life = make(replace(chain, cluster=cluster), name, tmp_path, derived=True)
         life.seal(*(life.spec(f"{name}-{number}") for number in range(20)))
         chain.vault.write(f"transit/keys/{life.key}/rotate")
-        assert start(life, between).wait(60) == 0
+        rotation = Rotation.of(life, between)
+        rotation.run()
         for one in between:
             one.paths.clear()
-        assert start(life, between).wait(60) == 0
+        rotation.run()
         assert between[0].paths == [f"/v1/transit/keys/{life.key}"]
         selector = "labelSelector=kubevault.io%2Fsealed%3Dtrue"
         assert between[1].paths == [f"/api/v1/namespaces/{cluster.namespace}/secrets?limit=500&{selector}"]
 
 
-def test_an_api_that_is_busy(one_life: Life, name: str, between: tuple[Intermediary, Intermediary]) -> None:
+def test_an_api_that_is_busy(one_life: Life, name: str, between: Fronts) -> None:
     """The API answers so if more requests wait than its priority level has queues for (flow-control)."""
     names = [f"{name}-{number}" for number in range(2)]
     one_life.seal(*(one_life.spec(each) for each in names))
@@ -507,14 +542,13 @@ def test_an_api_that_is_busy(one_life: Life, name: str, between: tuple[Intermedi
         return None if known else busy
 
     between[1].answer = answer
-    process = start(one_life, between)
-    assert process.wait(60) == 0, process.communicate()[0]
+    Rotation.of(one_life, between).run()
     assert len(refused) == 3  # the list, and each Secret
     assert [one_life.versions(each) for each in names] == [{2}] * 2
 
 
 def test_a_run_outlasts_the_token_of_its_list(
-    one_life: Life, name: str, between: tuple[Intermediary, Intermediary], monkeypatch: pytest.MonkeyPatch
+    one_life: Life, name: str, between: Fronts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API refuses a token whose state etcd has dropped. Instead of waiting for that, the token is made old."""
     chain, front = one_life.chain, between[1]

@@ -8,11 +8,13 @@ import os
 import pty
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support import forked
 from support.ansible import BIN
 from support.sealing import SEALER, Chain, environment
 
@@ -34,17 +36,21 @@ def env(chain: Chain, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def kubevault(env: dict[str, str], tmp_path: Path) -> Kubevault:
-    """Runs the command; its arguments, output and errors hold no plaintext unless it is what was asked for."""
+    """Runs the command; its errors hold no plaintext.
 
-    def run(*arguments: str, stdin: bytes = b"", status: int = 0, **more: str) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            [BIN / "kubevault", *arguments],
-            input=stdin,
-            env={**env, **more},
-            cwd=tmp_path,
-            capture_output=True,
-            check=False,
-        )
+    As users start it with `installed`, else in a process that is forked, which costs less.
+    """
+
+    def run(
+        *arguments: str, stdin: bytes = b"", status: int = 0, installed: bool = False, **more: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        if installed:
+            command = [BIN / "kubevault", *arguments]
+            done = subprocess.run(
+                command, input=stdin, env={**env, **more}, cwd=tmp_path, capture_output=True, check=False
+            )
+        else:
+            done = forked.kubevault(*arguments, stdin=stdin, env={**env, **more}, folder=tmp_path)
         assert done.returncode == status, done.stdout + done.stderr
         assert PLAIN.encode() not in done.stderr
         assert b"Traceback" not in done.stderr
@@ -160,7 +166,7 @@ def test_a_manifest(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Pat
 def test_what_is_sealed_where(chain: Chain, name: str, kubevault: Kubevault) -> None:
     chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="other"))
     chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"plain": "x"}})
-    shown = kubevault("info", f"{chain.namespace}/{name}").stdout.decode()
+    shown = kubevault("info", f"{chain.namespace}/{name}", installed=True).stdout.decode()
     assert shown == f"{chain.namespace}/{name}: other, strict, newest\n  a: v1\n  plain keys: plain\n"
     listed = json.loads(kubevault("info", chain.namespace, "--output", "json").stdout)
     (found,) = [item for item in listed if item["name"] == name]
@@ -237,11 +243,11 @@ def test_what_to_change_at_its_source(chain: Chain, name: str, kubevault: Kubeva
 def test_read_where_policy_permits(chain: Chain, name: str, kubevault: Kubevault) -> None:
     chain.seal(chain.wanted(name, {"text": PLAIN.encode(), "binary": b"\x00\xff"}))
     spot = f"{chain.namespace}/{name}"
-    refused = kubevault("read", spot, status=1)
+    refused = kubevault("read", spot, status=1, installed=True)
     assert b"transit/decrypt/derived" in refused.stderr
     assert b"lack the capability update" in refused.stderr
     reader = ["--token-file", "reader"]
-    assert kubevault("read", f"{spot}/binary", *reader).stdout == b"\x00\xff"
+    assert kubevault("read", f"{spot}/binary", *reader, installed=True).stdout == b"\x00\xff"
     assert json.loads(kubevault("read", spot, *reader).stdout) == {"text": PLAIN, "binary (base64)": "AP8="}
     one = kubevault("read", f"{spot}/text", "--output", "json", *reader)
     assert json.loads(one.stdout) == {"text": PLAIN}
@@ -252,6 +258,7 @@ def test_run_a_program_with_secrets(chain: Chain, name: str, kubevault: Kubevaul
     chain.seal(chain.wanted(name, {"json": b'{"user": "neo", "port": 1}', "a-b": b"x"}))
     chain.seal(chain.wanted(f"{name}-2", {"other": b"\x00binary"}))
     spot = f"{chain.namespace}/{name}"
+    kubevault = partial(kubevault, installed=True)
     run = ["exec", "--token-file", "reader", "--secret"]
     shown = kubevault(
         *run, f"{spot}/json", "--env-prefix", "M_", "--", "sh", "-c", 'echo "$M_user $M_port"; exit 5', status=5
