@@ -124,7 +124,7 @@ def test_a_node_that_does_not_come_back_ends_the_run_and_leaves_the_others(clust
     before, leader = cluster.lab.pids(), cluster.leader()
     cluster.variables |= {
         "vault_server_telemetry": {"prometheus_retention_time": "not a time"},
-        "vault_server_timeout": 5,
+        "vault_server_timeout": 15,
     }
     run = cluster.play(fails=True)
     cluster.variables |= {"vault_server_telemetry": good, "vault_server_timeout": 60}
