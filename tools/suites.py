@@ -61,7 +61,8 @@ def report(*names: str) -> str | None:
         seconds, status = json.loads(result.read_text()).values()
         if status:
             failed.append(name)
-        print(f"{name:<12} {seconds // 60:3.0f} min {seconds % 60:2.0f} s  {'failed' if status else 'passed'}")
+        minutes, rest = divmod(round(seconds), 60)
+        print(f"{name:<12} {minutes:3} min {rest:2} s  {'failed' if status else 'passed'}")
     for note in sorted(FOLDER.glob("*.not-run")):
         print(f"NOT RUN: {note.stem}: {note.read_text().strip()}")
         if os.environ.get("CI"):

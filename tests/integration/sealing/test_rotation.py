@@ -232,18 +232,21 @@ def test_a_damaged_manifest_is_told_of_the_key_that_opens_its_values(life: Life,
 
 
 def test_values_of_an_older_tool(chain: Chain, name: str, tmp_path: Path) -> None:
-    life, root = make(chain, name, tmp_path, derived=False), chain.vault.root
-    (ours,) = root.encrypt(life.key, [TransitItem(b"PLAIN-old")])
-    (foreign,) = root.encrypt("plain", [TransitItem(b"PLAIN-foreign")])
-    chain.put(name, {"value": ours.encode()})
-    chain.put(f"{name}-foreign", {"value": foreign.encode()})
-    done = life.run("rotate", "--older-than", "0", "--rewrap")
-    assert (done["rewrapped"], done["skipped"]) == ([], {})
-    assert f"1 Secrets are behind: {life.place(name)}" in life.run("retire", status=1)["said"]
-    done = life.run("rewrap", "--unmanaged", "--namespace", chain.namespace)
-    assert done["rewrapped"] == [life.place(name)]
-    assert set(done["skipped"]) == {life.place(f"{name}-foreign")}
-    chain.api.delete_namespaced_secret(f"{name}-foreign", chain.namespace)  # a retirer alone cannot tell whose it is
+    with own_namespace("older") as cluster:  # in which nobody else leaves a plain Secret
+        chain = replace(chain, cluster=cluster)
+        life, root = make(chain, name, tmp_path, derived=False), chain.vault.root
+        (ours,) = root.encrypt(life.key, [TransitItem(b"PLAIN-old")])
+        (foreign,) = root.encrypt("plain", [TransitItem(b"PLAIN-foreign")])
+        chain.put(name, {"value": ours.encode()})
+        chain.put(f"{name}-foreign", {"value": foreign.encode()})
+        done = life.run("rotate", "--older-than", "0", "--rewrap")
+        assert (done["rewrapped"], done["skipped"]) == ([], {})
+        assert f"1 Secrets are behind: {life.place(name)}" in life.run("retire", status=1)["said"]
+        done = life.run("rewrap", "--unmanaged", "--namespace", chain.namespace)
+        assert done["rewrapped"] == [life.place(name)]
+        assert set(done["skipped"]) == {life.place(f"{name}-foreign")}
+        # A retirer alone cannot tell whose it is.
+        chain.api.delete_namespaced_secret(f"{name}-foreign", chain.namespace)
 
 
 def test_files_of_git(life: Life, name: str, tmp_path: Path) -> None:
