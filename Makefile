@@ -129,16 +129,16 @@ lint-changelog: venv
 lint-go:
 	@if command -v go >/dev/null; then cd images/kubevault/exec; CGO_ENABLED=0 go vet -trimpath ./...; files=$$(gofmt -l .); \
 	    test -z "$$files" || { echo "not formatted (gofmt -w): $$files" >&2; exit 1; }; \
-	else mkdir -p build/suites; echo "Go is not installed" >build/suites/lint-go.not-run; fi
+	else mkdir -p build/suites; echo "Go is not installed" | tee build/suites/lint-go.not-run >&2; fi
 
 .PHONY: integration
 integration: binaries ## Prove the chain in a lab of its own, then run the unit and integration tests there
 	tools/programs-for-tests $(RUN)
 	tests/molecule-test default $(MAKE) --silent in-the-lab
 
+# Those of site change what all others in the lab need.
 .PHONY: in-the-lab
 in-the-lab:
-	# These change what all others in the lab need.
 	pytest tests/integration/site
 	pytest $(IN_PARALLEL) --cov --ignore=tests/integration/site
 
