@@ -8,6 +8,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 LAB := $(or $(KUBEVAULT_LAB),$(CURDIR)/.lab)
 export PATH := $(CURDIR)/$(RUN):$(PATH)
+# Python keeps what it compiled, even where the environment forbids it: each module of Ansible's is a new process.
+export PYTHONDONTWRITEBYTECODE :=
 # One home for what Ansible writes, so that nothing of another project is found there.
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 
@@ -96,8 +98,8 @@ $(SUITES:%=suite-%): suite-%:
 	@echo "$*: begun; its output: build/suites/$*.log"
 	@python tools/suites.py run $* $(SUITE) $*
 
-# The tests of a file share their servers, so one process runs them.
-IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# The tests of a file share their servers, so one process runs them. The files come in the order of tests/conftest.py.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 TESTS :=
 
 # Each linter is a target of its own, for .pre-commit-config.yaml; the longest come first.

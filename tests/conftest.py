@@ -16,6 +16,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A terminated run stops its servers, as an interrupted one does.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+LONGEST = ("test_vault_cluster.py", "test_vault_seal.py")
+"""Files that take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, so that no process of pytest-xdist ends long after the others."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[Any]:

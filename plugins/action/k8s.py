@@ -25,4 +25,9 @@ class ActionModule(InventoryOnly):
             shared_loader_obj=self._shared_loader_obj,
         )
         action._low_level_execute_command = self._low_level_execute_command
-        return dict(action.run(tmp, task_vars))
+        result = dict(action.run(tmp, task_vars))
+        # Of several objects, the module leaves each difference where no callback shows it.
+        objects = [done for done in (result.get("result") or {}).get("results", ()) if "diff" in done]
+        if objects:
+            result["diff"] = [done["diff"] for done in objects if done["result"].get("kind") != "Secret"]
+        return result

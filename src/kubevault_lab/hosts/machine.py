@@ -193,9 +193,11 @@ class Host:
         upper, work = self._folder / "upper", self._folder / "work"
         _call("mount", "-t", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", "overlay", self.root)
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
+        # mmdebstrap copied the machine's name server, which no host reaches; a question would wait for it.
+        (self.root / "etc/resolv.conf").write_text("# Hosts know each other by /etc/hosts.\n")
         network = _NETWORK.format(address=self.address, prefix=NETWORK.prefixlen)
         (self.root / "etc/systemd/network/10-host0.network").write_text(network)
-        _call("ssh-keygen", "-A", "-f", self.root)
+        _make_key(self.root / "etc/ssh/ssh_host_ed25519_key", self.name)
         keys = self.root / f"home/{USER}/.ssh"
         keys.mkdir(mode=0o700)
         shutil.copyfile(f"{KEY}.pub", keys / "authorized_keys")
@@ -245,7 +247,7 @@ def create(names: Iterable[str], arguments: tuple[str, ...] = (), rootfs: RootFi
     existing = {host.name: host for host in hosts()}
     lower = (rootfs or RootFileSystem.from_environment()).provide()
     if not KEY.exists():
-        _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kubevault hosts", "-f", KEY)
+        _make_key(KEY, "kubevault hosts")
     chosen = []
     for name in names:
         if name not in existing:
@@ -307,6 +309,10 @@ def _command(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return [""]
+
+
+def _make_key(path: Path, comment: str) -> None:
+    _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path)
 
 
 def _call(*command: str | Path) -> None:
