@@ -26,8 +26,12 @@ class ActionModule(InventoryOnly):
         )
         action._low_level_execute_command = self._low_level_execute_command
         result = dict(action.run(tmp, task_vars))
-        # Of several objects, the module leaves each difference where no callback shows it.
-        objects = [done for done in (result.get("result") or {}).get("results", ()) if "diff" in done]
-        if objects:
-            result["diff"] = [done["diff"] for done in objects if done["result"].get("kind") != "Secret"]
+        if differences := _differences(result.get("result")):
+            result["diff"] = differences
         return result
+
+
+def _differences(objects: Any) -> list[Any]:
+    """Return what differs in each of several objects but Secrets; the module leaves it where no callback shows it."""
+    results = objects.get("results", ()) if isinstance(objects, dict) else ()
+    return [one["diff"] for one in results if "diff" in one and one["result"].get("kind") != "Secret"]

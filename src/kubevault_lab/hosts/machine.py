@@ -38,6 +38,8 @@ CONNECTION = {
 
 _HOSTS = STATE / "machines"
 
+_BYTECODE = Path(__file__).parents[1] / "bytecode/sitecustomize.py"
+
 _NSPAWN = "systemd-nspawn"
 
 _UP = ("running", "degraded")  # systemctl(1), is-system-running
@@ -195,6 +197,8 @@ class Host:
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
         # mmdebstrap copied the machine's name server, which no host reaches; a question would wait for it.
         (self.root / "etc/resolv.conf").write_text("# Hosts know each other by /etc/hosts.\n")
+        # Debian's place for it; Ansible's modules run by this Python.
+        shutil.copyfile(_BYTECODE, self.root / "etc/python3.11/sitecustomize.py")
         network = _NETWORK.format(address=self.address, prefix=NETWORK.prefixlen)
         (self.root / "etc/systemd/network/10-host0.network").write_text(network)
         _make_key(self.root / "etc/ssh/ssh_host_ed25519_key", self.name)

@@ -23,12 +23,6 @@ PODS = list(pods())
 
 
 @pytest.fixture(scope="module")
-def lab() -> Lab:
-    assert "KUBEVAULT_LAB" in os.environ, "run by tests/in-a-lab, or set KUBEVAULT_LAB to the folder of a lab"
-    return Lab(Path(os.environ["KUBEVAULT_LAB"]))
-
-
-@pytest.fixture(scope="module")
 def core(lab: Lab) -> client.CoreV1Api:
     return client.CoreV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
 from kubernetes import client, config
-from support.ansible import play_in_lab
+from support.change import Change
 from support.lab import Lab
 
 from secretmanager.errors import Forbidden
 from secretmanager.restarts.workloads import patch
 from secretmanager.servers.kubernetes import KubernetesClient
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    assert "KUBEVAULT_LAB" in os.environ, "run by tests/in-a-lab, or set KUBEVAULT_LAB to the folder of a lab"
-    return Lab(Path(os.environ["KUBEVAULT_LAB"]))
 
 
 def refusals(kubernetes: KubernetesClient, namespace: str) -> set[str]:
@@ -49,20 +38,8 @@ def refusals(kubernetes: KubernetesClient, namespace: str) -> set[str]:
     return found
 
 
-def test_kubernetes_grants_names_or_the_whole_namespace(lab: Lab) -> None:
-    namespace = f"shop-{uuid.uuid4().hex[:8]}"
-
-    def workload(account: str, *restarts: str, **more: bool) -> dict[str, Any]:
-        common = {"role": f"{namespace}-{account}", "namespace": namespace, "service_account": account}
-        return {**common, "seals": ["aes256-key"], "restarts": list(restarts), **more}
-
-    workloads = [
-        workload("named", "Deployment/shop"),
-        workload("waiting", "Deployment/shop", restart_wait=True),
-        workload("annotated", "annotated"),
-    ]
-    given = json.dumps({"kubevault_workloads": workloads})
-    assert play_in_lab("playbooks/trust.yml", lab.folder, "-e", given).changed
+def test_kubernetes_grants_names_or_the_whole_namespace(lab: Lab, change: Change) -> None:
+    namespace = change.shop
     api = client.AppsV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
     for kind, name in (("deployment", "shop"), ("deployment", "other"), ("stateful_set", "shop")):
         pods = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app", "image": "none"}]}}

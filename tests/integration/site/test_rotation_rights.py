@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ansible import play_in_lab
+from support.change import Change
 from support.lab import Lab
 from support.servers import PrivateVault
 
@@ -93,12 +89,6 @@ def test_a_retirer_sets_nothing_else_of_a_key(
     assert vault.root.request("POST", "transit/keys/o/config", parameters).ok, "root may"
 
 
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    assert "KUBEVAULT_LAB" in os.environ, "run by tests/in-a-lab, or set KUBEVAULT_LAB to the folder of a lab"
-    return Lab(Path(os.environ["KUBEVAULT_LAB"]))
-
-
 @pytest.mark.parametrize("role", ["rotator", "retirer"])
 def test_the_lab_s_workloads_log_in_and_cannot_decrypt(lab: Lab, role: str) -> None:
     vault = lab.vault()
@@ -165,36 +155,10 @@ def test_both_hold_the_leases_of_their_keys_alone(lab: Lab, account: str) -> Non
         pytest.fail("no right")
 
 
-def test_a_rotator_of_all_namespaces_and_in_shards(lab: Lab) -> None:
-    """Check mode predicts it, though neither namespace is there; a rerun changes nothing."""
-    new = f"new-{uuid.uuid4().hex[:8]}"
-    common = {"namespace": new, "service_account": new}
-    workloads = [
-        {**common, "role": new, "rotates": ["aes256-key"], "namespaces": ["*"], "shards": 2},
-        {
-            "role": f"{new}-b",
-            "namespace": "default",
-            "service_account": new,
-            "retires": ["aes256-key"],
-            "namespaces": [f"{new}-b"],
-        },
-        # What these may is in test_restart_rights.py.
-        *(
-            {**common, "role": f"{new}-{end}", "service_account": f"{new}-{end}", "seals": ["aes256-key"], **restarts}
-            for end, restarts in (
-                ("c", {"restarts": ["Deployment/shop"], "restart_wait": True}),
-                ("d", {"restarts": ["annotated"]}),
-            )
-        ),
-    ]
-    given = json.dumps({"kubevault_workloads": workloads})
-    changed = [
-        play_in_lab("playbooks/trust.yml", lab.folder, *check, "-e", given).changed for check in (["--check"], [], [])
-    ]
-    assert changed == [3, 3, 0], "the tasks of Vault's roles, of the workloads, and of Vault's CA in their namespaces"
-    rotator = lab.workload(new, new)
+def test_a_rotator_of_all_namespaces_and_in_shards(lab: Lab, change: Change) -> None:
+    rotator = lab.workload(change.rotation, change.rotation)
     assert refusals(lab, rotator, "default") == NEVER
-    with held(rotator, new, lease_name("aes256-key", (1, 2))) as lease:
+    with held(rotator, change.rotation, lease_name("aes256-key", (1, 2))) as lease:
         lease.check()
-    with pytest.raises(Forbidden), held(rotator, new, lease_name("aes256-key", (2, 3))):
+    with pytest.raises(Forbidden), held(rotator, change.rotation, lease_name("aes256-key", (2, 3))):
         pytest.fail("no right")
