@@ -79,13 +79,13 @@ def test_the_ca_is_in_each_workload_s_namespace(lab: Lab, core: client.CoreV1Api
         assert certificates(lab, core, namespace).strip() == ca
 
 
-def play(lab: Lab, folder: Path, *arguments: str, fails: bool = False, **cases: tuple[str, str]) -> Run:
-    """Run the role for some cases at once, each with a namespace for the ConfigMap, and with certificates."""
+def play(lab: Lab, folder: Path, *arguments: str, fails: bool = False, **cases: tuple[list[str], str]) -> Run:
+    """Run the role for some cases at once, each with namespaces for the ConfigMap, and with certificates."""
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         "cases": cases,
-        "workload_ca_namespaces": ["{{ cases[inventory_hostname][0] }}"],
+        "workload_ca_namespaces": "{{ cases[inventory_hostname][0] }}",
         "workload_ca_pem": "{{ cases[inventory_hostname][1] }}",
     }
     content = {
@@ -104,13 +104,14 @@ def play(lab: Lab, folder: Path, *arguments: str, fails: bool = False, **cases: 
 def test_a_new_ca_is_renewed_beside_the_old_one(
     lab: Lab, core: client.CoreV1Api, namespace: str, tmp_path: Path
 ) -> None:
-    """Check mode predicts it, diff shows it, and a rerun changes nothing."""
+    """Check mode predicts it, diff shows it in each namespace, and a rerun changes nothing."""
     old = Path(lab.env["VAULT_CACERT"]).read_text()
-    assert play(lab, tmp_path, old=(namespace, old)).changed == 1
-    both = (namespace, old + old)
-    foretold = play(lab, tmp_path, "--check", "--diff", both=both)
+    # The other one has it.
+    assert play(lab, tmp_path, old=([namespace, "default"], old)).changed == 1
+    foretold = play(lab, tmp_path, "--check", "--diff", both=([namespace, "default"], old + old))
     assert foretold.changed == 1
-    assert "ca.crt" in foretold.output
+    assert foretold.output.count("ca.crt: |") == 2
+    both = ([namespace], old + old)
     assert certificates(lab, core, namespace).count("BEGIN CERTIFICATE") == 1
     assert [play(lab, tmp_path, both=both).changed for _ in range(2)] == [1, 0]
     assert certificates(lab, core, namespace).count("BEGIN CERTIFICATE") == 2
@@ -118,7 +119,7 @@ def test_a_new_ca_is_renewed_beside_the_old_one(
 
 def test_a_namespace_that_check_mode_does_not_have_yet_is_foretold(lab: Lab, tmp_path: Path) -> None:
     pem = Path(lab.env["VAULT_CACERT"]).read_text()
-    assert play(lab, tmp_path, "--check", new=(f"new-{uuid.uuid4().hex[:8]}", pem)).changed == 1
+    assert play(lab, tmp_path, "--check", new=([f"new-{uuid.uuid4().hex[:8]}"], pem)).changed == 1
 
 
 def test_what_is_refused(lab: Lab, core: client.CoreV1Api, tmp_path: Path) -> None:
@@ -126,9 +127,9 @@ def test_what_is_refused(lab: Lab, core: client.CoreV1Api, tmp_path: Path) -> No
     run = play(
         lab,
         tmp_path,
-        nowhere=(f"new-{uuid.uuid4().hex[:8]}", Path(lab.env["VAULT_CACERT"]).read_text()),
-        nothing=("default", ""),
-        key=("default", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"),
+        nowhere=([f"new-{uuid.uuid4().hex[:8]}"], Path(lab.env["VAULT_CACERT"]).read_text()),
+        nothing=(["default"], ""),
+        key=(["default"], "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"),
         fails=True,
     )
     blocks = re.split(r"^(?:fatal|failed): \[", run.output, flags=re.MULTILINE)[1:]
