@@ -69,7 +69,8 @@ def stage(folder: Path) -> None:
             shutil.copyfile(source, target)
     for role in ROLES:
         for source in sorted((ROOT / "roles" / role).rglob("*")):
-            if source.is_file():
+            # Tests import a program that a role installs.
+            if source.is_file() and "__pycache__" not in source.parts:
                 target = folder / "roles" / in_collection(role) / source.relative_to(ROOT / "roles" / role)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(renamed(source.read_text(encoding="utf-8")), encoding="utf-8")

@@ -149,14 +149,14 @@ def restore(
         if noted:
             _open(first, members, keys_file, timeout)
         target = connect(_leader(first), "")
-        restored = noted and not _takes(connect(target.url, read_private(token_file) or ""))
+        restored = noted and not _knows(connect(target.url, read_private(token_file) or ""), timeout)
     if not restored:
         _overwrite(connect, target, read_private(token_file) or "", snapshot, note_file, timeout)
     if not empty:
         _open(target, members, keys_file, timeout)
     ensure_unsealed(target, replace(temporary, keys_file=keys_file), timeout=timeout)
     _forget(temporary)
-    if not (empty or _takes(connect(target.url, read_private(token_file) or ""))):
+    if not (empty or _knows(connect(target.url, read_private(token_file) or ""), timeout)):
         Path(token_file).unlink()
     return True
 
@@ -203,7 +203,7 @@ def _was_restored(connect: Callable[[str, str], Vault], node: Vault, temporary: 
         raise
     except VaultError:
         return True
-    return not _takes(connect(node.url, read_private(temporary.root_token_file) or ""))
+    return not _knows(connect(node.url, read_private(temporary.root_token_file) or ""), timeout)
 
 
 def _overwrite(
@@ -244,6 +244,12 @@ def _takes(vault: Vault) -> bool:
     except (InvalidToken, PermissionDenied, VaultSealed):
         return False
     return True
+
+
+def _knows(vault: Vault, timeout: float) -> bool:
+    """As `_takes`, once Vault serves: a standby that knows the leader cannot forward requests to it at once."""
+    (known,) = wait_for(lambda: (_takes(vault),), f"{vault.url}: Vault does not serve", timeout)
+    return known
 
 
 def _leader(node: Vault) -> str:
