@@ -1,4 +1,4 @@
-"""The end of a restoration whose leader changed; the restoration itself is in tests/integration/test_vault_cluster.py."""
+"""The end of a restoration whose leader changed; all of it: tests/integration/test_vault_cluster.py."""
 
 from __future__ import annotations
 
