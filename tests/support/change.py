@@ -104,17 +104,18 @@ def make(lab: Lab) -> Change:
     """Change Vault by hand and the inventory, and run what is to put all of it right."""
     vault = vault_of(lab)
     before = {path: read(vault, path) for path in (*DRIFT, REVIEWER)}
-    kept = {name: before[REVIEWER][name] for name in ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")}
+    fields = ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")
+    reviewer = {name: before[REVIEWER][name] for name in fields}
     # Vault does not tell the reviewer's token.
-    assert vault.request("POST", REVIEWER, {**kept, "token_reviewer_jwt": "gone"}).ok
+    assert vault.request("POST", REVIEWER, {**reviewer, "token_reviewer_jwt": "gone"}).ok
     for path, body in DRIFT.items():
         assert vault.request("POST", path, body).ok
         assert read(vault, path) != before[path]
     change = Change(f"new-{uuid.uuid4().hex[:8]}", [], before)
     playbooks = [f"playbooks/{name}.yml" for name in ("seal", "verify")]
+    arguments = [*playbooks, "--diff", "-e", json.dumps(change.inventory)]
     for check in (["--check"], [], []):
-        given = json.dumps(change.inventory)
-        change.runs.append(play_in_lab("playbooks/trust.yml", lab.folder, *playbooks, *check, "--diff", "-e", given))
+        change.runs.append(play_in_lab("playbooks/trust.yml", lab.folder, *arguments, *check))
     return change
 
 

@@ -48,14 +48,14 @@ class ModuleArchive(zipimport.zipimporter):
 
         path = self.get_filename(fullname)
         source = self.get_data(path)
-        kept = f"{FOLDER}/{source_hash(source).hex()}.{sys.implementation.cache_tag}"
+        cache_path = f"{FOLDER}/{source_hash(source).hex()}.{sys.implementation.cache_tag}"
         code: CodeType
         try:
-            with open(kept, "rb") as cache:
+            with open(cache_path, "rb") as cache:
                 code = marshal.load(cache)  # noqa: S302 - as Python does with its own cache
         except OSError:
             code = compile(source, path, "exec", dont_inherit=True)
-            self._keep(code, kept)
+            self._keep(code, cache_path)
         return code
 
     def _keep(self, code: CodeType, path: str) -> None:

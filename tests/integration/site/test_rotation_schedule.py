@@ -16,6 +16,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 from support.ansible import BIN, ROOT, environment, play, play_in_lab
+from support.change import vault_of
 from support.lab import Lab
 from support.servers import wait_until
 
@@ -43,8 +44,7 @@ def test_the_playbook_rotates_rewraps_and_retires_as_the_operator(lab: Lab) -> N
     assert runs == [1, 1, 0]
     secret = lab.operator().get_secret("default", new)
     assert {value.version for value in sealed_values(secret).values()} == {2}
-    token = Path(lab.env["VAULT_TOKEN_FILE"]).read_text().strip()
-    assert lab.vault(token=token).read_key(new)["min_decryption_version"] == 2
+    assert vault_of(lab).read_key(new)["min_decryption_version"] == 2
 
 
 @pytest.fixture(scope="module")
