@@ -100,8 +100,6 @@ $(SUITES:%=suite-%): suite-%:
 	@echo "$*: begun; its output: build/suites/$*.log"
 	@PYTHONPATH=$(BYTECODE) python tools/suites.py run $* $(SUITE) $*
 
-# Which tests take longest, for who cuts the time of `make test`.
-export PYTEST_ADDOPTS := --durations=15
 # The tests of a file share their servers, so one process runs them. The files come in the order of tests/conftest.py.
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 TESTS :=

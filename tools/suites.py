@@ -18,12 +18,15 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[1] / "build/suites"
 """Holds NAME.log, the output of a suite, NAME.json, how it ended, and NAME.not-run, why it could not run."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What interrupts a run."""
+
 
 def run(name: str, *command: str) -> int:
     """Run a suite's command, show its output once it has ended, and return its exit status.
 
-    The command has a session of its own, so that each of its processes gets an interruption once. It is waited for then
-    too, since it takes its servers down.
+    The command has a session of its own, so that each of its processes gets an interruption once, although make sends
+    several. It is waited for then too, since it takes its servers down.
     """
     log = FOLDER / f"{name}.log"
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -35,10 +38,12 @@ def run(name: str, *command: str) -> int:
         )
 
     def interrupt(number: int, frame: object) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         if process.returncode is None:
             os.killpg(process.pid, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, interrupt)
     status = process.wait()
     result = {"seconds": time.monotonic() - begin, "status": status}

@@ -1,12 +1,20 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin of kubernetes.core's modules, as the roles use them: without the variables of the operator's shell."""
+"""Action plugin of kubernetes.core's modules, as the roles use them: without the variables of the operator's shell.
+
+In check mode Kubernetes refuses what a new namespace would hold, because the namespace is not there: it counts as
+created. What of several objects would change is shown, but not of Secrets.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ansible_collections.kubevault.core.plugins.action.kubevault_secret import InventoryOnly
+
+NEW_NAMESPACE = re.compile(r'namespaces "\S+" not found')
+"""Matches how the API server refuses an object whose namespace is not there."""
 
 
 class ActionModule(InventoryOnly):
@@ -14,7 +22,11 @@ class ActionModule(InventoryOnly):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module."""
-        self._task.action = f"kubernetes.core.{self._task.action.rpartition('.')[2]}"
+        module = self._task.action.rpartition(".")[2]
+        foretells = self._task.check_mode and module == "k8s"
+        if foretells:
+            self._task.args["continue_on_error"] = True
+        self._task.action = f"kubernetes.core.{module}"
         action = self._shared_loader_obj.action_loader.get(
             self._task.action,
             task=self._task,
@@ -26,12 +38,21 @@ class ActionModule(InventoryOnly):
         )
         action._low_level_execute_command = self._low_level_execute_command
         result = dict(action.run(tmp, task_vars))
-        if differences := _differences(result.get("result")):
+        objects = _objects(result)
+        if foretells and (refusals := [one["error"]["msg"] for one in objects if "error" in one]):
+            problems = [refusal for refusal in refusals if not NEW_NAMESPACE.search(refusal)]
+            result |= {"failed": True, "msg": "; ".join(problems)} if problems else {"changed": True}
+        if objects != [result] and (differences := _differences(objects)):
             result["diff"] = differences
         return result
 
 
-def _differences(objects: Any) -> list[Any]:
-    """Return what differs in each of several objects but Secrets; the module leaves it where no callback shows it."""
-    results = objects.get("results", ()) if isinstance(objects, dict) else ()
-    return [one["diff"] for one in results if "diff" in one and one["result"].get("kind") != "Secret"]
+def _objects(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the result of each object."""
+    several = result.get("result")
+    return several["results"] if isinstance(several, dict) and "results" in several else [result]
+
+
+def _differences(objects: list[dict[str, Any]]) -> list[Any]:
+    """Return what differs in each object but Secrets; the module leaves it where no callback shows it."""
+    return [one["diff"] for one in objects if "diff" in one and one["result"].get("kind") != "Secret"]

@@ -189,18 +189,7 @@ class VaultNodes:
         with ThreadPoolExecutor(len(members)) as pool:
             list(pool.map(lambda member: ensure_unsealed(member, keys, cluster=members, timeout=PATIENCE), members))
         self.await_votes(self.token("root-token"))
-        # A standby answers with 307 until it can forward requests.
-        for name in self.nodes:
-            wait_until("an answer", lambda name=name: self._serves(name))
         return former
-
-    def _serves(self, name: str) -> bool:
-        """Whether a node answers a request that only the leader can answer."""
-        client = self.client(name, token=self.token("root-token"))
-        try:
-            return client.request("GET", "auth/token/lookup-self").ok
-        except SecretManagerError:
-            return False
 
     def new_key(self, name: str) -> None:
         """Have the operator mount the Transit engine and make a key."""

@@ -41,6 +41,7 @@ def anchors(page: Path) -> set[str]:
 
 def links(page: Path) -> Iterator[tuple[str, str]]:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        target = re.sub(r"\\(\W)", r"\1", target)  # escapes of Markdown
         if not re.match(r"[a-z]+:", target):
             path, _, anchor = target.partition("#")
             yield path, anchor
@@ -85,7 +86,7 @@ def test_what_is_missing_is_found(tmp_path: Path) -> None:
         "playbooks/none.yml",
     ]
     page = tmp_path / "page.md"
-    page.write_text("# A heading, here\n[one](nosuch.md) [two](#a-heading-here) [three](https://example.org)\n")
+    page.write_text("# A heading, here\n[one](nosuch.md) [two](#a-heading-here) [three](https\\://example.org)\n")
     assert list(links(page)) == [("nosuch.md", ""), ("", "a-heading-here")]
     assert anchors(page) == {"a-heading-here"}
 
@@ -95,3 +96,9 @@ def test_every_make_target_that_a_page_names_is_there() -> None:
     for page in PAGES:
         for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
             assert target in targets, f"{page.name}: make {target}"
+
+
+def test_the_changelog_s_fragments_have_no_markup_of_ansible_s_documentation() -> None:
+    """They are reStructuredText: antsibull-changelog would print `O(name)` as it stands."""
+    fragments = sorted((ROOT / "changelogs/fragments").glob("*.yml"))
+    assert [path.name for path in fragments if re.search(r"\b[A-Z]\([^)]*\)", path.read_text())] == []

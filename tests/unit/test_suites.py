@@ -61,11 +61,15 @@ def test_what_could_not_run_is_said_and_in_ci_it_is_an_error(tool: Path) -> None
 def test_an_interrupted_suite_is_waited_for_until_all_of_it_has_cleaned_up(
     tool: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    script = "trap 'sleep 0.3; touch {0}.cleaned; exit 1' INT TERM; touch {0}; while :; do sleep 0.05; done"
+    """Make, when it is interrupted itself, sends several signals; a second one would end what cleans up."""
+    clean = "trap - INT TERM; touch {0}.cleaning; sleep 0.3; touch {0}.cleaned; exit 1"
+    script = f"trap '{clean}' INT TERM; touch {{0}}; while :; do sleep 0.05; done"
     one, two = (script.format(tmp_path / name) for name in "ab")
     process = subprocess.Popen([sys.executable, tool, "run", "both", "bash", "-c", f"({one}) & {two}"])
     wait_until("both processes", lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
     process.send_signal(number)
+    wait_until("its cleaning", (tmp_path / "b.cleaning").exists)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 1
     wait_until("the other's end", (tmp_path / "a.cleaned").exists)
     assert (tmp_path / "b.cleaned").exists()
