@@ -50,8 +50,8 @@ class Config:
             `login.methods.TOKEN_FILE` if it holds a token of this service account.
         vault_url: Vault's address, ``https://...``; several, separated by commas, are tried in turn.
         vault_namespace: Vault namespace (Enterprise, OpenBao).
-        ca_cert: path of the PEM file of the CA of Vault's certificate; True for ``ca_path``, or without one the
-            system's own CAs.
+        ca_cert: path of the PEM file of the CA of Vault's certificate; True, as if it were not given, for
+            ``$VAULT_CACERT``, ``ca_path`` or ``$VAULT_CAPATH``, or without one the system's own CAs.
         ca_path: folder of PEM files of CAs.
         vault_client_cert: path of the PEM file of a client certificate, for a Vault that requires one.
         vault_client_key: path of the PEM file of its key.
@@ -147,6 +147,9 @@ class Config:
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):
             raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
+        for name in ("ca_cert", "redis_ca_cert"):
+            if given.get(name) is True or given.get(name) == "True":  # as the published client takes it
+                given[name] = None
         has_ca = given.get("ca_cert") is not None or given.get("ca_path") is not None
         for name, variable in ENVIRONMENT.items():
             if has_ca and name in ("ca_cert", "ca_path"):
@@ -154,8 +157,8 @@ class Config:
             if given.get(name) is None and (value := os.environ.get(variable)):
                 given[name] = value
         for name in ("ca_cert", "redis_ca_cert"):
-            if given.get(name, True) in ("True", None):
-                given[name] = True  # as the published client takes it
+            if given.get(name) is None:
+                given[name] = True
         for name, value in given.items():
             _check(name, value, known[name])
         if not given.get("namespace"):

@@ -106,6 +106,14 @@ class SecretManagerError(Exception):
         text = f"{self.place}: {self.message}" if self.place else self.message
         return f"{text}; {self.remedy}" if self.remedy else text
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tell pickle and copy how to make it again: by default by a call with the message, which most do not take."""
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[SecretManagerError], args: tuple[Any, ...]) -> SecretManagerError:
+    return kind.__new__(kind, *args)
+
 
 class ConfigError(SecretManagerError):
     """An option, a file or an environment variable is missing or wrong; nothing was sent or written."""

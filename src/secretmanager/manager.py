@@ -410,7 +410,7 @@ class SecretManager:
             vault_url: another address, from now on.
             role: another role, from now on.
             k8s_token: the service account's token to log in with, instead of asking for one.
-            ca_path: another CA, as the option ``ca_cert``.
+            ca_path: another CA, as the option ``ca_cert``; True for that of the configuration.
 
         Raises:
             ConfigError: the address or the CA cannot be used.
@@ -418,7 +418,7 @@ class SecretManager:
         """
         given = {"vault_url": vault_url, "role": role, "ca_cert": ca_path}
         changes: dict[str, Any] = {
-            name: value for name, value in given.items() if value not in (None, getattr(self.config, name))
+            name: value for name, value in given.items() if value not in (None, True, getattr(self.config, name))
         }
         if not changes and not k8s_token:
             return self._connected()[0]

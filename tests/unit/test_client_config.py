@@ -77,8 +77,17 @@ def test_vault_s_own_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> N
     assert {name: getattr(found, name) for name in config.ENVIRONMENT} == {
         name: f"/{variable}" for name, variable in config.ENVIRONMENT.items()
     }
-    given = Config.from_dict({**MINIMAL, "ca_cert": True, "vault_namespace": "n"})
-    assert (given.vault_url, given.ca_cert, given.vault_namespace) == (MINIMAL["vault_url"], True, "n")
+    given = Config.from_dict({**MINIMAL, "ca_cert": "/ca.crt", "vault_namespace": "n"})
+    assert (given.vault_url, given.ca_cert, given.vault_namespace) == (MINIMAL["vault_url"], "/ca.crt", "n")
+    assert given.ca_path is None
+
+
+@pytest.mark.parametrize("ca_cert", [True, None, "True"])
+def test_true_is_the_authority_that_the_environment_names(monkeypatch: pytest.MonkeyPatch, ca_cert: object) -> None:
+    monkeypatch.setenv("VAULT_CACERT", "/ca.crt")
+    assert Config.from_dict({**MINIMAL, "ca_cert": ca_cert}).ca_cert == "/ca.crt"
+    folder = Config.from_dict({**MINIMAL, "ca_cert": ca_cert, "ca_path": "/cas"})
+    assert (folder.ca_cert, folder.ca_path) == (True, "/cas")
 
 
 def test_the_namespace_is_the_pod_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

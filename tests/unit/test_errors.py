@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 import pkgutil
 import re
+from collections.abc import Callable
+
+import pytest
 
 import secretmanager
 from secretmanager import errors
@@ -48,6 +53,40 @@ def test_every_exception_is_public() -> None:
     assert set(errors.__all__) == names
     assert names <= set(secretmanager.__all__)
     assert all(getattr(secretmanager, name) is getattr(errors, name) for name in names)
+
+
+TLS = errors.TLSError("expired", reason="expired", place="https://vault.example.org", remedy="renew it")
+MADE: dict[type[errors.SecretManagerError], errors.SecretManagerError] = {
+    type(error): error
+    for error in (
+        TLS,
+        errors.ProgramError("not found", exit_status=127, place="/bin/none"),
+        errors.SecretFileError("others read it", reason="mode", place="/etc/token"),
+        errors.WrongTransitKey(asked="a", found="b", place="default/shop[a]"),
+        errors.SealingFailed([TLS]),
+        errors.RestartFailed([TLS]),
+        errors.NotRetired("shop", {"default/shop": "it is immutable"}),
+        errors.VaultUnavailable("no connection", place="https://vault.example.org"),
+        errors.PermissionDenied("denied", path="transit/encrypt/shop", errors=["1 error occurred"]),
+        errors.LeaseHeld("another rotation runs", holder="host-1", place="default/shop"),
+        errors.NoticeError("refused", reason="refused", place="redis://localhost"),
+    )
+}
+"""An example of those that take other arguments than the message, the place and the remedy."""
+
+
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+def test_each_exception_goes_through_pickle_and_copy_as_itself(
+    again: Callable[[errors.SecretManagerError], errors.SecretManagerError],
+) -> None:
+    for kind in classes():
+        error = MADE.get(kind) or kind("why", place="default/shop", remedy="mend it")
+        other = again(error)
+        assert type(other) is kind
+        assert (str(other), other.args) == (str(error), error.args)
+        assert {name: str(value) for name, value in vars(other).items()} == {
+            name: str(value) for name, value in vars(error).items()
+        }
 
 
 def test_every_public_name_is_there() -> None:

@@ -73,10 +73,29 @@ def test_members_of_a_json_object() -> None:
         "on": b"true",
         "list": b'["a"]',
     }
-    for other in (b"[]", b"{", b"\xff", b'"x"'):
+    assert members(b" {} ", "it") == {}
+    for other in (
+        b"[]",
+        b"{",
+        b"\xff",
+        b'"x"',
+        b"1",
+        b"",
+        b"[" * 100_000,
+        b'{"a": NaN}',
+        b'{"a": "\\ud800"}',
+        b'{"a": 1} x',
+    ):
         with pytest.raises(SecretFormatError, match="is not a JSON object") as caught:
             members(other, "it")
         assert caught.value.__context__ is None
+
+
+def test_members_that_are_no_text_are_as_they_are_written() -> None:
+    numbers = {"a": b"1.10", "b": b"1E5", "c": b"12345678901234567890.5", "d": b"-0", "e": b'[1.0, {"f":\n2.50}]'}
+    written = b"{" + b" ,\n".join(b'"%b"\t: %b' % (name.encode(), text) for name, text in numbers.items()) + b" }\n"
+    assert members(written, "it") == numbers
+    assert members(b'{"\\u0061{,": "}", "b": true}', "it") == {"a{,": b"}", "b": b"true"}
 
 
 def test_files_are_private_and_gone_afterwards(folder: Path) -> None:
@@ -157,6 +176,41 @@ def test_it_stops_and_goes_on_with_the_program(folder: Path) -> None:
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+BECOMES = """
+import os, sys
+from secretmanager.commands.running import run_with_environment
+run_with_environment(sys.argv[2:], os.environb)
+"""
+
+
+@pytest.mark.parametrize("runner", [RUNNER, BECOMES], ids=["files", "variables"])
+@pytest.mark.parametrize("ignored", [(), (signal.SIGCHLD,), (signal.SIGHUP, signal.SIGINT)], ids=str)
+def test_a_program_ignores_the_signals_that_the_caller_ignores_and_no_others(
+    folder: Path, runner: str, ignored: tuple[signal.Signals, ...]
+) -> None:
+    """SIGPIPE is ignored by Python alone. Where SIGCHLD is ignored, the kernel keeps no status of a child."""
+    ignore = "import signal\n" + "".join(f"signal.signal({number.value}, signal.SIG_IGN)\n" for number in ignored)
+    status, shown = (
+        subprocess.run(
+            [sys.executable, "-c", f"{ignore}{runner}", str(folder), *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        for command in (("sh", "-c", "exit 7"), ("grep", "SigIgn", "/proc/self/status"))
+    )
+    assert status.returncode == 7
+    assert int(shown.stdout.split()[1], 16) == sum(1 << number - 1 for number in ignored)
+
+
+@pytest.mark.parametrize("runner", [RUNNER, BECOMES], ids=["files", "variables"])
+def test_what_the_environment_has_is_handed_on_byte_by_byte(folder: Path, runner: str) -> None:
+    environment = {**os.environb, b"ODD": b"\xff\xc3\xa4", b"LC_ALL": b"C"}
+    command = [sys.executable, "-X", "utf8=0", "-c", runner, str(folder), "printenv", "ODD"]
+    assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout == b"\xff\xc3\xa4\n"
 
 
 def test_a_program_that_cannot_be_run(folder: Path, tmp_path: Path) -> None:

@@ -62,12 +62,14 @@ def command(
     try:
         values_by_name = open_named(given, places, transit_key)
         withheld = CREDENTIAL_VARIABLES - set(keep_env)
-        inherited = {name: value for name, value in os.environ.items() if name not in withheld}
+        inherited = {name: value for name, value in os.environb.items() if os.fsdecode(name) not in withheld}
         if files:
             folder = Path(tmpfs) if tmpfs else None
             running.end_as(running.run_with_files(program, values_by_name, folder, environment=inherited))
+        secret = variables(values_by_name, env_prefix, ", ".join(secrets))
+        # UTF-8, as it was sealed, not the locale's encoding.
         running.run_with_environment(
-            program, {**inherited, **variables(values_by_name, env_prefix, ", ".join(secrets))}
+            program, {**inherited, **{name.encode(): text.encode() for name, text in secret.items()}}
         )
     except SecretManagerError as error:
         warn(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 try:
@@ -56,8 +57,13 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command; an error of Vault, Kubernetes or the options ends it with status 1 and one line."""
+    for stream in (sys.stdin, sys.stdout):
+        # Manifests and JSON are UTF-8, whatever the locale's encoding is.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     try:
-        cli(standalone_mode=False)
+        # Outside of standalone mode, click returns the status of an Exit. The subcommands return None.
+        status = cli(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("kubevault: aborted", err=True)
         sys.exit(130)
@@ -70,4 +76,4 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the boundary: a traceback or the text could show a secret
         click.echo(f"kubevault: {unexpected(error)}", err=True)
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(status)

@@ -21,7 +21,7 @@ from ..rotation.rewrapper import Report
 from ..rotation.rotation import Outcome, Steps, run
 from ..servers.kubernetes import KubernetesClient
 from . import options
-from .connections import kubernetes_of, vault_of
+from .connections import kubernetes_of, vault_of, warn
 
 EVERY = 10.0
 """How often progress is told where there is no terminal, in seconds."""
@@ -132,7 +132,8 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
             _print(error.outcome, replace(steps, retire=False), output, given["transit_key"])
             raise
     _print(outcome, steps, output, given["transit_key"])
-    if outcome.report.failed:
+    if failed := len(outcome.report.failed):
+        warn(f"{failed} could not be rewrapped")
         raise click.exceptions.Exit(1)
 
 

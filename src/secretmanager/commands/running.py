@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..delivery.values import check_name
 from ..delivery.volume import is_tmpfs, require_tmpfs
@@ -30,17 +30,18 @@ _FORWARDED: frozenset[int] = frozenset(
     getattr(signal, f"SIG{name}")
     for name in ("TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "ALRM", "TTIN", "TTOU")
 )
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SI_USER = 0  # sent by kill(2), see sigaction(2); what a terminal sends reaches the program by itself
 
 
-def run_with_environment(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+def run_with_environment(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
     """Become the program, with the given environment. So signals and exit status are its own.
 
     Raises:
         ProgramError: there is no such program, or it may not be run.
     """
     try:
-        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
+        _execute(command, environment)
     except OSError as error:
         raise _program_error(command[0], error.errno or 0) from error
 
@@ -50,7 +51,7 @@ def run_with_files(
     files: Mapping[str, bytes],
     folder: Path | None = None,
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[bytes, bytes] | None = None,
 ) -> int:
     """Run the program with files on a tmpfs, which only its user may read; they are gone when it ends, however it ends.
 
@@ -60,8 +61,8 @@ def run_with_files(
         command: program and arguments.
         files: content by name.
         folder: where the folder is made; it must be on a tmpfs. None for ``$XDG_RUNTIME_DIR`` or ``/dev/shm``.
-        environment: environment of the program, to which `FILES_VARIABLE` is added: the folder of the files; None for
-            this process's own.
+        environment: environment of the program, as bytes, whatever the locale says; `FILES_VARIABLE` is added: the
+            folder of the files. None for this process's own.
 
     Returns:
         Exit status; minus a signal's number if that ended the program.
@@ -72,8 +73,9 @@ def run_with_files(
     """
     for name in files:
         check_name(name)
-    with _folder(files, folder or _tmpfs()) as path:
-        return _supervised(command, {**(os.environ if environment is None else environment), FILES_VARIABLE: str(path)})
+    inherited = os.environb if environment is None else environment
+    with _waiting_for_children() as disposition, _folder(files, folder or _tmpfs()) as path:
+        return _supervised(command, {**inherited, os.fsencode(FILES_VARIABLE): os.fsencode(path)}, disposition)
 
 
 def end_as(status: int) -> NoReturn:
@@ -91,6 +93,23 @@ def end_as(status: int) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
         os.kill(os.getpid(), -status)
     sys.exit(status if status >= 0 else 128 - status)
+
+
+def _execute(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
+    """Become the program, which ignores no signal that Python alone ignores: `yes | head` ends by SIGPIPE."""
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
+
+
+@contextmanager
+def _waiting_for_children() -> Iterator[Any]:
+    """Have the kernel keep the status of children, also where the caller has them ignored (wait(2), ECHILD)."""
+    disposition = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield disposition
+    finally:
+        signal.signal(signal.SIGCHLD, disposition)
 
 
 @contextmanager
@@ -138,13 +157,14 @@ def _wait_and_delete(reader: int, writer: int, path: Path) -> NoReturn:
         os._exit(0)
 
 
-def _supervised(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def _supervised(command: Sequence[str], environment: Mapping[bytes, bytes], disposition: Any) -> int:
     waited = _FORWARDED | {signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     parent = os.getpid()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGCHLD, disposition)
         _become(command, environment, {int(number) for number in before}, parent, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
@@ -167,7 +187,7 @@ def _supervised(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _become(
-    command: Sequence[str], environment: Mapping[str, str], mask: set[int], parent: int, failure: int
+    command: Sequence[str], environment: Mapping[bytes, bytes], mask: set[int], parent: int, failure: int
 ) -> NoReturn:
     """Become the program, in the child."""
     try:
@@ -175,7 +195,7 @@ def _become(
         if os.getppid() != parent:
             os._exit(1)  # the parent ended before prctl
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
+        _execute(command, environment)
     except OSError as error:
         os.write(failure, str(error.errno).encode())
     finally:

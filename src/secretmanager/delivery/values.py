@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import ConfigError, SecretFormatError
+
+_DECODER = json.JSONDecoder()
+_STRUCTURAL = re.compile(r"\s*([{:,}])\s*")
 
 
 def named(opened: Iterable[tuple[str, str | None, Mapping[str, bytes]]]) -> dict[str, bytes]:
@@ -80,16 +83,42 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
 
 
 def members(value: bytes, place: str) -> dict[str, bytes]:
-    """Return the members of a JSON object, texts as they are and others as JSON.
+    """Return the members of a JSON object (RFC 8259 section 4): of texts what they say, others as they are written.
+
+    A number read and written again could differ: 1.10, 1E5, or one with more digits than a float has.
 
     Raises:
         SecretFormatError: the value is not a JSON object.
     """
-    text = text_of(value)
-    content = _json(text) if text is not None else None
-    if not isinstance(content, dict):
-        raise SecretFormatError("the value is not a JSON object", place=place, remedy="leave the data key out")
-    return {key: (item if isinstance(item, str) else json.dumps(item)).encode() for key, item in content.items()}
+    try:
+        return {name: text.encode() for name, text in _members(value.decode())}
+    except (ValueError, RecursionError):  # UnicodeError, of half a character, is a ValueError
+        problem = SecretFormatError("the value is not a JSON object", place=place, remedy="leave the data key out")
+    raise problem  # here, because the original's text holds the value
+
+
+def _members(text: str) -> Iterator[tuple[str, str]]:
+    """Yield names and texts of an object's members; raise ValueError where the text is no object."""
+    json.loads(text, parse_constant=_refuse)
+    mark = _structural(text, 0)
+    while mark[1] != "}" and text[mark.end()] != "}":
+        name, end = _DECODER.raw_decode(text, mark.end())
+        begin = _structural(text, end).end()
+        value, end = _DECODER.raw_decode(text, begin)
+        yield name, value if isinstance(value, str) else text[begin:end]
+        mark = _structural(text, end)
+
+
+def _structural(text: str, at: int) -> re.Match[str]:
+    """Find one of an object's structural characters (RFC 8259 section 2)."""
+    match = _STRUCTURAL.match(text, at)
+    if not match:
+        raise ValueError("not an object")
+    return match
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def text_of(value: bytes) -> str | None:
@@ -97,11 +126,4 @@ def text_of(value: bytes) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return None
-
-
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
         return None

@@ -145,8 +145,8 @@ def duration(text: str, option: str = "older_than") -> float:
     """Parse a duration such as ``30d``, ``12h``, ``90m`` or ``0``; return seconds.
 
     Raises:
-        ConfigError: it has another form.
+        ConfigError: it has another form, or no unit: 30 would be seconds, and days are meant.
     """
-    if not re.fullmatch(r"\d+[smhd]?", text):
-        raise ConfigError(f"{option}: found {text!r}; allowed is a number with s, m, h or d, such as 30d")
+    if not re.fullmatch(r"0|\d+[smhd]", text):
+        raise ConfigError(f"{option}: found {text!r}; allowed is a number with s, m, h or d, such as 30d, or 0")
     return float(seconds(text))

@@ -147,7 +147,10 @@ def test_settings(options: dict[str, Any], manager: Manager, put: Put, cluster: 
         settings(lambda kind: SecretManagerSettingsSource(kind, options, *spot, "a", "plain"), hide=False)()
 
 
-def test_the_calls_of_the_seed_run_unchanged(options: dict[str, Any], put: Put, cluster: Cluster) -> None:
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "VAULT_CACERT"])
+def test_the_calls_of_the_seed_run_unchanged(
+    options: dict[str, Any], put: Put, cluster: Cluster, variable: str
+) -> None:
     """As in the README of the earlier client, also with the second argument, and with no other option."""
     name = put({"secrets.json": '{"password": "PLAIN-1"}'})
     secretcfg = {
@@ -187,10 +190,9 @@ text = sm.decrypt_data_with_vault("plain", ciphertext)
 assert sm.load_json_secrets(text) == secrets
 assert sm.read_encrypted_secrets({name!r}, {cluster.namespace!r}, "SECRET", "secrets.json", "plain") == secrets
 """
-    # ca_cert True means the system's CAs, which SSL_CERT_FILE names.
-    env = {**os.environ, "SSL_CERT_FILE": options["ca_cert"]}
-    for variable in ("VAULT_ADDR", "VAULT_CACERT", "VAULT_TOKEN_FILE"):
-        env.pop(variable, None)
+    # ca_cert True means the CA that the environment names, or the system's CAs, which SSL_CERT_FILE names.
+    names = ("VAULT_ADDR", "VAULT_CACERT", "VAULT_TOKEN_FILE")
+    env = {name: value for name, value in os.environ.items() if name not in names} | {variable: options["ca_cert"]}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 

@@ -188,6 +188,39 @@ def test_each_command_as_users_start_it(one_life: Life, name: str) -> None:
     assert one_life.root.read_key(one_life.key)["min_decryption_version"] == 2
 
 
+@pytest.mark.parametrize(
+    "command", [("rewrap",), ("rotate", "--older-than", "0", "--rewrap")], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_what_fails_ends_the_process_with_1(one_life: Life, name: str, command: str, output: str) -> None:
+    """A CronJob, a timer or a shard's Job would not notice anything else. What can be written is."""
+    one_life.seal(one_life.spec(name))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    bad = one_life.folder / "bad.yml"
+    bad.write_text("a: vault:v1:x\n b: [")
+    options = ["--transit-key", one_life.key, "--output", output, "--manifest", str(bad)]
+    run = subprocess.run(
+        [BIN / "kubevault", *command.split(), *options],
+        env=environment(one_life.chain, one_life.folder / "rotator"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "is not YAML" in run.stdout
+    assert output == "text" or list(json.loads(run.stdout)["failed"]) == [str(bad)]
+    assert run.stderr == "kubevault: 1 could not be rewrapped\n"
+    assert one_life.versions(name) == {2 + command.count("rotate")}
+
+
+@pytest.mark.parametrize("age", ["30", "1.5d", "1d12h", ""])
+def test_an_age_has_a_unit(one_life: Life, age: str) -> None:
+    """30 would be seconds: a key of minutes would be rotated, at every run."""
+    refused = one_life.run("rotate", "--older-than", age, status=1)["said"]
+    assert f"--older-than: found '{age}'; allowed is a number with s, m, h or d, such as 30d, or 0" in refused
+    assert one_life.root.read_key(one_life.key)["latest_version"] == 1
+
+
 def test_what_is_left_behind_is_told_and_not_retired(one_life: Life, name: str) -> None:
     chain = one_life.chain
     labels = {"kustomize.toolkit.fluxcd.io/name": "x"}

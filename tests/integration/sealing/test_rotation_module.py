@@ -125,6 +125,7 @@ def test_a_rotation_that_lost_its_lease_stops(chain: Chain, key: str, name: str)
 def test_what_is_wrong_with_the_options(ansible: Ansible, key: str) -> None:
     wrong: dict[str, tuple[dict[str, Any], str]] = {
         "older_than": ({"older_than": "soon"}, "older_than: found 'soon'; allowed is a number with s, m, h or d"),
+        "no unit": ({"older_than": 30}, "older_than: found '30'; allowed is a number with s, m, h or d, such as 30d"),
         "shard": ({"shard": "4/4"}, "shard: found '4/4'; allowed is I/N"),
         "trim": ({"trim": True}, "trim needs retire"),
         "concurrency": ({"concurrency": 0}, "concurrency is 0; allowed is 1 or more"),
