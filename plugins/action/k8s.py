@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.kubevault.core.plugins.action.kubevault_secret import InventoryOnly
 
-NEW_NAMESPACE = re.compile(r'namespaces "\S+" not found')
+NEW_NAMESPACE = re.compile(r"namespaces \S+ not found")
 """Matches how the API server refuses an object whose namespace is not there."""
 
 

@@ -356,6 +356,12 @@ secrets:
       returned: with O(state=absent), if there are any
       type: list
       elements: str
+    plain: &plain
+      description: Data keys that were sealed here and hold plaintext now, which somebody wrote over the ciphertext. They stay so
+        without a new value or O(adopt).
+      returned: if there are any
+      type: list
+      elements: str
 secret:
   description: The same of one Secret.
   returned: with O(name), on success
@@ -373,6 +379,7 @@ secret:
     metadata: *metadata
     awaits: *awaits
     finalizers: *finalizers
+    plain: *plain
 restarted:
   description: The workloads that were, or in check mode would be, restarted.
   returned: with O(restart)
@@ -501,7 +508,7 @@ def main() -> None:
         module.fail_json(msg=str(error), changed=changed, secrets=[outcome.facts() for outcome in error.outcomes])
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    for warning in filter(None, (outcome.warning for outcome in outcomes)):
+    for warning in (warning for outcome in outcomes for warning in outcome.warnings):
         warn(module, warning)
     done = [outcome.facts() for outcome in outcomes]
     result |= {"secrets": done} if several else {"secret": done[0]}

@@ -186,6 +186,11 @@ def key_version(ciphertext: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def is_plaintext(encoded: str) -> bool:
+    """Whether a value of ``data`` is plaintext: a ciphertext, whole or damaged, begins with ``vault:v``."""
+    return not base64.b64decode(encoded).startswith(b"vault:v")
+
+
 def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
     """Return the manifest of a Secret as the Kubernetes API returns it; None if it has none.
 

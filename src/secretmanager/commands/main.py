@@ -76,4 +76,4 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the boundary: a traceback or the text could show a secret
         click.echo(f"kubevault: {unexpected(error)}", err=True)
         sys.exit(1)
-    sys.exit(status)
+    sys.exit(status or 0)

@@ -258,8 +258,8 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
 
 def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
     for outcome in outcomes:
-        if outcome.warning:
-            warn(outcome.warning)
+        for text in outcome.warnings:
+            warn(text)
     if output == "json":
         click.echo(json.dumps([outcome.facts() for outcome in outcomes], indent=2))
         return

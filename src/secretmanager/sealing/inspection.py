@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound
-from ..sealed import MANIFEST_KEY, Scope, checksum, key_version, manifest_of, oldest_version, sealed_values
+from ..sealed import (
+    MANIFEST_KEY,
+    Scope,
+    checksum,
+    is_plaintext,
+    key_version,
+    manifest_of,
+    oldest_version,
+    sealed_values,
+)
 from ..servers.vault import TransitItem, VaultClient, version_times
 from .exposure import exposing_annotations
 
@@ -57,7 +66,7 @@ class SecretInfo:
         newest_version: newest version of the Transit key; None if that is not known.
         behind: whether a value is sealed with an older version; None if that is not known.
         values: its sealed values.
-        plain_keys: data keys whose values are not sealed.
+        plain_keys: data keys whose values are not sealed, also where the manifest says that they are.
         missing_keys: data keys that were sealed here and are gone.
         exposing_annotations: annotations that hold plaintext of its sealed data keys.
         error: why the manifest cannot be read; None if it can, or there is none.
@@ -233,7 +242,9 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
         )
     sealed = {value.key for value in values}
     digests = set(manifest.digests) if manifest else set()
-    broken = sorted(key for key in digests & data.keys() if key not in sealed)
+    unsealed = digests & data.keys() - sealed
+    plain = {key for key in unsealed if is_plaintext(data[key])}
+    broken = sorted(unsealed - plain)
     values += [ValueInfo(key, 0, None, managed=True, damaged=True) for key in broken]
     behind = [value.behind for value in values if value.behind is not None]
     return SecretInfo(
@@ -244,7 +255,7 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
         state.newest if state else None,
         any(behind) if behind else None,
         tuple(values),
-        tuple(sorted(data.keys() - sealed - digests - {MANIFEST_KEY})),
+        tuple(sorted(plain | data.keys() - sealed - digests - {MANIFEST_KEY})),
         tuple(sorted(digests - data.keys())),
         tuple(exposing_annotations(secret, sealed | digests)),
         error,

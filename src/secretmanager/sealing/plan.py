@@ -19,6 +19,7 @@ from ..sealed import (
     checksum,
     encode,
     encoded_version,
+    is_plaintext,
     key_version,
     manifest_of,
     oldest_version,
@@ -78,6 +79,7 @@ class Outcome:
         metadata: what else changed: ``labels``, ``annotations``, ``type``, ``immutable``.
         awaits: what does not exist yet, in check mode alone: ``Transit key NAME``, ``namespace NAME``.
         finalizers: what keeps a Secret that is, or was to be, deleted: it still exists.
+        plain: data keys that were sealed here, hold plaintext now, and are left so.
         digest: `values_digest` of the Secret as it is then; None if nothing is sealed in it.
     """
 
@@ -93,6 +95,7 @@ class Outcome:
     metadata: tuple[str, ...] = ()
     awaits: tuple[str, ...] = ()
     finalizers: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
     digest: str | None = None
 
     @property
@@ -115,15 +118,20 @@ class Outcome:
             "metadata": list(self.metadata),
             **({"awaits": list(self.awaits)} if self.awaits else {}),
             **({"finalizers": list(self.finalizers)} if self.finalizers else {}),
+            **({"plain": list(self.plain)} if self.plain else {}),
         }
 
     @property
-    def warning(self) -> str | None:
-        """That a Secret which should be absent still exists, and why."""
-        if not self.finalizers:
-            return None
-        names = ", ".join(self.finalizers)
-        return f"{self.namespace}/{self.name}: is being deleted, and exists until its finalizers are done: {names}"
+    def warnings(self) -> list[str]:
+        """That a Secret which should be absent still exists, and why; that what was sealed is plaintext now."""
+        place, texts = f"{self.namespace}/{self.name}", []
+        if self.finalizers:
+            names = ", ".join(self.finalizers)
+            texts.append(f"{place}: is being deleted, and exists until its finalizers are done: {names}")
+        if self.plain:
+            names = ", ".join(self.plain)
+            texts.append(f"{place}: somebody wrote plaintext over the sealed data keys {names}; set adopt to seal it")
+        return texts
 
     def diff(self, spec: SecretSpec) -> dict[str, Any]:
         """Return the structure before and after, as Ansible's ``--diff`` shows it, without any value.
@@ -174,6 +182,11 @@ class Draft:
     def ours(self) -> set[str]:
         """Existing data keys that were sealed here."""
         return set(self.manifest.digests if self.manifest else ()) & self.data.keys()
+
+    @property
+    def plain(self) -> set[str]:
+        """Those of them that hold plaintext, which somebody wrote over the ciphertext."""
+        return {key for key in self.ours if is_plaintext(self.data[key])}
 
     @property
     def removed(self) -> set[str]:
@@ -238,11 +251,8 @@ def _refuse_foreign(draft: Draft) -> None:
 
 def _plaintexts(draft: Draft) -> dict[str, bytes]:
     """Return the existing plaintext; ciphertext without a digest, as of an older tool, does not count."""
-    found = {
-        key: base64.b64decode(text)
-        for key, text in draft.data.items()
-        if key not in draft.ours and key not in draft.spec.absent_keys
-    }
+    candidates = draft.data.keys() - (draft.ours - draft.plain) - draft.spec.absent_keys
+    found = {key: base64.b64decode(text) for key, text in draft.data.items() if key in candidates}
     return {key: raw for key, raw in found.items() if key_version(raw.decode("latin-1")) is None}
 
 
@@ -316,6 +326,7 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
         removed=tuple(sorted(removed_keys)),
         adopted=tuple(key for key in sealing if key not in spec.values),
         metadata=metadata,
+        plain=tuple(sorted(draft.plain - draft.values.keys() - removed_keys)),
     )
     return Plan(draft, base, tuple(sealing), digests, outcome)
 

@@ -201,6 +201,21 @@ def test_what_is_behind_and_what_no_longer_opens(chain: Chain, name: str, kubeva
     assert done.stderr.decode() == f"kubevault: {spot}: unreadable: a, b\n"
 
 
+def test_plaintext_over_a_sealed_value_is_no_sealed_value(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    spot, arguments = f"{chain.namespace}/{name}", ["--transit-key", "derived"]
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2", "c": b"3"}))
+    patch = {"stringData": {"a": PLAIN, "b": "", "c": "vault:v1:short"}}
+    chain.api.patch_namespaced_secret(name, chain.namespace, patch)
+    for kind, keys in {"plain": "a, b", "damaged": "c"}.items():
+        done = kubevault("info", spot, "--fail-if", kind, status=3)
+        assert done.stderr.decode() == f"kubevault: {spot}: {kind}: {keys}\n"
+    told = kubevault("seal", spot, *arguments, "--from-file", "c=-", stdin=b"3")
+    assert b"somebody wrote plaintext over the sealed data keys a, b; set adopt to seal it" in told.stderr
+    kubevault("seal", spot, *arguments, "--adopt")
+    kubevault("info", spot, "--fail-if", "plain", "--fail-if", "damaged")
+    assert chain.opened(name) == {"a": PLAIN.encode(), "b": b"", "c": b"3"}
+
+
 def test_what_is_not_known_does_not_pass(chain: Chain, name: str, kubevault: Kubevault) -> None:
     spot = f"{chain.namespace}/{name}"
     chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="other"))

@@ -75,13 +75,12 @@ def test_absent_says_that_a_secret_with_finalizers_still_exists(chain: Chain, he
     assert foretold == first
     assert (first.action, first.changed, first.finalizers) == (Action.DELETING, True, (FINALIZER,))
     assert (second.action, second.changed, second.finalizers) == (Action.UNCHANGED, False, (FINALIZER,))
-    assert (
-        second.warning
-        == f"{chain.namespace}/{held}: is being deleted, and exists until its finalizers are done: {FINALIZER}"
-    )
+    assert second.warnings == [
+        f"{chain.namespace}/{held}: is being deleted, and exists until its finalizers are done: {FINALIZER}"
+    ]
     release(chain, held)
     (third,) = chain.seal(absent(chain, held))
-    assert (third.action, third.warning) == (Action.UNCHANGED, None)
+    assert (third.action, third.warnings) == (Action.UNCHANGED, [])
 
 
 @pytest.mark.parametrize("deleted_before", [True, False])

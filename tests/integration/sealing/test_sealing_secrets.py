@@ -154,6 +154,25 @@ def test_adopting_seals_in_place_what_it_finds(chain: Chain, name: str) -> None:
     assert chain.opened(name) == {"a": b"new", "b": b"\xff\x00", "late": b"plain", "older": b"old"}
 
 
+def test_plaintext_over_a_sealed_value_is_told_and_adopted(chain: Chain, name: str) -> None:
+    """As `kubectl patch` or `apply` leave it: the manifest still says that the data keys are sealed."""
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2", "c": b"3"}))
+    patch = {"stringData": {"a": "hunter2", "b": "2", "c": ""}}
+    chain.api.patch_namespaced_secret(name, chain.namespace, patch)
+    (other,) = chain.seal(chain.wanted(name, {"c": b"3"}))
+    assert (other.updated, other.plain, other.facts()["plain"]) == (("c",), ("a", "b"), ["a", "b"])
+    assert other.warnings == [
+        f"{chain.namespace}/{name}: somebody wrote plaintext over the sealed data keys a, b; set adopt to seal it"
+    ]
+    foretold, adopted, again = (
+        chain.seal(chain.wanted(name, adopt=True), check=check)[0] for check in (True, False, False)
+    )
+    assert foretold.adopted == adopted.adopted == ("a", "b")
+    assert (again.action, again.plain) == (Action.UNCHANGED, ())
+    assert chain.opened(name) == {"a": b"hunter2", "b": b"2", "c": b"3"}
+    assert set(sealed_values(chain.secret(name))) == {"a", "b", "c"}
+
+
 def test_adopting_what_holds_nothing_plain_is_done_once(chain: Chain, name: str) -> None:
     (older,) = chain.vault.root.encrypt("plain", [TransitItem(b"old")])
     chain.put(name, {"older": older.encode()})
