@@ -182,7 +182,7 @@ def _assumed(name: str) -> str:
     """Return what check mode takes for a value that an earlier task of a run would make, and warn of it."""
     meaning = "Check mode assumes that it would be created before; a run fails if it is not."
     Display().warning(f"Not there yet: {name}. {meaning}")
-    return ""
+    return "not known in check mode"
 
 
 def _secrets(arguments: Mapping[str, Any], values: Sequence[str] = VALUES) -> Iterator[tuple[str, object]]:

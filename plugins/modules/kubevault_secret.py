@@ -122,6 +122,10 @@ options:
             replace existing ones. An annotation in which C(kubectl apply) kept the plaintext is removed.
           - Existing ciphertext, which an older tool sealed, stays as it is.
         type: bool
+      allow_empty: &allow_empty
+        description: Seal a value also if it is empty. Otherwise that is an error, since it is how a lookup or a command that failed
+          looks, and it would replace a good value.
+        type: bool
       restart: &restart
         description:
           - Workloads to restart after a change of the values, each C(Deployment/NAME), C(StatefulSet/NAME) or C(DaemonSet/NAME) of the
@@ -155,6 +159,7 @@ options:
   recreate: {<<: *recreate, default: false}
   force: {<<: *force, default: false}
   adopt: {<<: *adopt, default: false}
+  allow_empty: {<<: *allow_empty, default: false}
   restart: *restart
   restart_dest:
     description:
@@ -447,6 +452,7 @@ SECRET_OPTIONS: dict[str, dict[str, Any]] = {
     "recreate": {"type": "bool"},
     "force": {"type": "bool"},
     "adopt": {"type": "bool"},
+    "allow_empty": {"type": "bool"},
     "restart": {"type": "list", "elements": "str"},
 }
 """Options of one Secret, which the task has as well as each entry of ``secrets``."""
@@ -457,6 +463,7 @@ DEFAULTS = {
     "recreate": False,
     "force": False,
     "adopt": False,
+    "allow_empty": False,
     "bank_vaults_skip": False,
 }
 

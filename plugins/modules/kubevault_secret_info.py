@@ -19,7 +19,7 @@ options:
     description: Name of one Secret, in O(namespace). Without it, all Secrets that O(label_selectors) select.
     type: str
   namespace:
-    description: Namespace to look at. Without it, all.
+    description: Namespace to look at. Without it, all. One that does not exist is an error, but in check mode.
     type: str
   label_selectors:
     description:
@@ -192,11 +192,13 @@ def main() -> None:
                 secrets = []
         else:
             secrets = list(kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"])))
+        if params["namespace"] and not secrets and not module.check_mode:  # where it may be created before a run
+            kubernetes.require_namespace(params["namespace"])
         with logged_in_vault(module) if connection_options(module)["vault_url"] else nullcontext() as vault:
             infos = list(inspect(secrets, KeyStates(vault), params["transit_key"]))
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    infos = [info for info in infos if info.values or info.missing_keys or info.error]
+    infos = [info for info in infos if info.values or info.transit_key or info.error]
     sealed = [facts(info) for info in infos]
     if wrong := [line for info in infos for line in faults(info, params["fail_if"])]:
         module.fail_json(msg="\n".join(wrong), secrets=sealed)

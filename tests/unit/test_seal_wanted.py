@@ -55,6 +55,9 @@ GOOD = {"namespace": "ns", "name": "n", "transit_key": "k", "data": {"a": "1"}}
         ({"restart": "Deployment/shop"}, "restart is of type str; allowed is list"),
         ({"restart": [True]}, "restart: an entry was read as True, which is not text"),
         ({"data": {"a": None}}, r"data\[a\] is nothing"),
+        ({"data": {"a": "", "b": "x"}}, "data key a: the value is empty; set allow_empty if it is meant"),
+        ({"binary_data": {"b": ""}}, "data key b: the value is empty"),
+        ({"allow_empty": "yes"}, "allow_empty is of type str; allowed is bool"),
         ({"data": {"a": {"x": math.nan}}}, r"data\[a\] cannot be written as JSON, for example because of NaN"),
         ({"data": {"a": [math.inf]}}, r"data\[a\] cannot be written as JSON"),
         ({"data": {"a": {"x": {1, 2}}}}, r"data\[a\] cannot be written as JSON"),
@@ -134,6 +137,7 @@ def test_kinds_of_values(tmp_path: Path) -> None:
                 "data": {"text": "ä", "empty": "", "dict": {"b": 1, "a": None}, "list": [True], "bytes": b"\xff"},
                 "binary_data": {"base64": "AAE\nC"},
                 "files": {"file": str(tmp_path / "file")},
+                "allow_empty": True,
             }
         ]
     )

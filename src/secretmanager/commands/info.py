@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from ..errors import ConfigError
+from ..names import NAMESPACE, SUBDOMAIN
 from ..sealing.inspection import Fault, KeyStates, SecretInfo, age_days, compromised, facts, faults, inspect
 from . import options
 from .connections import kubernetes_of, vault_of, warn
-
-FAULT_STATUS = 3
-"""Exit status if something is as ``--fail-if`` says; errors have 1, and wrong options 2."""
+from .statuses import FINDING
 
 
 @click.command(name="info")
@@ -26,7 +27,7 @@ FAULT_STATUS = 3
     "kinds",
     type=click.Choice(get_args(Fault)),
     multiple=True,
-    help=f"End with status {FAULT_STATUS} if a Secret is so, or if that is not known. May be given several times.",
+    help=f"End with status {FINDING} if a Secret is so, or if that is not known. May be given several times.",
 )
 @click.option(
     "--reseal",
@@ -52,14 +53,21 @@ def command(
     Without --vault-url, nothing is said of what is behind the newest version, unreadable or how old.
     """
     leaked, version = _key_and_version(reseal)
-    namespace, _, name = (secret or "").partition("/")
+    namespace, name = _place(secret or "")
     with ExitStack() as stack:
         kubernetes = stack.enter_context(kubernetes_of(given))
         vault = stack.enter_context(vault_of(given, lambda: kubernetes)) if given["vault_url"] else None
         found = (
             [kubernetes.get_secret(namespace, name)] if name else kubernetes.list_secrets(namespace or None, selector)
         )
-        infos = list(inspect(found, KeyStates(vault), transit_key))
+        states = KeyStates(vault)
+        infos = list(inspect(found, states, transit_key))
+        if not infos:
+            if namespace:
+                kubernetes.require_namespace(namespace)
+            warn(f"there is no sealed Secret{f' in {namespace}' if namespace else ''} with the labels {selector!r}")
+        if leaked and leaked not in {info.transit_key for info in infos}:
+            _require_key(leaked, states)
     if leaked:
         keys = [(info, compromised(info, leaked, version, transit_key)) for info in infos]
         report = [{"namespace": info.namespace, "name": info.name, "keys": names} for info, names in keys if names]
@@ -73,7 +81,35 @@ def command(
     for line in wrong:
         warn(line)
     if wrong:
-        sys.exit(FAULT_STATUS)
+        sys.exit(FINDING)
+
+
+def _place(text: str) -> tuple[str, str]:
+    """Return namespace and name, which may be empty.
+
+    Raises:
+        click.UsageError: one of them is not allowed, as of a file's path.
+    """
+    namespace, slash, name = text.partition("/")
+    problems = [NAMESPACE.refusal("namespace", namespace)] if text and not NAMESPACE.allows(namespace) else []
+    problems += [SUBDOMAIN.refusal("name", name)] if slash and not SUBDOMAIN.allows(name) else []
+    if problems and Path(text).exists():
+        raise click.UsageError(f"{text} is a file, and what is asked about is Secrets in Kubernetes: NAMESPACE[/NAME]")
+    if problems:
+        raise click.UsageError("; ".join(problems))
+    return namespace, name
+
+
+def _require_key(transit_key: str, states: KeyStates) -> None:
+    """Raise ConfigError if there may be no such Transit key, since no Secret names it."""
+    state = states(transit_key)
+    if state is None or state.newest is None:
+        raise ConfigError(
+            f"--reseal: no sealed Secret names the Transit key {transit_key}, and whether there is one is not known"
+            if state is None
+            else f"--reseal: there is no Transit key {transit_key}, and no sealed Secret names it",
+            remedy="check its name",
+        )
 
 
 def _key_and_version(reseal: str | None) -> tuple[str | None, int | None]:

@@ -22,6 +22,7 @@ from ..rotation.rotation import Outcome, Steps, run
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
+from .statuses import FINDING
 
 EVERY = 10.0
 """How often progress is told where there is no terminal, in seconds."""
@@ -79,7 +80,11 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--lease-namespace",
                 help="Hold a Lease of Kubernetes in this namespace, so that one rotation of the key runs at a time.",
             ),
-            click.option("--check", is_flag=True, help="Change nothing; say what would be done."),
+            click.option(
+                "--check",
+                is_flag=True,
+                help=f"Change nothing; say what would change, and end with status {FINDING} then.",
+            ),
             options.output,
             options.vault,
             options.kubernetes,
@@ -93,7 +98,7 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
     """Run some steps, and print what was done.
 
     Raises:
-        click.exceptions.Exit: a Secret could not be written.
+        click.exceptions.Exit: a Secret could not be written; with check, something would change.
         NotRetired: something is behind.
         SecretManagerError: a server refused, or is unreachable.
     """
@@ -135,6 +140,8 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
     if failed := len(outcome.report.failed):
         warn(f"{failed} could not be rewrapped")
         raise click.exceptions.Exit(1)
+    if given["check"] and outcome.changed:
+        raise click.exceptions.Exit(FINDING)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from ..sealing.stores import TIMEOUT, KubernetesStore
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
+from .statuses import FINDING
 
 
 @click.command(name="seal")
@@ -36,6 +38,8 @@ from .connections import kubernetes_of, vault_of, warn
 )
 @click.option("--from-env-file", type=options.FILE, help="Seal the lines KEY=VALUE of a file, as kubectl does.")
 @click.option("--prompt", multiple=True, metavar="KEY", help="Ask for a value, without echo.")
+@click.option("--trim", is_flag=True, help="Take the line end off a value of --from-file.")
+@click.option("--allow-empty", is_flag=True, help="Seal a value also if it is empty.")
 @click.option("--transit-key", help="Vault's key that encrypts.")
 @click.option("--digest-key", help="Vault's key of the digests, if not TRANSIT_KEY-digest.")
 @click.option(
@@ -68,7 +72,9 @@ from .connections import kubernetes_of, vault_of, warn
 @click.option("--adopt", is_flag=True, help="Take over what was not sealed here, and seal its plaintext in place.")
 @click.option("--manifest", type=options.FILE, help="Write the sealed Secrets to a YAML file, for Git.")
 @click.option("--apply/--no-apply", default=None, help="Whether to write to Kubernetes: by default without --manifest.")
-@click.option("--check", is_flag=True, help="Write nothing; say what would be done.")
+@click.option(
+    "--check", is_flag=True, help=f"Write nothing; say what would change, and end with status {FINDING} then."
+)
 @click.option(
     "--timeout",
     type=float,
@@ -140,6 +146,8 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
     except SealingFailed as error:
         _print_outcomes(error.outcomes, output)
         raise
+    if given["check"] and any(outcome.changed for outcome in outcomes):
+        sys.exit(FINDING)
 
 
 def _restart(workloads: LiveWorkloads | WorkloadFile, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> None:
@@ -169,6 +177,7 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
             "recreate",
             "force",
             "adopt",
+            "allow_empty",
             "bank_vaults_skip",
         )
     }
@@ -184,7 +193,7 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
     data: dict[str, Any] = {}
     for item in given["from_file"]:
         key, path = _from_file(item)
-        data[key] = _content(path)
+        data[key] = _trimmed(key, _content(path), trim=given["trim"])
     data |= _environment_file(given["from_env_file"])
     data |= {key: click.prompt(key, hide_input=True, confirmation_prompt=True, err=True) for key in given["prompt"]}
     entry = {**base, "namespace": namespace, "name": name, "absent_keys": list(given["absent_keys"]) or None}
@@ -220,6 +229,15 @@ def _content(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"--from-file: {path}: {error.strerror}") from error
+
+
+def _trimmed(key: str, value: bytes, *, trim: bool) -> bytes:
+    """Take the line end off a value, if that is wanted; warn of one that ends a single line, as echo writes it."""
+    if trim:
+        return re.sub(rb"\r?\n\Z", b"", value)
+    if value.find(b"\n") == len(value) - 1 >= 0:
+        warn(f"{key}: the value ends with a line end, as echo and editors write it; --trim takes it off")
+    return value
 
 
 def _environment_file(path: str | None) -> dict[str, str]:

@@ -242,7 +242,8 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
     """Read Secrets as users write them, by the names of options that the Ansible module documents.
 
     Besides the attributes of `SecretSpec` an entry has ``data`` (text, dict or list by data key), ``binary_data``
-    (base64) and ``files`` (paths). Options that are None count as not given.
+    (base64) and ``files`` (paths), and ``allow_empty``: a value that is empty by mistake, as where the command that
+    should print it failed, would replace a good one. Options that are None count as not given.
 
     Args:
         entries: one or more Secrets.
@@ -269,17 +270,18 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
 
 
 _SOURCES = ("data", "binary_data", "files")
+_OF_ENTRIES = (*_SOURCES, "allow_empty")
 _WORDS: dict[str, type[StrEnum]] = {"scope": Scope, "state": State, "behavior": Behavior}
 
 
 def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     given = {key: item for key, item in entry.items() if item is not None}
-    allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_SOURCES)
+    allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_OF_ENTRIES)
     problems = [f"{key}: there is no such option" for key in sorted(map(str, given.keys() - allowed))]
     problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
     kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
     kinds |= {"labels": dict, "annotations": dict, "recreate": bool, "force": bool, "adopt": bool, "absent_keys": list}
-    kinds |= {"bank_vaults_skip": bool, "restart": list}
+    kinds |= {"bank_vaults_skip": bool, "restart": list, "allow_empty": bool}
     for key, kind in kinds.items():
         if key in given and not isinstance(given[key], kind):
             problems.append(f"{key} is of type {type(given[key]).__name__}; allowed is {kind.__name__}")
@@ -299,13 +301,15 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
             problems.append(f"{key} is {given[key]!r}; allowed are {', '.join(words)}")
     values, more = _values(given)
     problems += more
+    if not given.get("allow_empty"):
+        problems += [f"data key {key}: the value is empty; set allow_empty if it is meant" for key in _empty(values)]
     purpose = {*_SOURCES, "adopt", "absent_keys"}
     if given.get("state") != State.ABSENT and not any(given.get(key) not in (None, False, []) for key in purpose):
         problems.append(f"nothing to seal: give one of {', '.join(_SOURCES)}, adopt or absent_keys")
     if problems:
         name = "/".join(str(given[key]) for key in ("namespace", "name") if given.get(key))
         raise ConfigError("; ".join(problems), place=name or None)
-    options = {key: item for key, item in given.items() if key not in _SOURCES}
+    options = {key: item for key, item in given.items() if key not in _OF_ENTRIES}
     for key, words in _WORDS.items():
         if key in options:
             options[key] = words(options[key])
@@ -339,6 +343,10 @@ def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
             except ConfigError as error:
                 problems.append(str(error))
     return values, problems
+
+
+def _empty(values: Mapping[str, bytes]) -> list[str]:
+    return [key for key, value in values.items() if not value]
 
 
 def _odd_key(option: str, key: object) -> str:

@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import ssl
@@ -218,6 +219,16 @@ class KubernetesClient:
             Forbidden: RBAC lacks ``list``.
         """
         yield from self.list_objects("secrets", namespace, label_selector)
+
+    def require_namespace(self, namespace: str) -> None:
+        """Check that a namespace is there, as far as the caller may know: a list of what is in none is empty.
+
+        Raises:
+            SecretNotFound: there is no such namespace.
+            KubernetesUnavailable: the API cannot be reached.
+        """
+        with contextlib.suppress(Forbidden):
+            self._call("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}", namespace)
 
     def list_objects(
         self,

@@ -125,7 +125,7 @@ def test_the_command_foresees_the_same(chain: Chain, name: str, new: str, tmp_pa
     command = [BIN / "kubevault", "seal", f"{new}/{name}", "--transit-key", "derived", "--from-file", "a"]
     arguments = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "check": False}
     foreseen = subprocess.run([*command, "--check", "--output", "json"], **arguments)
-    assert foreseen.returncode == 0, foreseen.stderr
+    assert foreseen.returncode == 3, foreseen.stderr
     assert json.loads(foreseen.stdout)[0]["awaits"] == [f"namespace {new}"]
     assert f"Not there yet: namespace {new}. {ASSUMED}" in " ".join(foreseen.stderr.split())
     failed = subprocess.run(command, **arguments)

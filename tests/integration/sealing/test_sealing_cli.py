@@ -16,6 +16,7 @@ import pytest
 import yaml
 from support import forked
 from support.ansible import BIN
+from support.cluster import own_namespace
 from support.sealing import SEALER, Chain, environment
 
 from secretmanager.options import CREDENTIAL_VARIABLES
@@ -65,13 +66,15 @@ def test_seal_and_seal_again(chain: Chain, name: str, kubevault: Kubevault, tmp_
     (tmp_path / "env").write_text(f"# of a service\nUSER=neo\n\nPASSWORD={PLAIN}=x\n")
     arguments = ["seal", spot, "--transit-key", "derived", "--from-file", "stdin=-", "--from-file", "file.bin"]
     arguments += ["--from-env-file", "env", "--label", "app=x", "--annotation", "example.org/a=b=c"]
-    checked = kubevault(*arguments, "--check", stdin=PLAIN.encode())
+    checked = kubevault(*arguments, "--check", stdin=PLAIN.encode(), status=3)
     assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
     sealed = kubevault(*arguments, stdin=PLAIN.encode())
     assert sealed.stdout == checked.stdout
     expected = f"{spot}: created (strict): added stdin, file.bin, USER, PASSWORD; set labels, annotations\n"
     assert sealed.stdout.decode() == expected
-    assert kubevault(*arguments, stdin=PLAIN.encode()).stdout.decode() == f"{spot}: unchanged (strict)\n"
+    for check in (("--check",), ()):
+        again = kubevault(*arguments, *check, stdin=PLAIN.encode())
+        assert again.stdout.decode() == f"{spot}: unchanged (strict)\n"
     assert chain.opened(name) == {
         "stdin": PLAIN.encode(),
         "file.bin": b"\x00\xff",
@@ -163,6 +166,26 @@ def test_a_manifest(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Pat
     assert chain.secret(name)["data"] == yaml.safe_load(written)["data"]
 
 
+def test_an_empty_value_is_refused_and_a_line_end_is_told(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    """As of a program before the pipe that failed, and of echo."""
+    arguments = ["seal", f"{chain.namespace}/{name}", "--transit-key", "derived", "--from-file", "pw=-"]
+    kubevault(*arguments, stdin=b"good")
+    refused = kubevault(*arguments, stdin=b"", status=1)
+    assert b"data key pw: the value is empty; set allow_empty if it is meant" in refused.stderr
+    assert chain.opened(name) == {"pw": b"good"}
+    assert (
+        b"pw: the value ends with a line end, as echo and editors write it"
+        in kubevault(*arguments, stdin=b"x\n").stderr
+    )
+    assert chain.opened(name) == {"pw": b"x\n"}
+    for value in (b"y\n", b"y\r\n", b"y"):
+        assert kubevault(*arguments, "--trim", stdin=value).stderr == b""
+        assert chain.opened(name) == {"pw": b"y"}
+    assert kubevault(*arguments, stdin=b"-----BEGIN\n-----END\n").stderr == b""
+    assert kubevault(*arguments, "--allow-empty", stdin=b"").stderr == b""
+    assert chain.opened(name) == {"pw": b""}
+
+
 def test_what_is_sealed_where(chain: Chain, name: str, kubevault: Kubevault) -> None:
     chain.seal(chain.wanted(name, {"a": b"1"}, transit_key="other"))
     chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"plain": "x"}})
@@ -214,6 +237,24 @@ def test_plaintext_over_a_sealed_value_is_no_sealed_value(chain: Chain, name: st
     kubevault("seal", spot, *arguments, "--adopt")
     kubevault("info", spot, "--fail-if", "plain", "--fail-if", "damaged")
     assert chain.opened(name) == {"a": PLAIN.encode(), "b": b"", "c": b"3"}
+
+
+def test_what_is_not_there_does_not_pass(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    fails = ("--fail-if", "behind", "--fail-if", "plain")
+    missing = kubevault("info", "nosuch", *fails, status=1).stderr
+    assert b'nosuch: namespaces "nosuch" not found' in missing
+    with own_namespace("empty") as empty:
+        told = kubevault("info", empty.namespace, *fails).stderr.decode()
+    assert (
+        told
+        == f"kubevault: there is no sealed Secret in {empty.namespace} with the labels 'kubevault.io/sealed=true'\n"
+    )
+    chain.seal(chain.wanted(name, {"a": b"1"}))
+    assert b"no sealed Secret names the Transit key nokey" in kubevault("info", "--reseal", "nokey", status=1).stderr
+    assert kubevault("info", "--reseal", "plain:99", chain.namespace).stderr == b""
+    (tmp_path / "s.yml").touch()
+    assert b"s.yml is a file, and what is asked about is Secrets" in kubevault("info", "s.yml", status=2).stderr
+    assert b"namespace 'no_such' is not allowed" in kubevault("info", "no_such/x", status=2).stderr
 
 
 def test_what_is_not_known_does_not_pass(chain: Chain, name: str, kubevault: Kubevault) -> None:

@@ -373,6 +373,32 @@ def test_a_task_waits_for_nobody_else(chain: Chain, name: str, tmp_path: Path, e
     assert chain.opened(name) == {"a": b"theirs"}
 
 
+def test_plaintext_over_all_sealed_values_does_not_pass(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1"}))
+    chain.api.patch_namespaced_secret(name, chain.namespace, {"stringData": {"a": "hunter2"}})
+    options = {"namespace": chain.namespace, "fail_if": ["plain"]}
+    (failed,) = run_modules([{"kubevault_secret_info": {**options, "name": name}}], tmp_path, env, fails=True)
+    assert failed["msg"] == f"{chain.namespace}/{name}: plain: a"
+    missing = {"kubevault_secret_info": {**options, "namespace": "nosuch"}}
+    (failed,) = run_modules([missing], tmp_path, env, fails=True)
+    assert 'namespaces "nosuch" not found' in failed["msg"]
+    (foretold,) = run_modules([{**missing, "check_mode": True}], tmp_path, env)
+    assert foretold["secrets"] == []
+
+
+def test_an_empty_value_is_refused_unless_it_is_meant(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    options = {"name": name, "namespace": chain.namespace, "transit_key": "derived", "data": {"a": ""}}
+    (refused,) = run_modules([{"kubevault_secret": options}], tmp_path, env, fails=True)
+    assert "data key a: the value is empty; set allow_empty if it is meant" in refused["msg"]
+    (done,) = run_modules([{"kubevault_secret": {**options, "allow_empty": True}}], tmp_path, env)
+    assert done["secret"]["added"] == ["a"]
+    assert chain.opened(name) == {"a": b""}
+
+
 def test_users_of_kubernetes_see_a_plain_error(chain: Chain, name: str, tmp_path: Path, env: dict[str, str]) -> None:
     env["K8S_AUTH_KUBECONFIG"] = chain.cluster.kubeconfig_for(tmp_path, ["get"])
     (refused,) = run_modules([seal(chain, name, data={"a": "1"})], tmp_path, env, fails=True)

@@ -1,0 +1,6 @@
+"""Exit statuses that subcommands share, beside 0 for success, 1 for an error, and 2 for wrong options."""
+
+from __future__ import annotations
+
+FINDING = 3
+"""What was asked about is so: a fault of ``info --fail-if``, or a change that ``--check`` of another one foretells."""
