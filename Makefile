@@ -143,8 +143,8 @@ integration: binaries ## Prove the chain in a lab of its own, then run the unit 
 # Those of site change what all others in the lab need.
 .PHONY: in-the-lab
 in-the-lab:
-	pytest tests/integration/site
-	pytest $(IN_PARALLEL) --cov --ignore=tests/integration/site
+	status=0; pytest tests/integration/site || status=$$?; \
+	    pytest $(IN_PARALLEL) --cov --ignore=tests/integration/site && exit $$status
 
 # What a machine cannot run is noted, and said at the end of `make test`; in CI that is an error.
 .PHONY: pods

@@ -40,6 +40,9 @@ OURS = tuple(Path(__file__).resolve().parents[2] / folder for folder in ("roles"
 
 KEY_AS_TEXT = 'write it in quotes, as "NO", "on", "1.5" or "null"'
 
+UNKNOWN = "dW5rbm93bg=="
+"""What stands in check mode for a value that is not known yet: not empty, and base64 as binary_data is."""
+
 LONG = 8
 """A text with fewer characters may occur in another by coincidence."""
 
@@ -182,7 +185,7 @@ def _assumed(name: str) -> str:
     """Return what check mode takes for a value that an earlier task of a run would make, and warn of it."""
     meaning = "Check mode assumes that it would be created before; a run fails if it is not."
     Display().warning(f"Not there yet: {name}. {meaning}")
-    return "not known in check mode"
+    return UNKNOWN
 
 
 def _secrets(arguments: Mapping[str, Any], values: Sequence[str] = VALUES) -> Iterator[tuple[str, object]]:

@@ -19,4 +19,5 @@ __all__ = [
     "rotation",
     "running",
     "seal",
+    "statuses",
 ]

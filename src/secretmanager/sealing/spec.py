@@ -91,6 +91,7 @@ class SecretSpec:
         recreate: delete and make again what Kubernetes does not let change: an immutable Secret, or its type.
         force: take over a Secret, or data keys, that were not sealed here; given values replace theirs.
         adopt: as ``force``, and seal in place all plaintext found there.
+        allow_empty: whether a value may be empty, as it is where a command that should print it failed.
         bank_vaults_skip: whether to set `BANK_VAULTS_SKIP` among the annotations.
         restart: workloads of its namespace to restart after a change of the values: ``KIND/NAME``, or `ANNOTATED`.
 
@@ -114,6 +115,7 @@ class SecretSpec:
     recreate: bool = False
     force: bool = False
     adopt: bool = False
+    allow_empty: bool = False
     bank_vaults_skip: bool = False
     restart: tuple[str, ...] = ()
 
@@ -141,6 +143,8 @@ class SecretSpec:
             yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
         if both := sorted(self.absent_keys & self.values.keys()):
             yield f"data keys {', '.join(both)} are both given and among absent_keys"
+        for key in [] if self.allow_empty else [key for key, value in self.values.items() if not value]:
+            yield f"data key {key}: the value is empty; set allow_empty if it is meant"
         if self.state is State.PRESENT and (self.values or self.adopt) and not self.transit_key:
             yield "transit_key is missing"
         if self.state is State.ABSENT and (self.values or self.absent_keys or self.adopt):
@@ -242,8 +246,7 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
     """Read Secrets as users write them, by the names of options that the Ansible module documents.
 
     Besides the attributes of `SecretSpec` an entry has ``data`` (text, dict or list by data key), ``binary_data``
-    (base64) and ``files`` (paths), and ``allow_empty``: a value that is empty by mistake, as where the command that
-    should print it failed, would replace a good one. Options that are None count as not given.
+    (base64) and ``files`` (paths). Options that are None count as not given.
 
     Args:
         entries: one or more Secrets.
@@ -270,13 +273,12 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
 
 
 _SOURCES = ("data", "binary_data", "files")
-_OF_ENTRIES = (*_SOURCES, "allow_empty")
 _WORDS: dict[str, type[StrEnum]] = {"scope": Scope, "state": State, "behavior": Behavior}
 
 
 def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     given = {key: item for key, item in entry.items() if item is not None}
-    allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_OF_ENTRIES)
+    allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_SOURCES)
     problems = [f"{key}: there is no such option" for key in sorted(map(str, given.keys() - allowed))]
     problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
     kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
@@ -301,15 +303,13 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
             problems.append(f"{key} is {given[key]!r}; allowed are {', '.join(words)}")
     values, more = _values(given)
     problems += more
-    if not given.get("allow_empty"):
-        problems += [f"data key {key}: the value is empty; set allow_empty if it is meant" for key in _empty(values)]
     purpose = {*_SOURCES, "adopt", "absent_keys"}
     if given.get("state") != State.ABSENT and not any(given.get(key) not in (None, False, []) for key in purpose):
         problems.append(f"nothing to seal: give one of {', '.join(_SOURCES)}, adopt or absent_keys")
     if problems:
         name = "/".join(str(given[key]) for key in ("namespace", "name") if given.get(key))
         raise ConfigError("; ".join(problems), place=name or None)
-    options = {key: item for key, item in given.items() if key not in _OF_ENTRIES}
+    options = {key: item for key, item in given.items() if key not in _SOURCES}
     for key, words in _WORDS.items():
         if key in options:
             options[key] = words(options[key])
@@ -343,10 +343,6 @@ def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
             except ConfigError as error:
                 problems.append(str(error))
     return values, problems
-
-
-def _empty(values: Mapping[str, bytes]) -> list[str]:
-    return [key for key, value in values.items() if not value]
 
 
 def _odd_key(option: str, key: object) -> str:

@@ -108,7 +108,8 @@ def seal(vault: PrivateVault, cluster: Cluster) -> Iterator[Put]:
     def write(values: Mapping[str, str], *, key: str = "derived", name: str | None = None) -> str:
         name = name or f"secret-{uuid.uuid4().hex[:8]}"
         names.add(name)
-        spec = SecretSpec(cluster.namespace, name, {k: v.encode() for k, v in values.items()}, transit_key=key)
+        plaintexts = {data_key: text.encode() for data_key, text in values.items()}
+        spec = SecretSpec(cluster.namespace, name, plaintexts, transit_key=key, allow_empty=True)
         Sealer(vault.root, KubernetesStore(cluster.kubernetes())).seal([spec])
         return name
 

@@ -35,7 +35,8 @@ def test_any_bytes_come_out_as_they_went_in(
 ) -> None:
     key, scope = choice
     spot = f"{name}-{scope}"
-    wanted = chain.wanted(spot, values, transit_key=key, scope=scope, behavior=Behavior.REPLACE)
+    options = {"transit_key": key, "scope": scope, "behavior": Behavior.REPLACE}
+    wanted = chain.wanted(spot, values, allow_empty=True, **options)
     chain.seal(wanted)
     assert opened(chain, spot) == values
     assert chain.seal(wanted)[0].action is Action.UNCHANGED

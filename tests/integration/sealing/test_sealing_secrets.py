@@ -285,7 +285,7 @@ def test_the_size_that_kubernetes_allows_is_used_to_the_end(chain: Chain, name: 
     chain.seal(chain.wanted(name, {"big": b"x" * largest}))
     assert chain.opened(name) == {"big": b"x" * largest}
     with pytest.raises(ConfigError, match=r"more than the 1048576 that Kubernetes allows; the largest data key is big"):
-        chain.wanted(name, {"big": b"x" * 790_000, "small": b""})
+        chain.wanted(name, {"big": b"x" * 790_000, "small": b"x"})
     with pytest.raises(ConfigError, match=r"more than the 1048576 that Kubernetes allows; the largest data key is big"):
         chain.seal(chain.wanted(name, {"more": b"x" * 1000}))
 

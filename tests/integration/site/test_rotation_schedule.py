@@ -153,7 +153,11 @@ def test_shards_are_pods_of_an_indexed_job(lab: Lab) -> None:
 
 
 def test_an_age_without_a_unit_is_refused_before_a_cronjob_has_it(lab: Lab) -> None:
-    options = {"kubevault_scheduled_keys": ["aes256-key"], "kubevault_rotation_older_than": 30}
+    options = {
+        "kubevault_scheduled_keys": ["aes256-key"],
+        "kubevault_rotation_image": IMAGE,
+        "kubevault_rotation_older_than": 30,
+    }
     run = play_in_lab("playbooks/schedule.yml", lab.folder, "-e", json.dumps(options), fails=True)
     assert "kubevault_rotation_older_than: found 30; allowed is a number with s, m, h or d" in " ".join(
         run.output.split()
