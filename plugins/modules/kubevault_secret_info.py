@@ -143,6 +143,10 @@ secrets:
           M(kubevault.core.kubevault_secret) removes them.
       type: list
       elements: str
+    sealed_for:
+      description: The Secret, as C(NAMESPACE/NAME), that the values were sealed for, where this one is a copy that nobody can open; null
+        otherwise.
+      type: str
     error:
       description: Why the Secret's manifest cannot be read; null where it can.
       type: str

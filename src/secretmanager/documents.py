@@ -10,13 +10,14 @@ writes the document as a whole (`dump`).
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import difflib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,77 @@ def edited(text: str, document: Document, content: Any) -> str | None:
     return None
 
 
+def written(text: str, document: Document, content: Any) -> str:
+    """Return the text of a document with another content: edited, or, if that is not possible, written as a whole."""
+    return edited(text, document, content) or whole(text, document, dump(content))
+
+
+def whole(text: str, document: Document, dumped: str) -> str:
+    """Return the text of a document that is written anew, with its marker and the line ends of the others."""
+    return marker(text, document) + dumped.replace("\n", newline_of(text))
+
+
+GONE: Any = object()
+"""In place of the content of a document that is to be removed."""
+
+
+def with_contents(
+    text: str,
+    documents: Sequence[Document],
+    contents: Sequence[Any],
+    place: str,
+    write: Callable[[str, Document, Any], str] = written,
+) -> str:
+    """Return a text whose documents have other contents; those that have the same stay as they are written.
+
+    Args:
+        text: the text.
+        documents: its documents.
+        contents: the new content of each, or `GONE`.
+        place: where the text comes from, for errors.
+        write: returns the text of a document with another content.
+
+    Raises:
+        ConfigError: the result would not have these documents, and no others.
+    """
+    edits = [
+        (document.start, document.end, "" if content is GONE else write(text, document, content))
+        for document, content in zip(documents, contents, strict=True)
+        if content is GONE or content != document.content
+    ]
+    new = applied(text, edits)
+    require_contents(new, [content for content in contents if content is not GONE], place)
+    return new
+
+
+def require_contents(text: str, contents: Sequence[Any], place: str) -> None:
+    """Check that a text holds documents of these contents, and no others, before it is written.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        found = list(yaml.load_all(text, _LOADER))
+    except yaml.YAMLError:
+        found = []
+    if found != list(contents):
+        raise ConfigError(
+            f"{place}: is written in a way that cannot be edited without damage, so nothing was written",
+            remedy="please report it with the file's structure, without its values",
+        )
+
+
+def line_of(document: Document, *path: str | int) -> int:
+    """Return the line, from 1, in which a part of a document begins, given by keys and indices."""
+    node = document.node
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            node = next(value for key, value in node.value if key.value == step)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+    return int(node.start_mark.line) + 1
+
+
 def applied(text: str, edits: Iterable[Edit], start: int = 0, end: int | None = None) -> str:
     """Return a part of the text with edits made, which do not overlap."""
     parts = []
@@ -132,11 +204,13 @@ def dump(value: Any, *, indent_lists: bool = False) -> str:
 def read(path: Path) -> str | None:
     """Return the text of a file with its line ends as they are; None if there is no such file.
 
+    A byte order mark is set aside, since parsers of YAML do not count it. `replace` puts it back.
+
     Raises:
         ConfigError: it cannot be read, or is not text.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -146,7 +220,7 @@ def read(path: Path) -> str | None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file at once, so that nobody reads half of it; its mode stays.
+    """Write a file at once, so that nobody reads half of it; its mode stays, and so does a byte order mark.
 
     Raises:
         ConfigError: it cannot be written.
@@ -155,7 +229,7 @@ def replace(path: Path, text: str) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
+                file.write(_byte_order_mark(path) + text)
                 file.flush()
                 os.fchmod(descriptor, _mode(path))
                 os.fsync(descriptor)
@@ -165,6 +239,15 @@ def replace(path: Path, text: str) -> None:
             raise
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _byte_order_mark(path: Path) -> str:
+    """Return the byte order mark of a file; an empty text if it has none, or does not exist."""
+    try:
+        with path.open("rb") as file:
+            return codecs.BOM_UTF8.decode() if file.read(3) == codecs.BOM_UTF8 else ""
+    except FileNotFoundError:
+        return ""
 
 
 def _mode(path: Path) -> int:

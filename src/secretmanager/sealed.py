@@ -106,6 +106,7 @@ class Manifest:
         checksums: `checksum` of the ciphertext of each, by which a sealer without permission to decrypt detects damage.
         oldest_versions: of a value that was encrypted again unchanged, as by a rewrap, the oldest version of the
             Transit key that sealed it: whoever knows that version may know the value.
+        place: ``namespace/name`` of the Secret that they were sealed in; empty if an older version of kubevault did it.
     """
 
     transit_key: str
@@ -114,6 +115,17 @@ class Manifest:
     digests: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     oldest_versions: Mapping[str, int] = field(default_factory=dict)
+    place: str = ""
+
+    def is_of(self, place: str) -> bool:
+        """Whether its values open in a Secret, ``namespace/name``, as far as that is known: not in most copies."""
+        match self.scope if self.place else Scope.CLUSTER_WIDE:
+            case Scope.STRICT:
+                return place == self.place
+            case Scope.NAMESPACE_WIDE:
+                return place.partition("/")[0] == self.place.partition("/")[0]
+            case Scope.CLUSTER_WIDE:
+                return True
 
     def dump(self) -> bytes:
         """Return the manifest as JSON: the same bytes for the same content."""
@@ -125,6 +137,7 @@ class Manifest:
             "digests": dict(self.digests),
             "checksums": dict(self.checksums),
             **({"oldest_versions": dict(self.oldest_versions)} if self.oldest_versions else {}),
+            **({"place": self.place} if self.place else {}),
         }
         return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
 
@@ -150,13 +163,14 @@ class Manifest:
                     remedy="upgrade the package kubevault",
                 )
             digests, checksums = facts["digests"], facts.get("checksums", {})
-            oldest = facts.get("oldest_versions", {})
-            texts = [facts["transit_key"], facts["digest_key"], *digests.values(), *checksums.values()]
+            oldest, sealed_in = facts.get("oldest_versions", {}), facts.get("place", "")
+            texts = [facts["transit_key"], facts["digest_key"], sealed_in, *digests.values(), *checksums.values()]
             if not all(isinstance(text, str) for text in texts):
                 raise TypeError("a field is not a string")  # noqa: TRY301 - handled below with all other malformed manifests
             if not all(type(version) is int for version in oldest.values()):
                 raise TypeError("a version is not a number")  # noqa: TRY301 - as above
-            return cls(facts["transit_key"], Scope(facts["scope"]), facts["digest_key"], digests, checksums, oldest)
+            scope = Scope(facts["scope"])
+            return cls(facts["transit_key"], scope, facts["digest_key"], digests, checksums, oldest, sealed_in)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SealedDataError(
                 f"the manifest in data key {MANIFEST_KEY!r} is damaged",

@@ -136,6 +136,107 @@ def test_a_deleted_secret_goes_and_so_does_an_empty_file(path: Path) -> None:
     assert not alone.exists()
 
 
+LISTED = """\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: ConfigMap
+  metadata: {name: n, namespace: ns}
+- apiVersion: v1
+  kind: Secret
+  metadata:
+    name: n   # by hand
+    namespace: ns
+  data:
+    a: MQ==   # one
+    b: Mg==
+- apiVersion: v1
+  kind: Secret
+  metadata: {name: other, namespace: ns}
+  stringData: {a: "1"}
+# the end
+---
+x: 1
+"""
+
+
+def test_an_item_of_a_list_is_edited_in_place(path: Path) -> None:
+    path.write_text(LISTED)
+    content = found(path)
+    updated(path, {**content, "data": {**content["data"], "a": "bmV3"}})
+    assert path.read_text() == LISTED.replace("MQ==", "bmV3")
+    other = found(path, "other")
+    assert other["data"] == {"a": "MQ=="}
+    updated(path, {**other, "data": {"a": "bmV3"}})
+    assert "stringData" not in path.read_text()
+    for name in ("n", "other"):
+        write(path, Change(Action.DELETED, found(path, name), None))
+    listed, rest = yaml.safe_load_all(path.read_text())
+    assert ([item["kind"] for item in listed["items"]], rest) == (["ConfigMap"], {"x": 1})
+
+
+def test_a_list_of_secrets_need_not_say_so_of_each(path: Path) -> None:
+    path.write_text("kind: SecretList\nitems:\n- metadata: {name: n, namespace: ns}\n  data: {a: MQ==}\n")
+    content = found(path)
+    assert (content["kind"], content["data"]) == ("Secret", {"a": "MQ=="})
+    write(path, Change(Action.DELETED, content, None))
+    assert not path.exists()
+
+
+UNPLACED = BY_HAND.replace("    namespace: ns\n", "")
+
+
+def test_a_secret_without_a_namespace_is_the_one_that_is_wanted(path: Path) -> None:
+    path.write_text(UNPLACED)
+    file = ManifestFile(path)
+    (before,) = file.find([SecretSpec("ns", "n")]).values()
+    assert before["metadata"]["namespace"] == "ns"
+    after = {**before, "data": {**before["data"], "alpha": "bmV3"}}
+    assert file.write([Change(Action.UPDATED, before, after)], check=False, done=lambda change: None) == {}
+    lines = UNPLACED.replace("dmF1bHQ6djE6QUFBQg==", "bmV3").splitlines()
+    assert [line for line in path.read_text().splitlines() if line not in lines] == ["    namespace: ns"]
+    assert len(path.read_text().splitlines()) == len(lines) + 1
+    assert file.unplaced == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "lines"),
+    [
+        (f"{UNPLACED}---\n{UNPLACED}", ["ns/n"], "8, 35"),
+        (f"{UNPLACED}---\n{BY_HAND}", ["ns/n"], "8, 35"),
+        (UNPLACED, ["ns/n", "other/n"], "8"),
+        (
+            LISTED.replace(", namespace: ns", "").replace("name: n   # by hand\n    namespace: ns", "name: other"),
+            ["ns/other"],
+            "7, 14",
+        ),
+    ],
+)
+def test_which_secret_is_wanted_has_to_be_clear(path: Path, text: str, wanted: list[str], lines: str) -> None:
+    path.write_text(text)
+    with pytest.raises(
+        ConfigError, match=rf"which Secret is ns/\w+ is not clear; those of its name begin in line {lines}; "
+    ):
+        ManifestFile(path).find([SecretSpec(*place.split("/")) for place in wanted])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_document(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + BY_HAND.encode())
+    content = found(path)
+    updated(path, {**content, "data": {**content["data"], "alpha": "bmV3"}})
+    assert path.read_bytes() == b"\xef\xbb\xbf" + BY_HAND.replace("dmF1bHQ6djE6QUFBQg==", "bmV3").encode()
+
+
+def test_what_would_damage_other_documents_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(BY_HAND)
+    content = found(path)
+    monkeypatch.setattr("secretmanager.documents.edited", lambda *_: "a: 1\n---\nb: 2\n")
+    with pytest.raises(ConfigError, match="cannot be edited without damage, so nothing was written"):
+        updated(path, {**content, "type": "other"})
+    assert path.read_text() == BY_HAND
+
+
 def test_line_ends_and_mode_stay(path: Path) -> None:
     path.write_bytes(BY_HAND.replace("\n", "\r\n").encode())
     path.chmod(0o640)

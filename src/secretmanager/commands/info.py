@@ -132,4 +132,6 @@ def _lines(info: SecretInfo) -> list[str]:
     for kind in ("plain_keys", "missing_keys", "exposing_annotations"):
         if names := getattr(info, kind):
             lines.append(f"  {kind.replace('_', ' ')}: {', '.join(names)}")
+    if info.sealed_for:
+        lines.append(f"  a copy: sealed for {info.sealed_for}, and not to be opened here")
     return [*lines, f"  {info.error}"] if info.error else lines

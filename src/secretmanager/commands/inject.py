@@ -127,7 +127,7 @@ def _command(text: str) -> tuple[str, list[str]]:
 def _read(name: str) -> str:
     if name == "-":
         try:
-            return sys.stdin.buffer.read().decode()
+            return sys.stdin.buffer.read().decode("utf-8-sig")
         except UnicodeDecodeError:
             raise ConfigError("standard input: is not text; a file of manifests is needed") from None
     text = documents.read(Path(name))

@@ -53,7 +53,7 @@ def chosen(manifests: list[Any], workloads: set[str], place: str) -> list[int]:
 def _changed(text: str, place: str, change: Callable[[Mapping[str, Any]], Any], workloads: set[str]) -> str:
     parsed = documents.parse(text, place)
     meant = set(chosen([item for document in parsed for item in _items(document.content)], workloads, place))
-    edits: list[documents.Edit] = []
+    contents = []
     count = 0
     for document in parsed:
         items = list(_items(document.content))
@@ -62,17 +62,14 @@ def _changed(text: str, place: str, change: Callable[[Mapping[str, Any]], Any], 
         except ConfigError as error:
             raise ConfigError(error.message, place=place, remedy=error.remedy) from None
         count += len(items)
-        if changed != items:
-            content = {**document.content, "items": changed} if _is_list(document.content) else changed[0]
-            edits.append((document.start, document.end, written(text, document, content)))
-    return documents.applied(text, edits)
+        contents.append({**document.content, "items": changed} if _is_list(document.content) else changed[0])
+    return documents.with_contents(text, parsed, contents, place, written)
 
 
 def written(text: str, document: documents.Document, content: Any) -> str:
     """Return the text of a document with another content: edited, or, if that is not possible, written as a whole."""
-    new = documents.edited(text, document, content)
-    whole = documents.dump(content, indent_lists=True).replace("\n", documents.newline_of(text))
-    return new or documents.marker(text, document) + whole
+    dumped = documents.dump(content, indent_lists=True)
+    return documents.edited(text, document, content) or documents.whole(text, document, dumped)
 
 
 def _is_list(content: Any) -> bool:

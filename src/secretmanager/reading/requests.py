@@ -112,7 +112,7 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
 
     Raises:
         SecretKeyNotFound, SecretFormatError: as `texts_of`.
-        SealedDataError: a value is not sealed, or its Transit key is unknown.
+        SealedDataError: a value is not sealed, or for another Secret, or its Transit key is unknown.
         WrongTransitKey: the manifest names another Transit key than the request.
     """
     for key, text in texts_of(found, request).items():
@@ -131,6 +131,12 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
             )
         if ours and transit_key != ours.transit_key:
             raise WrongTransitKey(asked=transit_key, found=ours.transit_key, place=str(place))
+        if ours and not ours.is_of(f"{place.namespace}/{place.name}"):
+            raise SealedDataError(
+                f"the Secret is a copy: its values were sealed for {ours.place}, scope {ours.scope}",
+                place=str(place),
+                remedy="seal them here, or in scope cluster-wide with a key that is not derived",
+            )
         yield key, transit_key, TransitItem(text.encode(), place.context(ours.scope) if ours else None, str(place))
 
 

@@ -45,7 +45,8 @@ class WorkloadFile:
         Raises:
             ConfigError: the file is missing, is not YAML, or lacks one of them.
         """
-        found = {workload for _, workload, _ in self._matches(self._text())}
+        parsed = documents.parse(self._text(), str(self.path))
+        found = {workload for _, workload, _ in self._matches([document.content for document in parsed])}
         if missing := sorted(map(str, self._named.keys() - found)):
             raise ConfigError(
                 f"{self.path}: there is no {', '.join(missing)}",
@@ -63,20 +64,17 @@ class WorkloadFile:
         """
         sealed = digests(outcomes)
         text = self._text()
-        edits: list[documents.Edit] = []
-        for document, workload, names in self._matches(text):
+        parsed = documents.parse(text, str(self.path))
+        contents = [document.content for document in parsed]
+        for number, workload, names in self._matches(contents):
+            content = contents[number]
             wanted = {name: sealed[place] for name in names if (place := (workload.namespace, name)) in sealed}
-            if not (entries := outdated(document.content, wanted)):
-                continue
-            new = _with_stamp(document.content, stamp(document.content, entries))
-            written = documents.edited(text, document, new)
-            if written is None:
-                dumped = documents.dump(new).replace("\n", documents.newline_of(text))
-                written = documents.marker(text, document) + dumped
-            edits.append((document.start, document.end, written))
-            self.restarted.append(Restart(workload, tuple(entries)))
-        if edits and not self._check:
-            documents.replace(self.path, documents.applied(text, edits))
+            if entries := outdated(content, wanted):
+                contents[number] = _with_stamp(content, stamp(content, entries))
+                self.restarted.append(Restart(workload, tuple(entries)))
+        new = documents.with_contents(text, parsed, contents, str(self.path))
+        if new != text and not self._check:
+            documents.replace(self.path, new)
 
     def _text(self) -> str:
         text = documents.read(self.path)
@@ -84,13 +82,13 @@ class WorkloadFile:
             raise ConfigError(f"{self.path}: there is no such file; it should have the workloads to restart")
         return text
 
-    def _matches(self, text: str) -> Iterator[tuple[documents.Document, Workload, set[str]]]:
-        """Yield the documents that are workloads of Secrets, with the workload and these Secrets.
+    def _matches(self, contents: Sequence[Any]) -> Iterator[tuple[int, Workload, set[str]]]:
+        """Yield the indices of documents that are workloads of Secrets, with the workload and these Secrets.
 
         A manifest without a namespace may be in any, which kustomize or GitOps give it.
         """
-        for document in documents.parse(text, str(self.path)):
-            content = document.content if isinstance(document.content, dict) else {}
+        for number, each in enumerate(list(contents)):
+            content = each if isinstance(each, dict) else {}
             kind, metadata = content.get("kind"), content.get("metadata")
             if kind not in WORKLOAD_KINDS or not isinstance(metadata, dict) or not metadata.get("name"):
                 continue
@@ -110,7 +108,7 @@ class WorkloadFile:
                     remedy="give its namespace, or seal the Secrets of each namespace by a run of its own",
                 )
             for workload, names in matches.items():
-                yield document, workload, names
+                yield number, workload, names
 
 
 def _with_stamp(content: Any, text: str) -> Any:

@@ -25,7 +25,7 @@ class FileRewrapper:
 
     Args:
         vault: client whose token may rewrap with the key.
-        paths: files, and folders, whose ``*.yaml`` and ``*.yml`` are taken.
+        paths: files, and folders, whose ``*.yaml``, ``*.yml`` and ``*.json`` are taken.
         options: what is rewrapped; a Secret in a file is never recreated, nor does GitOps put it back.
         newest: newest version of the Transit key.
     """
@@ -94,10 +94,14 @@ def _unplaced(path: Path, file: ManifestFile) -> Iterator[tuple[str, Object]]:
         yield f"{path}: {metadata['name']}", {**secret, "metadata": metadata}
 
 
+def _is_manifest(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml", ".json") and path.is_file()
+
+
 def files_of(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files that may hold a ciphertext; of a folder, in the order of their names."""
     for path in paths:
-        found = sorted(item for item in path.rglob("*.y*ml") if item.is_file()) if path.is_dir() else [path]
+        found = sorted(item for item in path.rglob("*") if _is_manifest(item)) if path.is_dir() else [path]
         for file in found:
             if file == path or any(sign in file.read_bytes() for sign in _SIGNS):
                 yield file

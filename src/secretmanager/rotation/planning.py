@@ -28,6 +28,7 @@ class Skip(StrEnum):
     IMMUTABLE = "it is immutable: use --recreate"
     DELETED = "it is being deleted"
     UNPLACED = "its file names no namespace, which its values may be bound to: add it"
+    COPY = "it is a copy: its values were sealed for another Secret, and do not open here: seal them here"
     DAMAGED = "its manifest, or a value, is damaged: seal it again"
     REFUSED = "the key does not open it: it was sealed with another key, or its version is retired or lost"
 
@@ -106,6 +107,8 @@ def make_candidate(secret: Object, newest: int, options: Options) -> Candidate |
     oldest = min((value.version for value in ours.values()), default=newest)
     if missing or any(_is_damaged(manifest, key, value) for key, value in ours.items()):
         return Candidate(secret, {}, oldest, Skip.DAMAGED, probes)
+    if manifest and behind and not manifest.is_of(place_of(secret)):
+        return Candidate(secret, {}, oldest, Skip.COPY, probes)
     metadata = secret["metadata"]
     items = {key: _item(Place(metadata["namespace"], metadata["name"], key), value) for key, value in behind.items()}
     return Candidate(secret, items, oldest, _skip(secret, options) if behind else None, probes)

@@ -63,7 +63,7 @@ def rewrap_secret(
         if candidate is None:
             message = f"nothing in it is sealed with Transit key {key}" if key else "no manifest names its Transit key"
             raise SealedDataError(message, place=place, remedy="name transit_key")
-        if candidate.skip is Skip.DAMAGED:
+        if candidate.skip in (Skip.DAMAGED, Skip.COPY):
             raise SealedDataError(str(candidate.skip), place=place)
         texts = dict(zip(candidate.behind, rewrap(key, list(candidate.behind.values())), strict=True))
         before = {data_key: key_version(item.value.decode()) for data_key, item in candidate.behind.items()}

@@ -70,6 +70,8 @@ class SecretInfo:
         missing_keys: data keys that were sealed here and are gone.
         exposing_annotations: annotations that hold plaintext of its sealed data keys.
         error: why the manifest cannot be read; None if it can, or there is none.
+        sealed_for: the Secret, ``namespace/name``, that its values were sealed for and of which it is a copy that no
+            reader can open; None if that is itself, or not known.
     """
 
     namespace: str
@@ -83,6 +85,7 @@ class SecretInfo:
     missing_keys: tuple[str, ...]
     exposing_annotations: tuple[str, ...] = ()
     error: str | None = None
+    sealed_for: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,8 @@ def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
         info: the Secret.
         kinds: "behind": a value is sealed with an older version. "damaged": a ciphertext is not the one that was
             written, or is gone, or the manifest is damaged. "plain": a value is not sealed, or an annotation holds it.
-            "unreadable": Vault no longer decrypts the version of a value. What is not known counts as wrong.
+            "unreadable": Vault no longer decrypts the version of a value, or not in this Secret, since it is a copy.
+            What is not known counts as wrong.
     """
     values = info.values
     found: dict[Fault, list[str]] = {
@@ -185,6 +189,8 @@ def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
     if info.error:
         found["damaged"].append(MANIFEST_KEY)
     lines = [f"{kind}: {', '.join(found[kind])}" for kind in sorted(kinds) if found[kind]]
+    if info.sealed_for and found["unreadable"] and "unreadable" in kinds:
+        lines[-1] += f" (sealed for {info.sealed_for})"
     for kind in sorted({"behind", "unreadable"} & set(kinds)):
         if unknown := [value.key for value in values if value.version and getattr(value, kind) is None]:
             needs = "that needs Vault, permission to read the key, and the key's name where no manifest has it"
@@ -223,6 +229,8 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
     name = manifest.transit_key if manifest else fallback
     state = states(name) if name else None
     data = secret.get("data") or {}
+    place = "{namespace}/{name}".format_map(secret["metadata"])
+    sealed_for = manifest.place if manifest and not manifest.is_of(place) else None
     values = []
     for key, value in sorted(sealed_values(secret).items()):
         managed = manifest is not None and key in manifest.digests
@@ -235,7 +243,7 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
                 state.behind(value.version) if state else None,
                 managed,
                 damaged,
-                state.unreadable(value.version) if state else None,
+                True if sealed_for and managed else state.unreadable(value.version) if state else None,
                 state.created.get(value.version) if state else None,
                 oldest_version(manifest, key, data[key]) if manifest and managed and not damaged else None,
             )
@@ -259,6 +267,7 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
         tuple(sorted(digests - data.keys())),
         tuple(exposing_annotations(secret, sealed | digests)),
         error,
+        sealed_for,
     )
 
 
@@ -294,4 +303,5 @@ def facts(info: SecretInfo) -> dict[str, Any]:
         "missing_keys": list(info.missing_keys),
         "exposing_annotations": list(info.exposing_annotations),
         "error": info.error,
+        "sealed_for": info.sealed_for,
     }

@@ -7,9 +7,10 @@ plaintext is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .. import documents
 from ..errors import ConfigError, ConflictError, SecretManagerError
@@ -19,29 +20,53 @@ from .spec import SecretSpec
 from .stores import Change
 
 _ORDER = ("apiVersion", "kind", "metadata", "type", "immutable", "data")
+_LISTS = ("List", "SecretList")
 
 
 class ManifestFile:
-    """Secrets in one YAML file, a document each. Documents of other kinds are left alone.
+    """Secrets in one YAML file, each a document or an item of a List. Objects of other kinds are left alone.
 
     Args:
         path: the file; created if it is missing, and deleted with its last document.
-
-    Attributes:
-        unplaced: its Secrets without a namespace, which are left alone.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.realpath(Path(path).expanduser()))
         self._text: str | None = None
-        self._documents: list[_Document] = []
+        self._documents: list[documents.Document] = []
+        self._placed: dict[str, _Entry] = {}
+        self._unplaced: list[_Entry] = []
         self._after: dict[str, Object] = {}
-        self.unplaced: list[Object] = []
+
+    @property
+    def unplaced(self) -> list[Object]:
+        """Its Secrets without a namespace, which are left alone unless `find` asks for one of their name."""
+        return [entry.secret for entry in self._unplaced]
 
     def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
-        """Return those of the Secrets that exist, by ``namespace/name``; raises as `load`."""
-        found = self.load()
-        return {item.place: found[item.place] for item in wanted if item.place in found}
+        """Return those of the Secrets that exist, by ``namespace/name``.
+
+        A Secret without a namespace, as most are in Git, is the one wanted of its name, and gets the namespace.
+
+        Raises:
+            ConfigError: as `load`; or which Secret of a name is wanted is not clear.
+        """
+        self.load()
+        names = [item.name for item in wanted]
+        for item in wanted:
+            same = [entry for entry in self._unplaced if entry.name == item.name]
+            if not same:
+                continue
+            if len(same) > 1 or item.place in self._placed or names.count(item.name) > 1:
+                lines = ", ".join(str(entry.line) for entry in (*same, *filter(None, [self._placed.get(item.place)])))
+                raise ConfigError(
+                    f"{self.path}: which Secret is {item.place} is not clear; those of its name begin in line {lines}",
+                    remedy="write the namespace into each",
+                )
+            self._unplaced.remove(same[0])
+            self._placed[item.place] = replace(same[0], namespace=item.namespace)
+            self._after[item.place] = self._placed[item.place].secret
+        return {item.place: self._after[item.place] for item in wanted if item.place in self._after}
 
     def load(self) -> dict[str, Object]:
         """Read the file; return all its Secrets that have a namespace, by ``namespace/name``.
@@ -50,16 +75,16 @@ class ManifestFile:
             ConfigError: the file cannot be read, or is not YAML, or holds a Secret twice.
         """
         self._text = documents.read(self.path)
-        self._documents = [_Document(**vars(each)) for each in documents.parse(self._text or "", str(self.path))]
-        found: dict[str, Object] = {}
-        for document in self._documents:
-            if place := document.place:
-                if place in found:
-                    raise ConfigError(f"{self.path}: Secret {place} occurs twice", remedy="remove one of them")
-                found[place] = document.secret
-        self._after = dict(found)
-        self.unplaced = [document.secret for document in self._documents if document.is_secret and not document.place]
-        return found
+        self._documents = documents.parse(self._text or "", str(self.path))
+        entries = [entry for number, each in enumerate(self._documents) for entry in _entries(number, each)]
+        self._placed, self._unplaced = {}, [entry for entry in entries if not entry.place]
+        for entry in entries:
+            if entry.place in self._placed:
+                raise ConfigError(f"{self.path}: Secret {entry.place} occurs twice", remedy="remove one of them")
+            if entry.place:
+                self._placed[entry.place] = entry
+        self._after = {place: entry.secret for place, entry in self._placed.items()}
+        return dict(self._after)
 
     def write(
         self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
@@ -96,24 +121,34 @@ class ManifestFile:
         }
 
     def _edited(self, changes: Sequence[Change]) -> str:
-        text = self._text or ""
+        text, place = self._text or "", str(self.path)
         newline = documents.newline_of(text)
         by_place = {change.place: change for change in changes}
-        edits: list[documents.Edit] = []
-        for document in self._documents:
-            change = by_place.pop(document.place, None) if document.place else None
-            if change is None:
-                continue
-            if change.secret is None:
-                edits.append((document.start, document.end, ""))
-            else:
-                edits.append((document.start, document.end, _rewritten(text, document, change.secret)))
-        text = documents.applied(text, edits)
+        changed: dict[int, list[tuple[_Entry, Change]]] = {number: [] for number in range(len(self._documents))}
+        for name, entry in self._placed.items():
+            if name in by_place:
+                changed[entry.number].append((entry, by_place.pop(name)))
+        contents = [_with_changes(each.content, changed[number]) for number, each in enumerate(self._documents)]
+        # Written as a whole, so that no comment of plaintext stays.
+        plain = [
+            self._documents[number]
+            for number, entries in changed.items()
+            if any(isinstance(entry.content.get("stringData"), dict) for entry, _ in entries)
+        ]
+
+        def write(text: str, document: documents.Document, content: Any) -> str:
+            new = None if document in plain else documents.edited(text, document, content)
+            return new or documents.whole(text, document, _dumped(content))
+
+        text = documents.with_contents(text, self._documents, contents, place, write)
+        contents = [content for content in contents if content is not documents.GONE]
         for change in by_place.values():
             if change.secret is not None:
                 if text and not text.endswith("\n"):
                     text += newline
-                text += f"---{newline}{_dumped(change.secret, newline)}"
+                text += f"---\n{_dumped(change.secret)}".replace("\n", newline)
+                contents.append(change.secret)
+        documents.require_contents(text, contents, place)
         return text
 
     def _replace(self, text: str) -> None:
@@ -127,40 +162,77 @@ class ManifestFile:
 
 
 @dataclass(frozen=True)
-class _Document(documents.Document):
-    """One document, which may be a Secret."""
+class _Entry:
+    """A Secret in the file.
+
+    Attributes:
+        number: index of its document.
+        index: its index among the items of a List; None if it is the document.
+        line: line in which it begins, from 1.
+        content: what the file says of it.
+        namespace: its namespace; empty if it has none.
+    """
+
+    number: int
+    index: int | None
+    line: int
+    content: Mapping[str, Any]
+    namespace: str
+
+    @property
+    def name(self) -> str:
+        return str(self.content["metadata"]["name"])
 
     @property
     def place(self) -> str | None:
-        """``namespace/name`` of a Secret; None for other documents."""
-        metadata = self.content["metadata"] if self.is_secret else {}
-        return f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else None
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether it is a Secret that has a name."""
-        content = self.content if isinstance(self.content, dict) else {}
-        metadata = content.get("metadata")
-        return content.get("kind") == "Secret" and isinstance(metadata, dict) and bool(metadata.get("name"))
+        """``namespace/name``; None without a namespace."""
+        return f"{self.namespace}/{self.name}" if self.namespace else None
 
     @property
     def secret(self) -> Object:
         """The Secret as the API would take it: ``stringData`` merged into ``data``, and nothing that the API sets."""
-        secret = {key: value for key, value in self.content.items() if key != "stringData"}
-        secret["metadata"] = {key: value for key, value in secret["metadata"].items() if key not in OF_THE_SERVER}
+        secret = {"apiVersion": "v1", "kind": "Secret", **self.content}
+        secret.pop("stringData", None)
+        metadata = {key: value for key, value in secret["metadata"].items() if key not in OF_THE_SERVER}
+        secret["metadata"] = {**metadata, "namespace": self.namespace} if self.namespace else metadata
         plain = {key: encode(str(text).encode()) for key, text in (self.content.get("stringData") or {}).items()}
         return {**secret, "data": {**(secret.get("data") or {}), **plain}}
 
 
-def _rewritten(text: str, document: _Document, secret: Object) -> str:
-    """Return the text of a document with another content, changed as little as possible."""
-    new = None
-    if not isinstance(document.content.get("stringData"), dict):
-        new = documents.edited(text, document, secret)
-    return new or documents.marker(text, document) + _dumped(secret, documents.newline_of(text))
+def _entries(number: int, document: documents.Document) -> Iterator[_Entry]:
+    """Yield the Secrets that have a name, of a document or of a List.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#collections
+    """
+    content = document.content if isinstance(document.content, dict) else {}
+    listed = content.get("kind") in _LISTS and isinstance(content.get("items"), list)
+    items: Iterable[tuple[int | None, Any]] = enumerate(content["items"]) if listed else [(None, content)]
+    for index, item in items:
+        # The items of a SecretList need not say their kind.
+        default = "Secret" if content.get("kind") == "SecretList" else None
+        kind = item.get("kind", default) if isinstance(item, dict) else None
+        metadata = item.get("metadata") if kind == "Secret" else None
+        if isinstance(metadata, dict) and metadata.get("name"):
+            line = documents.line_of(document, *(() if index is None else ("items", index)))
+            yield _Entry(number, index, line, item, str(metadata.get("namespace") or ""))
 
 
-def _dumped(secret: Object, newline: str) -> str:
-    keys = sorted(secret, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
-    data = dict(sorted((secret.get("data") or {}).items()))
-    return documents.dump({key: data if key == "data" else secret[key] for key in keys}).replace("\n", newline)
+def _with_changes(content: Any, changes: Sequence[tuple[_Entry, Change]]) -> Any:
+    """Return the content of a document with changes."""
+    if not changes:
+        return content
+    if changes[0][0].index is None:
+        return changes[0][1].secret or documents.GONE
+    secrets = {entry.index: change.secret for entry, change in changes}
+    items = [secrets.get(index, item) for index, item in enumerate(content["items"])]
+    left = [item for item in items if item is not None]
+    return {**content, "items": left} if left else documents.GONE
+
+
+def _dumped(content: Object) -> str:
+    """Return a Secret, or a List, as text: of the former the keys and the data keys in a fixed order."""
+    if "items" not in content:
+        keys = sorted(content, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
+        data = dict(sorted((content.get("data") or {}).items()))
+        content = {key: data if key == "data" else content[key] for key in keys}
+    return documents.dump(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
@@ -360,15 +360,17 @@ def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
     spec, manifest = draft.spec, draft.manifest
     if scope is None or spec.transit_key is None:
         return manifest
-    fresh = Manifest(spec.transit_key, scope, spec.digest_key_name)
+    fresh = Manifest(spec.transit_key, scope, spec.digest_key_name, place=spec.place)
     if manifest is None:
         return fresh
-    if (manifest.transit_key, manifest.scope, manifest.digest_key) == (fresh.transit_key, scope, fresh.digest_key):
+    same = (manifest.transit_key, manifest.scope, manifest.digest_key) == (fresh.transit_key, scope, fresh.digest_key)
+    is_copy = not manifest.is_of(spec.place)
+    if same and not is_copy:
         return manifest
     if kept := sorted(draft.ours - draft.values.keys() - draft.removed):
         raise SealedDataError(
             f"data keys {', '.join(kept)} are sealed with Transit key {manifest.transit_key}, scope {manifest.scope},"
-            f" digests by {manifest.digest_key}",
+            f" digests by {manifest.digest_key}{f', for {manifest.place}' if is_copy else ''}",
             place=spec.place,
             remedy="give their values too, to seal all again, or keep these",
         )
@@ -462,7 +464,7 @@ def _manifest(plan: Plan, base: Manifest, ciphertexts: Mapping[str, str]) -> Man
         same = base.digests.get(key) == plan.digests[key]
         if same and (version := oldest_version(base, key, plan.draft.data.get(key, ""))):
             oldest[key] = version
-    return Manifest(base.transit_key, base.scope, base.digest_key, digests, checksums, oldest)
+    return replace(base, digests=digests, checksums=checksums, oldest_versions=oldest)
 
 
 def _without(entries: Mapping[str, T], gone: Collection[str]) -> dict[str, T]:

@@ -248,6 +248,20 @@ def test_what_is_left_behind_is_told_and_not_retired(one_life: Life, name: str) 
     assert "1 Secrets are behind" in one_life.run("retire", status=1)["said"]
 
 
+def test_a_copy_is_left_and_told(one_life: Life, name: str) -> None:
+    """Vault does not rewrap what it cannot open."""
+    chain = one_life.chain
+    one_life.seal(one_life.spec(name))
+    secret = chain.secret(name)
+    metadata = {"name": f"{name}-copy", "labels": secret["metadata"]["labels"]}
+    chain.api.create_namespaced_secret(chain.namespace, {"metadata": metadata, "data": secret["data"]})
+    done = one_life.run("rotate", "--older-than", "0", "--rewrap")
+    assert done["rewrapped"] == [one_life.place(name)]
+    (why,) = done["skipped"].values()
+    assert why.startswith("it is a copy: its values were sealed for another Secret")
+    chain.api.delete_namespaced_secret(f"{name}-copy", chain.namespace)
+
+
 def test_a_damaged_manifest_is_told_of_the_key_that_opens_its_values(life: Life, name: str) -> None:
     chain = life.chain
     life.seal(life.spec(name), life.spec(f"{name}-other", transit_key="derived"))
@@ -307,6 +321,18 @@ def test_files_of_git(life: Life, name: str, tmp_path: Path) -> None:
     unplaced.unlink()
     chain.vault.write(f"transit/keys/{life.key}/rotate")
     assert f"{path}: {life.place(name)} (version 2)" in life.run("retire", "--manifest", str(folder), status=1)["said"]
+    secret = next(yaml.safe_load_all(path.read_text()))
+    path.unlink()
+    for kind, suffix in (("List", "json"), ("SecretList", "yaml")):
+        listed = path.with_suffix(f".{suffix}")
+        listed.write_text(json.dumps({"apiVersion": "v1", "kind": kind, "items": [secret]}))
+        refused = life.run("retire", "--manifest", str(folder), status=1)["said"]
+        assert f"{listed}: {life.place(name)} (version 2)" in refused
+        done = life.run("rewrap", "--no-kubernetes", "--manifest", str(folder))
+        assert done["rewrapped"] == [f"{listed}: {life.place(name)}"]
+        (rewrapped,) = json.loads(listed.read_text())["items"]
+        assert {value.version for value in sealed_values(rewrapped).values()} == {3}
+        listed.unlink()
 
 
 # Broken-off runs, and others at the same time

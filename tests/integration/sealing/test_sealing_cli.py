@@ -20,7 +20,7 @@ from support.cluster import own_namespace
 from support.sealing import SEALER, Chain, environment
 
 from secretmanager.options import CREDENTIAL_VARIABLES
-from secretmanager.sealed import with_ciphertexts
+from secretmanager.sealed import sealed_values, with_ciphertexts
 from secretmanager.servers.vault import TransitItem
 
 PLAIN = "follow-the-white-rabbit"
@@ -166,6 +166,40 @@ def test_a_manifest(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Pat
     assert chain.secret(name)["data"] == yaml.safe_load(written)["data"]
 
 
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {name}
+stringData:
+  pw: {plain}  # {plain}
+"""
+IN_GIT = {
+    "without a namespace": SECRET,
+    "in a List": "kind: List\nitems:\n- " + SECRET.rstrip().replace("\n", "\n  ") + "\n",
+    "with a byte order mark": "\ufeffkind: Other\n---\n" + SECRET,
+}
+
+
+@pytest.mark.parametrize("manifest", IN_GIT.values(), ids=IN_GIT)
+def test_a_plaintext_secret_in_git_is_sealed_in_place(
+    chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path, manifest: str
+) -> None:
+    """Most name no namespace: kustomize or GitOps give it. A second document would leave the plaintext in the first."""
+    path = tmp_path / "f.yml"
+    path.write_text(manifest.format(name=name, plain=PLAIN) + "---\nkind: Another\n")
+    before = list(yaml.safe_load_all(path.read_text(encoding="utf-8-sig")))
+    arguments = ["seal", f"{chain.namespace}/{name}", "--transit-key", "derived", "--manifest", "f.yml"]
+    kubevault(*arguments, "--adopt")
+    assert PLAIN not in path.read_text()
+    after = list(yaml.safe_load_all(path.read_text(encoding="utf-8-sig")))
+    assert [each["kind"] for each in after] == [each["kind"] for each in before]
+    (secret,) = [item for each in after for item in each.get("items", [each]) if item["kind"] == "Secret"]
+    assert (secret["metadata"]["namespace"], set(sealed_values(secret))) == (chain.namespace, {"pw"})
+    assert path.read_text().startswith("\ufeff") == manifest.startswith("\ufeff")
+    assert b": unchanged" in kubevault(*arguments, "--from-file", "pw=-", stdin=PLAIN.encode()).stdout
+
+
 def test_an_empty_value_is_refused_and_a_line_end_is_told(chain: Chain, name: str, kubevault: Kubevault) -> None:
     """As of a program before the pipe that failed, and of echo."""
     arguments = ["seal", f"{chain.namespace}/{name}", "--transit-key", "derived", "--from-file", "pw=-"]
@@ -237,6 +271,23 @@ def test_plaintext_over_a_sealed_value_is_no_sealed_value(chain: Chain, name: st
     kubevault("seal", spot, *arguments, "--adopt")
     kubevault("info", spot, "--fail-if", "plain", "--fail-if", "damaged")
     assert chain.opened(name) == {"a": PLAIN.encode(), "b": b"", "c": b"3"}
+
+
+def test_a_copy_is_told_with_the_secret_it_was_sealed_for(chain: Chain, name: str, kubevault: Kubevault) -> None:
+    """Vault would say that a message could not be authenticated."""
+    chain.seal(chain.wanted(name, {"a": b"1", "b": b"2"}))
+    spot, copy = f"{chain.namespace}/{name}", f"{chain.namespace}/{name}-copy"
+    chain.put(f"{name}-copy", chain.data(name))
+    told = kubevault("info", copy, "--fail-if", "unreadable", "--fail-if", "damaged", status=3, VAULT_ADDR="")
+    assert told.stderr.decode() == f"kubevault: {copy}: unreadable: a, b (sealed for {spot})\n"
+    assert f"  a copy: sealed for {spot}, and not to be opened here\n" in told.stdout.decode()
+    refused = kubevault("read", copy, "--token-file", "reader", status=1).stderr.decode()
+    assert f"the Secret is a copy: its values were sealed for {spot}, scope strict" in refused
+    arguments = ["seal", copy, "--transit-key", "derived", "--from-file", "a=-"]
+    assert f", for {spot}" in kubevault(*arguments, stdin=b"1", status=1).stderr.decode()
+    kubevault(*arguments, "--absent-key", "b", stdin=b"1")
+    kubevault("info", copy, "--fail-if", "damaged", "--fail-if", "behind")
+    assert chain.opened(f"{name}-copy") == {"a": b"1"}
 
 
 def test_what_is_not_there_does_not_pass(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
