@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -18,6 +19,7 @@ from .errors import SecretManagerError
 from .manager import SecretManager
 from .notices.watch import PAUSE, Watch
 from .reading.requests import ReadType, Request
+from .servers.forking import renewed_in_children
 from .servers.kubernetes import KubernetesClient
 from .servers.vault import VaultClient
 
@@ -42,6 +44,11 @@ class AsyncSecretManager:
 
     def _begin(self, manager: SecretManager) -> None:
         self._manager = manager
+        self._in_child()
+        renewed_in_children(self)
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`: the executor's threads are the parent's."""
         self._threads = ThreadPoolExecutor(self._manager.config.connections, "secretmanager")
 
     @classmethod
@@ -185,6 +192,7 @@ class AsyncSecretManager:
         return await self._run(self._manager.get_k8s_service_account_token, service_account, namespace)
 
     async def _run(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        self._manager._check_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *args, **options))
 
@@ -194,8 +202,9 @@ class AsyncWatch:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        # A thread of its own: it waits, and would keep one from reading.
-        self._thread = ThreadPoolExecutor(1, "secretmanager-watch")
+        # What waits for the next change, also while nobody awaits it, as after a time-out: no change is lost.
+        self._next: Future[dict[str, Any] | None] | None = None
+        renewed_in_children(self)
         self._task: asyncio.Task[None] | None = None
 
     def __aiter__(self) -> Self:
@@ -203,13 +212,40 @@ class AsyncWatch:
 
     async def __anext__(self) -> dict[str, Any]:
         """Wait for the next change; return the new secret, or raise as `notices.watch.Watch.__next__`."""
-        if self._watch.closed:
+        if self._next is None:
+            if self._watch.closed:
+                raise StopAsyncIteration
+            self._next = self._wait()
+        pending = self._next
+        try:
+            secrets = await asyncio.wrap_future(pending)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._next = None
+            raise
+        self._next = None
+        if secrets is None:
             raise StopAsyncIteration
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, next, self._watch, None)
-        if found is None:
-            raise StopAsyncIteration
-        return found
+        return secrets
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`."""
+        self._next = None
+
+    def _wait(self) -> Future[dict[str, Any] | None]:
+        """Wait for the next change in a thread of its own, which keeps no process from ending."""
+        future: Future[dict[str, Any] | None] = Future()
+        future.set_running_or_notify_cancel()  # from now on, a cancellation of who awaits it leaves it
+
+        def run() -> None:
+            try:
+                future.set_result(next(self._watch, None))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
+                future.set_exception(error)
+
+        threading.Thread(target=run, name=f"watch {self._watch}", daemon=True).start()
+        return future
 
     async def __aenter__(self) -> Self:
         return self
@@ -222,7 +258,6 @@ class AsyncWatch:
     async def close(self) -> None:
         """End the watch; iteration ends."""
         await asyncio.to_thread(self._watch.close)
-        self._thread.shutdown(wait=False)
         if self._task and self._task is not asyncio.current_task():
             await self._task
 

@@ -19,6 +19,7 @@ from .login.session import VaultSession
 from .reading.plain import load_json, read_environment, read_file, read_object
 from .reading.reader import Reader
 from .reading.requests import ReadType, Request, decoded, request_from
+from .servers.forking import renewed_in_children
 from .servers.kubernetes import KubernetesClient
 from .servers.vault import TransitItem, VaultClient
 
@@ -50,6 +51,7 @@ class SecretManager:
                 raise ConfigError(f"log_level: found {log_level!r}; allowed is a level of logging") from None
         self.config = Config.from_dict(config)
         self._lock = threading.Lock()
+        renewed_in_children(self)
         self._closed = False
         self._kubernetes: KubernetesClient | None = None
         self._vault: VaultClient | None = None
@@ -81,6 +83,11 @@ class SecretManager:
         if definition_file is not None:
             manager._definition = read_object(definition_file)
         return manager
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`."""
+        self._lock = threading.Lock()
+        self._watches = WeakSet()
 
     def __enter__(self) -> Self:
         return self

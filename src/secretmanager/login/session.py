@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from ..errors import InvalidToken, ManagerClosed, PermissionDenied, SecretManagerError, VaultError, VaultUnavailable
+from ..servers.forking import renewed_in_children
 from ..servers.vault import Login, VaultClient
 
 T = TypeVar("T")
@@ -88,9 +89,16 @@ class VaultSession:
         self._vault = vault
         self._log_in = log_in
         self._lock = threading.Lock()
+        renewed_in_children(self)
         self._held: _Held | None = None
         self._longest = float("inf")  # life that no renewal extends (token_max_ttl), once one was refused
         self._closed = False
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`; the token stays the parent's, which revokes it."""
+        self._lock = threading.Lock()
+        if held := self._held:
+            self._held = replace(held, login=replace(held.login, given=True))
 
     def call(self, request: Callable[[str], T]) -> T:
         """Make a request with a valid token; if Vault refuses an old one, log in once more and repeat it.
@@ -176,7 +184,7 @@ class VaultSession:
             log.debug("the token may not be renewed: %s", error)
             self._longest = held.login.lease_duration
             return None
-        renewed = _Held(login, held.born, since)
+        renewed = _Held(replace(login, given=held.login.given), held.born, since)
         log.debug("the token is renewed, for %d s", login.lease_duration)
         # At its end a renewed token's lease is 0, which at a log-in would mean that it never ends.
         if not login.lease_duration or renewed.end < held.end + _WORTH:

@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..reading.requests import Request
 from ..sealed import MANIFEST_KEY, checksum, manifest_of
+from ..servers.forking import renewed_in_children
 from ..servers.kubernetes import Events, KubernetesClient, Object
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Watch:
         self._reader = reader
         self._request = request
         self._stop = threading.Event()
+        renewed_in_children(self)
         # It listens before it looks, so that no change falls between.
         self._waiter = _waiter(config, kubernetes, request, self._stop)
         self._pending = initial
@@ -113,6 +115,12 @@ class Watch:
             except BaseException:
                 self.close()
                 raise
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`: the watch is the parent's, and here it has ended."""
+        self._stop = threading.Event()
+        self._stop.set()
+        self._waiter = _Ended()
 
     def __iter__(self) -> Self:
         return self
@@ -241,6 +249,16 @@ def _waiter(
     if request.resource != "secrets":
         raise ConfigError(f"read_type: found {request.read_type}; notices by Redis are about Secrets")
     return RedisNotices(config, request, stop, watch)
+
+
+class _Ended:
+    """Waits for nothing, and closes nothing."""
+
+    def wait(self, version: str | None) -> None:
+        """As `Waiter.wait`."""
+
+    def close(self) -> None:
+        """As `Waiter.close`."""
 
 
 class KubernetesWatch:

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from ..servers.forking import renewed_in_children
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -38,7 +40,12 @@ class Cache(Generic[K, V]):
         self._copy = copy
         self._wipe = wipe
         self._lock = threading.Lock()
+        renewed_in_children(self)
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`."""
+        self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
         """Return a value that has not expired; None if there is none."""

@@ -3,4 +3,4 @@
 It imports no other wing; every other wing may import it.
 """
 
-__all__ = ["connection", "execplugin", "http", "kubeconfig", "kubernetes", "parallel", "vault"]
+__all__ = ["connection", "execplugin", "forking", "http", "kubeconfig", "kubernetes", "parallel", "vault"]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .forking import renewed_in_children
 from .http import credential, load_client_cert
 
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -81,6 +82,11 @@ class ExecPlugin:
             raise ConfigError(f"{where}: provideClusterInfo: the extension of the cluster cannot be JSON") from None
         self._authorization: str | None = None
         self._ends = -math.inf  # seconds since the epoch
+        self._lock = threading.Lock()
+        renewed_in_children(self)
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`."""
         self._lock = threading.Lock()
 
     def __call__(self) -> str | None:

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError, TLSError
 from .connection import LOST, Address, Connection, Headers, Proxy, is_gone, is_lost
+from .forking import renewed_in_children
 
 log = logging.getLogger(__name__)
 
@@ -385,11 +386,16 @@ class JsonApi:
         self._recovers = recovers
         self._elsewhere = elsewhere
         self._server_name = server_name
-        self._slots = threading.BoundedSemaphore(connections)
+        self._connections = connections
+        self._in_child()
+        renewed_in_children(self)
+        self._closed = False
+
+    def _in_child(self) -> None:
+        """As `forking.Shared._in_child`."""
+        self._slots = threading.BoundedSemaphore(self._connections)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
-        self._owner = os.getpid()
-        self._closed = False
 
     @property
     def url(self) -> str:
@@ -593,9 +599,6 @@ class JsonApi:
 
     def _checkout(self, address: Address, context: ssl.SSLContext, request: _Request) -> Connection | None:
         """Return the connection that was used last, if a request may be sent over it; None if there is none."""
-        if self._owner != os.getpid():
-            # This process was forked: the connections belong to its parent.
-            self._idle, self._owner = [], os.getpid()
         while True:
             try:
                 connection = self._idle.pop()
