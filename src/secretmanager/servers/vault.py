@@ -582,7 +582,7 @@ class VaultClient:
                 path=path,
                 capability=capability,
                 errors=errors,
-                remedy="grant it, and check that the path is right" if "/keys/" in path else _REMEDY_403,
+                remedy=_remedy_403(path),
             )
         if "encryption key not found" in said or "unknown key type" in said:
             raise TransitKeyNotFound(
@@ -623,7 +623,17 @@ _UNAVAILABLE = {
 _NO_LEADER = ("local node not active", "node is not the leader", "leadership lost", "during forwarding rpc request")
 """What Vault says with status 500 while it has no leader, or loses it (``http/handler.go``, hashicorp/raft)."""
 
-_REMEDY_403 = "grant it, and check that the key exists: Vault reports the same for one that does not"
+
+def _remedy_403(path: str) -> str:
+    """Say what to do where a token may not; nobody but readers should be granted decryption."""
+    if "/decrypt/" in path:
+        return (
+            "log in as a workload that reads with this key, by auth method kubernetes, its role and service account:"
+            " who seals or operates may not; Vault reports the same for a key that does not exist"
+        )
+    if "/keys/" in path:
+        return "grant it, and check that the path is right"
+    return "grant it, and check that the key exists: Vault reports the same for one that does not"
 
 
 def _entry(item: TransitItem, field_name: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ def in_child(call: Callable[[], object]) -> int:
         try:
             call()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the process ends here
             traceback.print_exc()
         finally:
             os._exit(1)
