@@ -107,7 +107,8 @@ def make_candidate(secret: Object, newest: int, options: Options) -> Candidate |
     oldest = min((value.version for value in ours.values()), default=newest)
     if missing or any(_is_damaged(manifest, key, value) for key, value in ours.items()):
         return Candidate(secret, {}, oldest, Skip.DAMAGED, probes)
-    if manifest and behind and not manifest.is_of(place_of(secret)):
+    # Where a file names no namespace, it is not known whether it is a copy.
+    if manifest and behind and secret["metadata"]["namespace"] and not manifest.is_of(place_of(secret)):
         return Candidate(secret, {}, oldest, Skip.COPY, probes)
     metadata = secret["metadata"]
     items = {key: _item(Place(metadata["namespace"], metadata["name"], key), value) for key, value in behind.items()}

@@ -307,6 +307,7 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
         "missing_keys": [],
         "exposing_annotations": [],
         "error": None,
+        "sealed_for": None,
     }
     chain.api.patch_namespaced_secret(
         name, chain.namespace, {"data": {"b": None}, "stringData": {"a": "vault:v1:QUJD"}}
