@@ -12,7 +12,7 @@ from hashlib import sha256
 from ..errors import ConflictError, SecretNotFound
 from ..sealed import SEALED_LABEL
 from ..sealing.plan import OF_THE_SERVER
-from ..servers.kubernetes import KubernetesClient, Object
+from ..servers.kubernetes import KubernetesClient, Object, create_again
 
 COPY_OF = "kubevault.io/copy-of"
 """Annotation of a copy: all of the original but its data, as JSON."""
@@ -59,7 +59,7 @@ def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
     """Make the original of a copy, unless it is there, and delete the copy; return what was made."""
     namespace, made = copy["metadata"]["namespace"], None
     with suppress(ConflictError):  # it is there
-        made = kubernetes.create_secret(namespace, original(copy))
+        made = create_again(kubernetes, namespace, original(copy))
     with suppress(SecretNotFound, ConflictError):  # another run has finished it
         kubernetes.delete_secret(namespace, copy)
     return made

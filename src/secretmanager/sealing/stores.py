@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import Forbidden, KubernetesError, SecretManagerError, SecretNotFound
 from ..sealed import SEALED_LABEL
-from ..servers.kubernetes import KubernetesClient
+from ..servers.kubernetes import KubernetesClient, create_again
 from ..servers.parallel import each
 from .plan import Action, Object, being_deleted, finalizers_of
 from .spec import SecretSpec
@@ -178,11 +178,12 @@ class KubernetesStore:
             return None
         if change.action is Action.UPDATED:
             return self._kubernetes.update_secret(change.namespace, change.secret, dry_run=dry_run)
-        try:
+        if change.action is not Action.RECREATED:
             return self._kubernetes.create_secret(change.namespace, change.secret, dry_run=dry_run)
+        try:
+            return create_again(self._kubernetes, change.namespace, change.secret)
         except SecretManagerError as error:
-            if change.action is Action.RECREATED:
-                error.remedy = "run again: the old Secret is deleted already, and the new one could not be made"
+            error.remedy = "run again: the old Secret is deleted already, and the new one could not be made"
             raise
 
     def _wait_until_gone(self, namespace: str, metadata: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,9 @@ _GROUPS: Mapping[str, str] = {
     **dict.fromkeys(("deployments", "statefulsets", "daemonsets"), "apis/apps/v1"),
 }
 """API group and version of resources that are not of the core."""
+
+QUOTA_LAG = 30.0
+"""How long a quota may count what is deleted, in seconds."""
 
 
 class KubernetesClient:
@@ -598,3 +602,31 @@ def _holders(namespace: Object) -> str:
         if condition["type"].endswith("Remaining") and condition["status"] == "True"
     ]
     return "; ".join([f" (finalizers: {', '.join(finalizers) or 'none'}", *remaining]) + ")"
+
+
+def create_again(
+    kubernetes: KubernetesClient, namespace: str, body: Mapping[str, Any], patience: float = QUOTA_LAG
+) -> Object:
+    """Create a Secret after the one before was deleted, which a quota of the namespace counts for a while still.
+
+    Args:
+        kubernetes: client that may create Secrets.
+        namespace: its namespace.
+        body: the Secret.
+        patience: how long a refusal by a quota is no reason to give up, in seconds.
+
+    Raises:
+        Forbidden: the quota still refuses it, or RBAC does.
+        ConflictError, SecretNotFound: as `KubernetesClient.create_secret`.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+    """
+    deadline, pause = time.monotonic() + patience, 0.1
+    while True:
+        try:
+            return kubernetes.create_secret(namespace, body)
+        except Forbidden as error:
+            if "exceeded quota" not in error.message or time.monotonic() > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 2.0)

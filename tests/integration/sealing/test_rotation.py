@@ -30,7 +30,7 @@ from support.cluster import own_namespace
 from support.intermediary import Intermediary, page
 from support.lab import Lab
 from support.sealing import Chain, environment
-from support.servers import Authority
+from support.servers import Authority, wait_until
 
 from secretmanager.commands import rewrap, rotation
 from secretmanager.rotation.planning import Options, Shard
@@ -260,6 +260,34 @@ def test_a_copy_is_left_and_told(one_life: Life, name: str) -> None:
     (why,) = done["skipped"].values()
     assert why.startswith("it is a copy: its values were sealed for another Secret")
     chain.api.delete_namespaced_secret(f"{name}-copy", chain.namespace)
+
+
+def test_a_quota_that_still_counts_what_is_deleted_keeps_no_secret_away(
+    chain: Chain, name: str, tmp_path: Path
+) -> None:
+    """Kubernetes counts a deletion only after a while; what is recreated is gone meanwhile."""
+    with own_namespace("quota") as cluster:
+        life = make(replace(chain, cluster=cluster), name, tmp_path, derived=True)
+        life.seal(life.spec(name, immutable=True))
+        place = {"namespace": cluster.namespace, "name": "secrets"}
+        cluster.api.create_namespaced_resource_quota(
+            cluster.namespace, {"metadata": place, "spec": {"hard": {"count/secrets": "2"}}}
+        )
+
+        def used() -> str | None:
+            found = cluster.api.read_namespaced_resource_quota(**place)
+            return (found.status.used or {}).get("count/secrets")
+
+        wait_until("the count", lambda: used() == "1")
+        done = life.run("rotate", "--older-than", "0", "--rewrap", "--recreate", who="all")
+        assert done["rewrapped"] == [life.place(name)]
+        assert life.versions(name) == {2}
+        cluster.api.patch_namespaced_resource_quota(
+            "secrets", cluster.namespace, {"spec": {"hard": {"count/secrets": "1"}}}
+        )
+        wait_until("the count", lambda: used() == "1")
+        life.seal(life.spec(name, {"a": b"PLAIN-new"}, immutable=True, recreate=True))
+        assert life.chain.opened(name)["a"] == b"PLAIN-new"
 
 
 def test_a_damaged_manifest_is_told_of_the_key_that_opens_its_values(life: Life, name: str) -> None:
