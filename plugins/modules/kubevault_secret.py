@@ -244,8 +244,8 @@ EXAMPLES = r"""
     secrets:
       - name: database
         data: {dsn: "{{ payments_dsn }}"}
-      - name: tls
-        type: kubernetes.io/tls
+      # Without the type kubernetes.io/tls: an Ingress that uses such a Secret would get ciphertext.
+      - name: service-tls
         files: {tls.crt: payments.crt, tls.key: payments.key}
       - name: token
         binary_data: {token: "{{ lookup('file', 'token.b64') }}"}
