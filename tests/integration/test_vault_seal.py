@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 from support.google_kms_stand_in import NAME, GoogleKmsStandIn
 from support.google_stand_in import GoogleStandIn
-from support.servers import Authority, PrivateVault, running
+from support.servers import Authority, PrivateVault, running, wait_until
 from support.vault_nodes import VaultNodes
 from support.vault_seal import SealKey
 
@@ -100,7 +100,8 @@ def test_nodes_whose_seal_opens_by_itself_come_back_from_a_snapshot(
     assert seal_key.token_file.read_text().strip() not in unchanged.output
     for name in nodes.nodes:
         nodes.opens_itself(name)
-        assert nodes.client(name).request("GET", "transit/keys/shop").ok
+        client = nodes.client(name)
+        wait_until("a leader", lambda client=client: client.request("GET", "transit/keys/shop").ok)
 
 
 def test_the_seal_of_openbao_is_not_changed() -> None:

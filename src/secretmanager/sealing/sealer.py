@@ -133,7 +133,8 @@ class Sealer:
             writes |= attempt.writes
             if number == WRITE_ATTEMPTS or len(attempt.conflicts) < len(attempt.errors):
                 _raise_if_any(list(attempt.errors.values()), [] if check else _in_order(specs, outcomes))
-            pending = [spec for spec in pending if spec.place in attempt.conflicts]
+            # Not those of the conflicts alone: where the first try of a kind met one, nothing else was written.
+            pending = [spec for spec in pending if spec.place not in outcomes]
             if not pending:
                 break
         return _in_order(specs, outcomes)

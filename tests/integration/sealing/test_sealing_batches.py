@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,28 @@ def batch(chain: Chain, name: str, secrets: int, values: int, content: str = "")
         chain.wanted(f"{name}-{n}", {f"key-{key}": f"{content}{n}-{key}".encode() for key in range(values)})
         for n in range(secrets)
     ]
+
+
+def test_a_writer_in_between_the_first_try_costs_no_other_secret(chain: Chain, name: str) -> None:
+    """Of several Secrets one is tried first; if somebody has just changed it, all are written in the next attempt."""
+
+    class Meddled(KubernetesStore):
+        meddles = True
+
+        def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Any]:
+            secrets = super().find(wanted)
+            if self.meddles:
+                self.meddles = False
+                patch = {"metadata": {"labels": {"meddled": "yes"}}}
+                chain.api.patch_namespaced_secret(wanted[0].name, chain.namespace, patch)
+            return secrets
+
+    names = [f"{name}-{number}" for number in range(3)]
+    chain.seal(*(chain.wanted(each, {"a": b"1"}) for each in names))
+    sealer = Sealer(chain.client(chain.token), Meddled(chain.kubernetes()))
+    outcomes = sealer.seal([chain.wanted(each, {"a": b"2"}) for each in names])
+    assert [outcome.updated for outcome in outcomes] == [("a",)] * 3
+    assert [chain.opened(each) for each in names] == [{"a": b"2"}] * 3
 
 
 def test_a_batch_takes_few_requests_and_a_rerun_writes_nothing(chain: Chain, name: str, requests: Requests) -> None:
