@@ -219,9 +219,7 @@ class AsyncWatch:
         pending = self._next
         try:
             secrets = await asyncio.wrap_future(pending)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
+        except Exception:  # none is a cancellation, after which it is awaited again
             self._next = None
             raise
         self._next = None

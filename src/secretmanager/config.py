@@ -148,17 +148,14 @@ class Config:
         if given.get("source") not in get_args(Source):
             raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
         for name in ("ca_cert", "redis_ca_cert"):
-            if given.get(name) is True or given.get(name) == "True":  # as the published client takes it
-                given[name] = None
+            if given.get(name) in (None, "True") or given[name] is True:  # as the published client takes it
+                given.pop(name, None)
         has_ca = given.get("ca_cert") is not None or given.get("ca_path") is not None
         for name, variable in ENVIRONMENT.items():
             if has_ca and name in ("ca_cert", "ca_path"):
                 continue  # of the two, one is enough, and an option counts before a variable
             if given.get(name) is None and (value := os.environ.get(variable)):
                 given[name] = value
-        for name in ("ca_cert", "redis_ca_cert"):
-            if given.get(name) is None:
-                given[name] = True
         for name, value in given.items():
             _check(name, value, known[name])
         if not given.get("namespace"):

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,15 @@ def edited(text: str, document: Document, content: Any) -> str | None:
     return None
 
 
-def written(text: str, document: Document, content: Any) -> str:
-    """Return the text of a document with another content: edited, or, if that is not possible, written as a whole."""
-    return edited(text, document, content) or whole(text, document, dump(content))
+def dump(value: Any, *, indent_lists: bool = False) -> str:
+    """Return a value as YAML in block style, without anchors, its lines ended by a line feed.
 
-
-def whole(text: str, document: Document, dumped: str) -> str:
-    """Return the text of a document that is written anew, with its marker and the line ends of the others."""
-    return marker(text, document) + dumped.replace("\n", newline_of(text))
+    Args:
+        value: what JSON can hold.
+        indent_lists: whether the items of a list are indented below their key.
+    """
+    dumper = _IndentedDumper if indent_lists else _PlainDumper
+    return str(yaml.dump(value, Dumper=dumper, sort_keys=False, width=_WIDTH, default_flow_style=False))
 
 
 GONE: Any = object()
@@ -115,41 +116,48 @@ def with_contents(
     documents: Sequence[Document],
     contents: Sequence[Any],
     place: str,
-    write: Callable[[str, Document, Any], str] = written,
+    dumped: Callable[[Any], str] = dump,
+    anew: Collection[Document] = (),
 ) -> str:
     """Return a text whose documents have other contents; those that have the same stay as they are written.
 
     Args:
         text: the text.
         documents: its documents.
-        contents: the new content of each, or `GONE`.
+        contents: the new content of each, or `GONE`; then those of further documents.
         place: where the text comes from, for errors.
-        write: returns the text of a document with another content.
+        dumped: returns the text of a document that cannot be edited, its lines ended by a line feed.
+        anew: documents that are not edited, but written as a whole.
 
     Raises:
-        ConfigError: the result would not have these documents, and no others.
+        ConfigError: the result would not have these documents, and no others; so it is not to be written.
     """
-    edits = [
-        (document.start, document.end, "" if content is GONE else write(text, document, content))
-        for document, content in zip(documents, contents, strict=True)
-        if content is GONE or content != document.content
-    ]
-    new = applied(text, edits)
-    require_contents(new, [content for content in contents if content is not GONE], place)
-    return new
+    newline = newline_of(text)
+    edits = []
+    for document, content in zip(documents, contents, strict=False):
+        if content is GONE:
+            edits.append((document.start, document.end, ""))
+        elif content != document.content:
+            new = None if document in anew else edited(text, document, content)
+            new = new or marker(text, document) + dumped(content).replace("\n", newline)
+            edits.append((document.start, document.end, new))
+    added = contents[len(documents) :]
+    if not edits and not added:
+        return text
+    text = applied(text, edits)
+    for content in added:
+        end = newline if text and not text.endswith("\n") else ""
+        text += end + f"---\n{dumped(content)}".replace("\n", newline)
+    _require_contents(text, [content for content in contents if content is not GONE], place)
+    return text
 
 
-def require_contents(text: str, contents: Sequence[Any], place: str) -> None:
-    """Check that a text holds documents of these contents, and no others, before it is written.
-
-    Raises:
-        ConfigError: it does not.
-    """
+def _require_contents(text: str, contents: Sequence[Any], place: str) -> None:
     try:
-        found = list(yaml.load_all(text, _LOADER))
+        parsed = list(yaml.load_all(text, _LOADER))
     except yaml.YAMLError:
-        found = []
-    if found != list(contents):
+        parsed = []
+    if parsed != contents:
         raise ConfigError(
             f"{place}: is written in a way that cannot be edited without damage, so nothing was written",
             remedy="please report it with the file's structure, without its values",
@@ -188,17 +196,6 @@ def marker(text: str, document: Document) -> str:
 def newline_of(text: str) -> str:
     """Return how the lines of a text end."""
     return "\r\n" if "\r\n" in text else "\n"
-
-
-def dump(value: Any, *, indent_lists: bool = False) -> str:
-    """Return a value as YAML in block style, without anchors, its lines ended by a line feed.
-
-    Args:
-        value: what JSON can hold.
-        indent_lists: whether the items of a list are indented below their key.
-    """
-    dumper = _IndentedDumper if indent_lists else _PlainDumper
-    return str(yaml.dump(value, Dumper=dumper, sort_keys=False, width=_WIDTH, default_flow_style=False))
 
 
 def read(path: Path) -> str | None:

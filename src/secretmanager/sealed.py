@@ -205,6 +205,11 @@ def is_plaintext(encoded: str) -> bool:
     return not base64.b64decode(encoded).startswith(b"vault:v")
 
 
+def place_of(secret: Mapping[str, Any]) -> str:
+    """Return ``namespace/name``."""
+    return "{namespace}/{name}".format_map(secret["metadata"])
+
+
 def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
     """Return the manifest of a Secret as the Kubernetes API returns it; None if it has none.
 
@@ -215,7 +220,7 @@ def manifest_of(secret: Mapping[str, Any]) -> Manifest | None:
     encoded = (secret.get("data") or {}).get(MANIFEST_KEY)
     if encoded is None:
         return None
-    place = "{namespace}/{name}".format_map(secret["metadata"])
+    place = place_of(secret)
     try:
         text = base64.b64decode(encoded, validate=True)
     except binascii.Error as error:

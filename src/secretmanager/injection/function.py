@@ -13,7 +13,7 @@ from .. import documents
 from ..errors import ConfigError
 from .options import from_options
 from .pods import injected
-from .text import chosen, written
+from .text import chosen, with_contents
 
 GROUP = "config.kubernetes.io"
 KIND_OF_LIST = "ResourceList"
@@ -59,7 +59,7 @@ def run(text: str) -> tuple[str, str | None]:
         items, results = content.get("items") or [], [{"message": error, "severity": "error"}]
     changed = {name: value for name, value in content.items() if name != "results"}
     changed |= {"items": items, **({"results": results} if results else {})}
-    return (text if changed == content else written(text, parsed[0], changed)), error
+    return with_contents(text, parsed, [changed], "standard input"), error
 
 
 def _injected(content: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any]]]:

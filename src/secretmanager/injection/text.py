@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .. import documents
@@ -63,13 +64,12 @@ def _changed(text: str, place: str, change: Callable[[Mapping[str, Any]], Any], 
             raise ConfigError(error.message, place=place, remedy=error.remedy) from None
         count += len(items)
         contents.append({**document.content, "items": changed} if _is_list(document.content) else changed[0])
-    return documents.with_contents(text, parsed, contents, place, written)
+    return with_contents(text, parsed, contents, place)
 
 
-def written(text: str, document: documents.Document, content: Any) -> str:
-    """Return the text of a document with another content: edited, or, if that is not possible, written as a whole."""
-    dumped = documents.dump(content, indent_lists=True)
-    return documents.edited(text, document, content) or documents.whole(text, document, dumped)
+def with_contents(text: str, parsed: Sequence[documents.Document], contents: Sequence[Any], place: str) -> str:
+    """As `documents.with_contents`; what cannot be edited is written with its lists indented."""
+    return documents.with_contents(text, parsed, contents, place, partial(documents.dump, indent_lists=True))
 
 
 def _is_list(content: Any) -> bool:

@@ -46,8 +46,8 @@ class WorkloadFile:
             ConfigError: the file is missing, is not YAML, or lacks one of them.
         """
         parsed = documents.parse(self._text(), str(self.path))
-        found = {workload for _, workload, _ in self._matches([document.content for document in parsed])}
-        if missing := sorted(map(str, self._named.keys() - found)):
+        workloads = {workload for _, workload, _ in self._matches([document.content for document in parsed])}
+        if missing := sorted(map(str, self._named.keys() - workloads)):
             raise ConfigError(
                 f"{self.path}: there is no {', '.join(missing)}",
                 remedy="correct restart, which names workloads of the Secret's namespace, or name their file",

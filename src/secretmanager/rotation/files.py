@@ -101,7 +101,7 @@ def _is_manifest(path: Path) -> bool:
 def files_of(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files that may hold a ciphertext; of a folder, in the order of their names."""
     for path in paths:
-        found = sorted(item for item in path.rglob("*") if _is_manifest(item)) if path.is_dir() else [path]
-        for file in found:
+        files = sorted(item for item in path.rglob("*") if _is_manifest(item)) if path.is_dir() else [path]
+        for file in files:
             if file == path or any(sign in file.read_bytes() for sign in _SIGNS):
                 yield file

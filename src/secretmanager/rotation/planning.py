@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..errors import ConfigError, SealedDataError
-from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, SealedValue, checksum, manifest_of, sealed_values
+from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, SealedValue, checksum, manifest_of, place_of, sealed_values
 from ..servers.kubernetes import Object
 from ..servers.vault import TransitItem
 
@@ -73,11 +73,6 @@ class Candidate:
     def place(self) -> str:
         """``namespace/name``."""
         return place_of(self.secret)
-
-
-def place_of(secret: Mapping[str, Any]) -> str:
-    """Return ``namespace/name``."""
-    return "{namespace}/{name}".format_map(secret["metadata"])
 
 
 def make_candidate(secret: Object, newest: int, options: Options) -> Candidate | None:

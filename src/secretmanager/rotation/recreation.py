@@ -57,12 +57,12 @@ def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> Non
 
 def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
     """Make the original of a copy, unless it is there, and delete the copy; return what was made."""
-    namespace, made = copy["metadata"]["namespace"], None
+    namespace, secret = copy["metadata"]["namespace"], None
     with suppress(ConflictError):  # it is there
-        made = create_again(kubernetes, namespace, original(copy))
+        secret = create_again(kubernetes, namespace, original(copy))
     with suppress(SecretNotFound, ConflictError):  # another run has finished it
         kubernetes.delete_secret(namespace, copy)
-    return made
+    return secret
 
 
 def _copy(secret: Object) -> Object:

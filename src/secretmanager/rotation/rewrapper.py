@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError
-from ..sealed import SEALED_LABEL, with_ciphertexts
+from ..sealed import SEALED_LABEL, place_of, with_ciphertexts
 from ..servers.kubernetes import PAGE, KubernetesClient, Object
 from ..servers.vault import VaultClient
-from .planning import Candidate, Options, Shard, Skip, make_candidate, place_of
+from .planning import Candidate, Options, Shard, Skip, make_candidate
 from .recreation import finish, is_copy, original, recreate
 from .usage import foreign, pages
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotRetired
+from ..sealed import place_of
 from ..servers.kubernetes import KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .keys import KeyVersions, await_rotation, retire, rotate
-from .planning import Options, Shard, place_of
+from .planning import Options, Shard
 from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
 from .usage import behind
 

@@ -17,6 +17,7 @@ from ..sealed import (
     key_version,
     manifest_of,
     oldest_version,
+    place_of,
     sealed_values,
 )
 from ..servers.vault import TransitItem, VaultClient, version_times
@@ -188,9 +189,8 @@ def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
     }
     if info.error:
         found["damaged"].append(MANIFEST_KEY)
-    lines = [f"{kind}: {', '.join(found[kind])}" for kind in sorted(kinds) if found[kind]]
-    if info.sealed_for and found["unreadable"] and "unreadable" in kinds:
-        lines[-1] += f" (sealed for {info.sealed_for})"
+    reasons = {"unreadable": f" (sealed for {info.sealed_for})"} if info.sealed_for else {}
+    lines = [f"{kind}: {', '.join(found[kind])}{reasons.get(kind, '')}" for kind in sorted(kinds) if found[kind]]
     for kind in sorted({"behind", "unreadable"} & set(kinds)):
         if unknown := [value.key for value in values if value.version and getattr(value, kind) is None]:
             needs = "that needs Vault, permission to read the key, and the key's name where no manifest has it"
@@ -229,8 +229,7 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
     name = manifest.transit_key if manifest else fallback
     state = states(name) if name else None
     data = secret.get("data") or {}
-    place = "{namespace}/{name}".format_map(secret["metadata"])
-    sealed_for = manifest.place if manifest and not manifest.is_of(place) else None
+    sealed_for = manifest.place if manifest and not manifest.is_of(place_of(secret)) else None
     values = []
     for key, value in sorted(sealed_values(secret).items()):
         managed = manifest is not None and key in manifest.digests

@@ -121,35 +121,22 @@ class ManifestFile:
         }
 
     def _edited(self, changes: Sequence[Change]) -> str:
-        text, place = self._text or "", str(self.path)
-        newline = documents.newline_of(text)
         by_place = {change.place: change for change in changes}
-        changed: dict[int, list[tuple[_Entry, Change]]] = {number: [] for number in range(len(self._documents))}
-        for name, entry in self._placed.items():
-            if name in by_place:
-                changed[entry.number].append((entry, by_place.pop(name)))
-        contents = [_with_changes(each.content, changed[number]) for number, each in enumerate(self._documents)]
-        # Written as a whole, so that no comment of plaintext stays.
-        plain = [
-            self._documents[number]
-            for number, entries in changed.items()
-            if any(isinstance(entry.content.get("stringData"), dict) for entry, _ in entries)
-        ]
-
-        def write(text: str, document: documents.Document, content: Any) -> str:
-            new = None if document in plain else documents.edited(text, document, content)
-            return new or documents.whole(text, document, _dumped(content))
-
-        text = documents.with_contents(text, self._documents, contents, place, write)
-        contents = [content for content in contents if content is not documents.GONE]
-        for change in by_place.values():
-            if change.secret is not None:
-                if text and not text.endswith("\n"):
-                    text += newline
-                text += f"---\n{_dumped(change.secret)}".replace("\n", newline)
-                contents.append(change.secret)
-        documents.require_contents(text, contents, place)
-        return text
+        changed: list[list[tuple[_Entry, Change]]] = [[] for _ in self._documents]
+        for place, entry in self._placed.items():
+            if place in by_place:
+                changed[entry.number].append((entry, by_place.pop(place)))
+        pairs = list(zip(self._documents, changed, strict=True))
+        return documents.with_contents(
+            self._text or "",
+            self._documents,
+            [_with_changes(document.content, entries) for document, entries in pairs]
+            + [change.secret for change in by_place.values() if change.secret is not None],
+            str(self.path),
+            _dumped,
+            # So that no comment of plaintext stays.
+            [document for document, entries in pairs if any(entry.is_plain for entry, _ in entries)],
+        )
 
     def _replace(self, text: str) -> None:
         if self._after or text.strip():
@@ -182,6 +169,11 @@ class _Entry:
     @property
     def name(self) -> str:
         return str(self.content["metadata"]["name"])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has values as text."""
+        return isinstance(self.content.get("stringData"), dict)
 
     @property
     def place(self) -> str | None:

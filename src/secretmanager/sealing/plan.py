@@ -252,8 +252,8 @@ def _refuse_foreign(draft: Draft) -> None:
 def _plaintexts(draft: Draft) -> dict[str, bytes]:
     """Return the existing plaintext; ciphertext without a digest, as of an older tool, does not count."""
     candidates = draft.data.keys() - (draft.ours - draft.plain) - draft.spec.absent_keys
-    found = {key: base64.b64decode(text) for key, text in draft.data.items() if key in candidates}
-    return {key: raw for key, raw in found.items() if key_version(raw.decode("latin-1")) is None}
+    values = {key: base64.b64decode(text) for key, text in draft.data.items() if key in candidates}
+    return {key: raw for key, raw in values.items() if key_version(raw.decode("latin-1")) is None}
 
 
 @dataclass(frozen=True)

@@ -143,8 +143,9 @@ class SecretSpec:
             yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
         if both := sorted(self.absent_keys & self.values.keys()):
             yield f"data keys {', '.join(both)} are both given and among absent_keys"
-        for key in [] if self.allow_empty else [key for key, value in self.values.items() if not value]:
-            yield f"data key {key}: the value is empty; set allow_empty if it is meant"
+        for key, value in self.values.items():
+            if not (value or self.allow_empty):
+                yield f"data key {key}: the value is empty; set allow_empty if it is meant"
         if self.state is State.PRESENT and (self.values or self.adopt) and not self.transit_key:
             yield "transit_key is missing"
         if self.state is State.ABSENT and (self.values or self.absent_keys or self.adopt):

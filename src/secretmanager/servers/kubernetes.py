@@ -232,7 +232,7 @@ class KubernetesClient:
             KubernetesUnavailable: the API cannot be reached.
         """
         with contextlib.suppress(Forbidden):
-            self._call("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}", namespace)
+            self._read_namespace(namespace)
 
     def list_objects(
         self,
@@ -400,10 +400,13 @@ class KubernetesClient:
     def _what_holds(self, namespace: str) -> str:
         """Say what holds a namespace that is being deleted; nothing if the caller may not read that."""
         try:
-            response = self._call("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}", namespace)
+            response = self._read_namespace(namespace)
             return self._understood(response, lambda: _holders(response.json()))
         except KubernetesError:
             return ""
+
+    def _read_namespace(self, namespace: str) -> Response:
+        return self._call("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}", namespace)
 
     def _call(
         self,
