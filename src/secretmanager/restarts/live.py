@@ -74,7 +74,7 @@ class LiveWorkloads:
         Raises:
             SecretNotFound: one does not exist.
             Forbidden: RBAC lacks ``get``, or ``list`` where they are found by annotation.
-            ConfigError: one would not be restarted by a stamp.
+            ConfigError: there will be no rollout to wait for.
             RestartFailed: several of these.
         """
         errors: list[SecretManagerError] = []
@@ -102,7 +102,8 @@ class LiveWorkloads:
             outcomes: what was sealed.
 
         Raises:
-            RestartFailed: some could not be stamped. The next run sees that, and stamps them.
+            RestartFailed: some could not be stamped, or are stamped by a manifest that somebody applies. The next run
+                sees that, and stamps them.
         """
         sealed = digests(outcomes)
         wanted = {
@@ -189,12 +190,6 @@ class LiveWorkloads:
 
     def _refusals(self) -> Iterator[SecretManagerError]:
         for workload, found in self._found.items():
-            if manager := owner(found):
-                yield ConfigError(
-                    f"its stamp {STAMP_ANNOTATION} is in the manifest that {manager} applies, which would put it back",
-                    place=str(workload),
-                    remedy="give the manifest's file (restart_dest, --restart-manifest), or take the stamp out there",
-                )
             if (reason := hold(found)) and self._waits:
                 yield ConfigError(f"there is no rollout to wait for: {reason}", place=str(workload))
             elif reason:
@@ -212,6 +207,8 @@ class LiveWorkloads:
                 entries = outdated(found, self._present(workload, outdated(found, wanted)))
                 if not entries:
                     return None
+                if manager := owner(found):
+                    return _applied(workload, manager)
                 version = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}}
                 self._found[workload] = self._kubernetes.merge(
                     workload.resource,
@@ -258,6 +255,14 @@ def _missing(workload: Workload) -> SecretNotFound:
         status=404,
         place=str(workload),
         remedy="correct restart, which names workloads of the Secret's namespace, or create it before",
+    )
+
+
+def _applied(workload: Workload, manager: str) -> ConfigError:
+    return ConfigError(
+        f"its stamp {STAMP_ANNOTATION} is in the manifest that {manager} applies, which would put it back",
+        place=str(workload),
+        remedy="give the manifest's file (restart_dest, --restart-manifest), or take the stamp out there",
     )
 
 

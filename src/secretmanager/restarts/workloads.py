@@ -20,6 +20,11 @@ from ..servers.kubernetes import FIELD_MANAGER, Resource
 TEMPLATE_ANNOTATIONS = ("spec", "template", "metadata", "annotations")
 """Where a workload has the annotations of its pods."""
 
+APPLIERS = ("argocd-controller", "helm", "helm-controller", "kubectl-client-side-apply")
+"""Field managers that put back what their manifests say, although Kubernetes notes it as an ``Update``: client-side
+apply of Argo CD and kubectl, and Helm's three-way merge.
+"""
+
 
 @dataclass(frozen=True, order=True)
 class Workload:
@@ -134,16 +139,20 @@ def patch(text: str) -> Object:
 
 
 def owner(found: Mapping[str, Any]) -> str | None:
-    """Return who else has applied the stamp, such as a GitOps controller that would put its own back; None if nobody.
+    """Return who applies a manifest with the stamp in it, and would put that back; None if nobody does.
+
+    Who merely wrote it, as ``kubectl rollout undo``, ``edit`` or a restored backup do, leaves a later one alone.
 
     Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
     """
     for entry in found["metadata"].get("managedFields") or ():
+        manager = str(entry.get("manager"))
+        applies = entry.get("operation") == "Apply" or manager in APPLIERS
         fields = entry.get("fieldsV1") or {}
         for name in TEMPLATE_ANNOTATIONS:
             fields = fields.get(f"f:{name}") or {}
-        if f"f:{STAMP_ANNOTATION}" in fields and entry.get("manager") != FIELD_MANAGER:
-            return str(entry.get("manager"))
+        if f"f:{STAMP_ANNOTATION}" in fields and applies and manager != FIELD_MANAGER:
+            return manager
     return None
 
 

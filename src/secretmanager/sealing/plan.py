@@ -24,10 +24,10 @@ from ..sealed import (
     manifest_of,
     oldest_version,
 )
+from . import types
 from .exposure import exposing_annotations
 from .spec import (
     SECRET_BYTES,
-    SERVICE_ACCOUNT_TOKEN_TYPE,
     Behavior,
     SecretSpec,
     State,
@@ -80,6 +80,7 @@ class Outcome:
         awaits: what does not exist yet, in check mode alone: ``Transit key NAME``, ``namespace NAME``.
         finalizers: what keeps a Secret that is, or was to be, deleted: it still exists.
         plain: data keys that were sealed here, hold plaintext now, and are left so.
+        breaks: who reads the Secret's type and would get ciphertext, as a sentence; None if nobody does.
         digest: `values_digest` of the Secret as it is then; None if nothing is sealed in it.
     """
 
@@ -96,6 +97,7 @@ class Outcome:
     awaits: tuple[str, ...] = ()
     finalizers: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
+    breaks: str | None = None
     digest: str | None = None
 
     @property
@@ -123,7 +125,7 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        """That a Secret which should be absent still exists, and why; that what was sealed is plaintext now."""
+        """What still exists that should be absent, what was sealed and is plaintext now, and who gets ciphertext."""
         place, texts = f"{self.namespace}/{self.name}", []
         if self.finalizers:
             names = ", ".join(self.finalizers)
@@ -131,6 +133,8 @@ class Outcome:
         if self.plain:
             names = ", ".join(self.plain)
             texts.append(f"{place}: somebody wrote plaintext over the sealed data keys {names}; set adopt to seal it")
+        if self.breaks:
+            texts.append(f"{place}: {self.breaks}")
         return texts
 
     def diff(self, spec: SecretSpec) -> dict[str, Any]:
@@ -179,6 +183,11 @@ class Draft:
         return {key: text for key, text in ((self.found or {}).get("data") or {}).items() if key != MANIFEST_KEY}
 
     @property
+    def type(self) -> str | None:
+        """The Secret's type as it will be; None for that of a new Secret."""
+        return self.spec.type or (self.found or {}).get("type")
+
+    @property
     def ours(self) -> set[str]:
         """Existing data keys that were sealed here."""
         return set(self.manifest.digests if self.manifest else ()) & self.data.keys()
@@ -213,7 +222,7 @@ def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
 
     Raises:
         SealedDataError: the Secret, or a data key, was not sealed here, and neither ``force`` nor ``adopt`` is given;
-            or its manifest is damaged; or there is none to adopt.
+            or its manifest is damaged; or there is none to adopt; or who alone reads its type would get ciphertext.
     """
     if found is None:
         if spec.adopt and not spec.values:
@@ -221,7 +230,7 @@ def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
                 "there is no such Secret to adopt", place=spec.place, remedy="check name and namespace"
             )
         return Draft(spec, None, None, spec.values)
-    if found.get("type") == SERVICE_ACCOUNT_TOKEN_TYPE:
+    if found.get("type") == types.SERVICE_ACCOUNT_TOKEN:
         raise SealedDataError("Kubernetes itself fills this Secret", place=spec.place, remedy="choose another name")
     try:
         manifest = manifest_of(found)
@@ -232,9 +241,11 @@ def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
     draft = Draft(spec, found, manifest, spec.values)
     if not (spec.force or spec.adopt):
         _refuse_foreign(draft)
-    if not spec.adopt:
-        return draft
-    return Draft(spec, found, manifest, {**_plaintexts(draft), **spec.values})
+    if spec.adopt:
+        draft = Draft(spec, found, manifest, {**_plaintexts(draft), **spec.values})
+    if spec.state is State.PRESENT and (problem := types.refusal(draft.type, draft.values.keys())):
+        raise SealedDataError(problem, place=spec.place)
+    return draft
 
 
 def _refuse_foreign(draft: Draft) -> None:
@@ -327,6 +338,7 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
         adopted=tuple(key for key in sealing if key not in spec.values),
         metadata=metadata,
         plain=tuple(sorted(draft.plain - draft.values.keys() - removed_keys)),
+        breaks=types.warning(draft.type, (draft.ours - draft.plain - removed_keys) | draft.values.keys()),
     )
     return Plan(draft, base, tuple(sealing), digests, outcome)
 

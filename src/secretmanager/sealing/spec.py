@@ -19,6 +19,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..names import DATA_KEY, NAMESPACE, QUALIFIED, SUBDOMAIN
 from ..sealed import DIGEST_SUFFIX, MANIFEST_KEY, SEALED_LABEL, Scope
+from . import types
 
 SECRET_BYTES = 1024 * 1024
 """What a Secret's values may take together, in bytes (Kubernetes' ``MaxSecretSize``)."""
@@ -31,9 +32,6 @@ AS_TEXT = "quote it, or add `| string` to a template of Ansible"
 
 KEY_AS_TEXT = 'write it in quotes, as "NO", "on", "1.5" or "null"'
 """How to write a key that YAML 1.1 reads as another type; see https://yaml.org/type/."""
-
-SERVICE_ACCOUNT_TOKEN_TYPE = "kubernetes.io/service-account-token"
-"""Type of Secrets that Kubernetes itself fills; nothing in them can be sealed."""
 
 
 BANK_VAULTS_SKIP = {
@@ -150,8 +148,8 @@ class SecretSpec:
             yield "transit_key is missing"
         if self.state is State.ABSENT and (self.values or self.absent_keys or self.adopt):
             yield "state absent deletes the whole Secret, so it takes no values, absent_keys or adopt"
-        if self.type == SERVICE_ACCOUNT_TOKEN_TYPE:
-            yield f"type {self.type} is for Secrets that Kubernetes fills; it cannot be sealed"
+        if self.state is State.PRESENT and (problem := types.refusal(self.type, self.values.keys())):
+            yield problem
         allowed = ", ".join([*(f"{kind}/NAME" for kind in WORKLOAD_KINDS), ANNOTATED])
         for text in self.restart:
             kind, _, name = text.partition("/")

@@ -21,7 +21,7 @@ from support.intermediary import Intermediary
 from support.sealing import Chain, environment
 from support.servers import Authority, wait_until
 
-from secretmanager.errors import ConfigError, Forbidden, RestartFailed, SecretNotFound
+from secretmanager.errors import Forbidden, RestartFailed, SecretNotFound
 from secretmanager.restarts.finding import find_workloads
 from secretmanager.restarts.live import LiveWorkloads
 from secretmanager.restarts.workloads import stamps
@@ -113,8 +113,26 @@ class Living:
             _content_type="application/apply-patch+yaml",
         )
 
+    def settle(self) -> None:
+        """Wait until the controller has seen the newest template, and made its ReplicaSet."""
+        wait_until("the controller", lambda: self.found["status"].get("observedGeneration") == self.generation)
+
+    def undo(self) -> None:
+        """Go back to the older template, by the request of `kubectl rollout undo`."""
+        api = client.AppsV1Api(self.chain.api.api_client)
+        items = api.list_namespaced_replica_set(self.chain.namespace, label_selector=f"app={self.name}").items
+        oldest = min(items, key=lambda item: int(item.metadata.annotations["deployment.kubernetes.io/revision"]))
+        template = api.api_client.sanitize_for_serialization(oldest.spec.template)
+        del template["metadata"]["labels"]["pod-template-hash"]
+        self.patch("kubectl", [{"op": "replace", "path": "/spec/template", "value": template}])
+
+    def patch(self, manager: str, body: dict[str, Any] | list[dict[str, Any]]) -> None:
+        kind = "strategic-merge" if isinstance(body, dict) else "json"
+        content_type = f"application/{kind}-patch+json"
+        self._call("patch", self.name, self.chain.namespace, body, field_manager=manager, _content_type=content_type)
+
     def pause(self) -> None:
-        self._call("patch", self.name, self.chain.namespace, {"spec": {"paused": True}})
+        self.patch("kubectl", {"spec": {"paused": True}})
 
 
 @pytest.fixture
@@ -426,10 +444,50 @@ def test_gitops_leaves_a_stamp_that_is_not_in_git(chain: Chain, name: str, manag
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_gitops_that_has_the_stamp_itself(chain: Chain, name: str, manager: str) -> None:
+    """The value is sealed all the same, and a stamp that is right already is no error."""
     shop = Living(chain, "Deployment", f"shop-{uuid.uuid4().hex[:8]}")
     shop.apply(manager, {STAMP_ANNOTATION: f"{name}=0"})
-    with pytest.raises(ConfigError, match=f"in the manifest that {manager} applies"):
+    spec = chain.wanted(name, {"a": b"1"}, restart=(shop.restart,))
+    with pytest.raises(RestartFailed, match=f"in the manifest that {manager} applies"):
+        run(chain, spec)
+    assert chain.opened(name) == {"a": b"1"}
+    assert shop.stamps == {name: "0"}
+    shop.apply(manager, {STAMP_ANNOTATION: f"{name}={values_digest(chain.secret(name))}"})
+    assert restarted(run(chain, spec)) == {}
+
+
+@pytest.mark.parametrize("manager", ["argocd-controller", "helm", "kubectl-client-side-apply"])
+def test_a_client_side_apply_that_has_the_stamp_itself(chain: Chain, name: str, create: Create, manager: str) -> None:
+    """Kubernetes notes it as an update, and who applies the manifest puts its stamp back all the same."""
+    shop = create()
+    shop.patch(manager, {"spec": {"template": {"metadata": {"annotations": {STAMP_ANNOTATION: f"{name}=0"}}}}})
+    with pytest.raises(RestartFailed, match=f"in the manifest that {manager} applies"):
         run(chain, chain.wanted(name, {"a": b"1"}, restart=(shop.restart,)))
+    assert chain.opened(name) == {"a": b"1"}
+
+
+def test_a_rollout_that_was_undone(chain: Chain, name: str, create: Create) -> None:
+    """The older template has the stamp of older values; nobody applies it, so the next run writes its own."""
+    shop = create()
+    for value in (b"1", b"2"):
+        run(chain, chain.wanted(name, {"a": value}, restart=(shop.restart,)))
+        shop.settle()
+    shop.undo()
+    assert shop.stamps == {}
+    run(chain, chain.wanted(name, {"a": b"3"}, restart=(shop.restart,)))
+    shop.settle()
+    shop.undo()
+    workloads = run(chain, chain.wanted(name, {"a": b"4"}, restart=(shop.restart,)))
+    assert chain.opened(name) == {"a": b"4"}
+    assert restarted(workloads) == {shop.name: (name,)}
+    assert shop.stamps == {name: values_digest(chain.secret(name))}
+
+
+@pytest.mark.parametrize("manager", ["kubectl-edit", "kubectl-patch", "kubectl-replace", "velero-server"])
+def test_a_stamp_that_somebody_wrote(chain: Chain, name: str, create: Create, manager: str) -> None:
+    shop = create()
+    shop.patch(manager, {"spec": {"template": {"metadata": {"annotations": {STAMP_ANNOTATION: f"{name}=0"}}}}})
+    assert restarted(run(chain, chain.wanted(name, {"a": b"1"}, restart=(shop.restart,)))) == {shop.name: (name,)}
 
 
 def test_waiting(chain: Chain, name: str, create: Create) -> None:

@@ -173,6 +173,44 @@ def test_plaintext_over_a_sealed_value_is_told_and_adopted(chain: Chain, name: s
     assert set(sealed_values(chain.secret(name))) == {"a", "b", "c"}
 
 
+READ_BY_OTHERS_ALONE = {
+    "kubernetes.io/dockerconfigjson": {".dockerconfigjson": b'{"auths": {}}'},
+    "kubernetes.io/dockercfg": {".dockercfg": b"{}"},
+    "bootstrap.kubernetes.io/token": {"token-id": b"abcdef", "token-secret": b"0123456789abcdef"},
+    "helm.sh/release.v1": {"release": b"H4sI"},
+}
+
+
+@pytest.mark.parametrize("secret_type", READ_BY_OTHERS_ALONE)
+def test_what_kubernetes_or_helm_alone_reads_is_not_sealed(chain: Chain, name: str, secret_type: str) -> None:
+    values = READ_BY_OTHERS_ALONE[secret_type]
+    chain.put(name, values, type=secret_type)
+    before = chain.secret(name)
+    for wanted in (chain.wanted(name, adopt=True), chain.wanted(name, values, force=True)):
+        with pytest.raises(SealedDataError, match=f"type {secret_type} is read by .* it cannot be sealed"):
+            chain.seal(wanted)
+    assert chain.secret(name) == before
+    with pytest.raises(ConfigError, match="it cannot be sealed"):
+        chain.wanted(f"{name}-new", values, type=secret_type)
+    chain.seal(chain.wanted(name, transit_key=None, state=State.ABSENT, force=True))
+
+
+def test_who_gets_ciphertext_is_told(chain: Chain, name: str) -> None:
+    """A program may read a Secret of such a type by itself; an Ingress that names it breaks."""
+    chain.put(name, {"tls.crt": b"a certificate", "tls.key": b"a key"}, type="kubernetes.io/tls")
+    (beside,) = chain.seal(chain.wanted(name, {"password": b"1"}, force=True))
+    assert beside.warnings == []
+    (adopted,) = chain.seal(chain.wanted(name, adopt=True))
+    (again,) = chain.seal(chain.wanted(name, adopt=True))
+    assert adopted.adopted == ("tls.crt", "tls.key")
+    assert again.action is Action.UNCHANGED
+    for outcome in (adopted, again):
+        (warning,) = outcome.warnings
+        assert f"{name}: type kubernetes.io/tls is also read by each Ingress" in warning
+    (basic,) = chain.seal(chain.wanted(f"{name}-basic", {"password": b"1"}, type="kubernetes.io/basic-auth"))
+    assert "Tekton and Flux" in basic.warnings[0]
+
+
 def test_adopting_what_holds_nothing_plain_is_done_once(chain: Chain, name: str) -> None:
     (older,) = chain.vault.root.encrypt("plain", [TransitItem(b"old")])
     chain.put(name, {"older": older.encode()})
