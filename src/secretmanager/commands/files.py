@@ -14,7 +14,7 @@ import click
 
 from ..delivery import layout, notify
 from ..delivery.follow import Changes, follow
-from ..delivery.values import variables
+from ..delivery.values import renamed_variables, variables
 from ..delivery.volume import put_program, require_tmpfs, write
 from ..delivery.waiting import leave_reason, patiently
 from ..errors import SecretManagerError, unexpected
@@ -53,6 +53,13 @@ from .connections import kubernetes_of, open_named, warn
     help="That program.",
 )
 @options.env_prefix
+@click.option(
+    "--variable",
+    "renamed",
+    multiple=True,
+    metavar="NAME=KEY",
+    help="For --exec: a further variable NAME with the value KEY. May be given several times.",
+)
 @click.option("--watch", is_flag=True, help="Stay, and write again after each change of a value.")
 @click.option("--signal", "signal_name", metavar="NAME", help="Signal after each change, as HUP, to --process.")
 @click.option("--process", metavar="NAME", help="Name of the program that gets the signal.")
@@ -93,6 +100,7 @@ def _run(
     as_variables: bool,
     exec_program: Path,
     env_prefix: str,
+    renamed: Sequence[str],
     watch: bool,
     signal_name: str | None,
     process: str | None,
@@ -105,6 +113,9 @@ def _run(
     places = [options.place_of(secret, "--secret") for secret in secrets]
     bits = layout.mode_of(mode, "--mode") if mode else None
     entries = layout.entries(read_object(config), config) if config else None
+    further = options.pairs(renamed, "--variable") or {}
+    if further and not as_variables:
+        raise click.UsageError("--variable needs --exec")
     if not allow_disk:
         require_tmpfs(folder)
     given["service_account"] = given["service_account"] or own_account()
@@ -115,7 +126,9 @@ def _run(
         values = open_named(given, places, transit_key)
         files = {} if as_variables and entries is None else layout.files(values, entries, bits)
         if as_variables:
-            files |= layout.environment(variables(values, env_prefix, ", ".join(secrets)), bits)
+            where = ", ".join(secrets)
+            found = variables(values, env_prefix, where) | renamed_variables(values, further, where)
+            files |= layout.environment(found, bits)
         change = write(folder, files)
         if change:
             warn(f"{folder}: {change}")

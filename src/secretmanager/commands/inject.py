@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import documents
-from ..errors import ConfigError
+from ..errors import ConfigError, SecretManagerError
 from ..injection.function import is_resource_list, run
-from ..injection.options import CA_CONFIG_MAP, MOUNT_PATH, from_options
-from ..injection.text import with_injection, without_injection
+from ..injection.options import CA_CONFIG_MAP, MOUNT_PATH, Injection, from_options
+from ..injection.pods import name_of, service_account_of
+from ..injection.text import secrets_in, with_injection, without_injection, workloads_in
+from ..options import KUBERNETES, VAULT, with_variables
+from ..reading.verification import Workload, read_as
+from ..servers.kubernetes import KubernetesClient
+from ..servers.vault import VaultClient
 from . import options
+from .connections import kubernetes_of
 
 
 @click.command(name="inject")
@@ -51,11 +59,28 @@ from . import options
 )
 @click.option("--argument", "arguments", multiple=True, metavar="ARG", help="Further argument of `kubevault files`.")
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Further variable of its environment.")
+@click.option(
+    "--references",
+    type=click.Choice(["refuse", "rewrite", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="What happens where Kubernetes itself hands over one of the Secrets (secretKeyRef, envFrom, volumes), which is"
+    " ciphertext.",
+)
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Before anything is written, read the Secrets as each workload's service account, by the kubeconfig and Vault"
+    " ($VAULT_ADDR, else --vault-url) at hand.",
+)
 @click.option("--remove", is_flag=True, help="Take out again what this command added.")
 @click.option("--in-place", "-i", is_flag=True, help="Write the files, instead of standard output.")
 @click.option("--diff", is_flag=True, help="Show what changes, instead of the result.")
 @click.option("--check", is_flag=True, help="Write nothing; end with status 1 if something would change.")
-def command(files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, check: bool, **given: Any) -> None:
+@options.kubernetes
+def command(
+    files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, check: bool, verify: bool, **given: Any
+) -> None:
     """Add to workloads what gives their programs sealed values.
 
     Manifests are read from FILE or standard input. Comments, order and other documents stay as they are. A second run
@@ -70,7 +95,13 @@ def command(files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, ch
     texts = {name: _read(name) for name in files or ("-",)}
     if not files and function(texts["-"]):
         return
-    changed = dict(_changed(texts, remove, given))
+    connection = {option.name: given.pop(option.name, None) for option in KUBERNETES}
+    injection = None if remove else _injection(given)
+    if injection and verify:
+        for name, text in texts.items():
+            for workload in workloads_in(text, _shown(name), injection):
+                _verify(workload, injection, connection)
+    changed = dict(_changed(texts, injection, given["workloads"]))
     for name, text in changed.items():
         if diff:
             before, after = (each.splitlines(keepends=True) for each in (texts[name], text))
@@ -99,19 +130,54 @@ def function(text: str | None = None) -> bool:
     return True
 
 
-def _changed(texts: dict[str, str], remove: bool, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the new text of each file."""
-    if remove:
+def _changed(
+    texts: dict[str, str], injection: Injection | None, workloads: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield the new text of each file; without an injection, that of its removal."""
+    if injection is None:
         for name, text in texts.items():
-            yield name, without_injection(text, _shown(name), given["workloads"])
+            yield name, without_injection(text, _shown(name), workloads)
         return
+    secrets = [secret for name, text in texts.items() for secret in secrets_in(text, _shown(name))]
+    for name, text in texts.items():
+        yield name, with_injection(text, _shown(name), injection, secrets)
+
+
+def _injection(given: dict[str, Any]) -> Injection:
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     values["with"] = values.pop("way")
     values["command"] = dict(map(_command, values.pop("commands")))
     values["environment"] = options.pairs(given["environment"], "--env")
-    injection = from_options(values)
-    for name, text in texts.items():
-        yield name, with_injection(text, _shown(name), injection)
+    return from_options(values)
+
+
+def _verify(manifest: Mapping[str, Any], injection: Injection, connection: Mapping[str, Any]) -> None:
+    """Log in and read the Secrets as the service account of a workload.
+
+    Raises:
+        ConfigError: the manifest has no namespace.
+        SecretManagerError: what the workload would meet; names it.
+    """
+    name, namespace = name_of(manifest), manifest["metadata"].get("namespace")
+    if not namespace:
+        raise ConfigError(f"{name}: has no namespace, whose service account --verify could ask for")
+    account = service_account_of(manifest)
+    vault_url = os.environ.get("VAULT_ADDR") or injection.vault_url
+    vault_options = with_variables({"vault_url": vault_url}, VAULT)
+    audience = injection.argument("--audience") or vault_options["audience"]
+    workload = Workload(injection.role, namespace, account, audience, injection.names)
+    vault = VaultClient.from_options(vault_options)
+    own = {"client_cert": None, "client_key": None}  # the workload's token alone says who asks
+
+    def connect(token: str) -> KubernetesClient:
+        return KubernetesClient.from_options({**connection, **own, "api_key": token})
+
+    try:
+        with closing(vault), kubernetes_of(connection) as operator:
+            read_as(workload, operator, connect, vault, injection.argument("--auth-mount") or "kubernetes")
+    except SecretManagerError as error:
+        error.place = f"{name}, as service account {namespace}/{account}: {error.place}"
+        raise
 
 
 def _command(text: str) -> tuple[str, list[str]]:

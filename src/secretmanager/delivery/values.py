@@ -82,6 +82,27 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
     return found
 
 
+def renamed_variables(values: Mapping[str, bytes], names: Mapping[str, str], place: str = "") -> dict[str, str]:
+    """Return environment variables of other names than `variables` gives them.
+
+    Args:
+        values: plaintext by data key.
+        names: the data key of each variable, by the variable's name.
+        place: where the values come from, for errors.
+
+    Raises:
+        SecretFormatError, ConfigError: as of `variables`; or there is no such data key.
+    """
+    if missing := sorted(set(names.values()) - values.keys()):
+        raise ConfigError(f"there is no {', '.join(missing)}; there is {', '.join(sorted(values))}", place=place)
+    found: dict[str, str] = {}
+    for name, key in names.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ConfigError(f"{name!r} is not allowed as a variable's name; allowed are letters, digits and '_'")
+        found |= variables({name: values[key]}, place=place)
+    return found
+
+
 def members(value: bytes, place: str) -> dict[str, bytes]:
     """Return the members of a JSON object (RFC 8259 section 4): of texts what they say, others as they are written.
 

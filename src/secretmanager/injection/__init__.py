@@ -3,4 +3,4 @@
 Pure functions on parsed manifests, and on their text. It imports `documents`, `sealed` and `errors`.
 """
 
-__all__ = ["container", "function", "objects", "options", "pods", "text"]
+__all__ = ["container", "function", "objects", "options", "pods", "references", "secrets", "text"]

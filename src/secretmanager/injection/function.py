@@ -13,6 +13,7 @@ from .. import documents
 from ..errors import ConfigError
 from .options import from_options
 from .pods import injected
+from .secrets import secrets_among
 from .text import chosen, with_contents
 
 GROUP = "config.kubernetes.io"
@@ -67,8 +68,9 @@ def _injected(content: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any
     injection = from_options(_options(content.get("functionConfig")))
     items = list(content.get("items") or [])
     results = []
+    secrets = secrets_among(items)
     for index in chosen(items, set(injection.workloads), "items"):
-        new = injected(items[index], injection)
+        new = injected(items[index], injection, secrets)
         if new != items[index]:
             items[index] = new
             results.append({"message": f"injected {injection.way}", "severity": "info", "resourceRef": _reference(new)})

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import ConfigError
 from .options import from_options
 from .pods import injected
+from .secrets import secrets_among
 from .text import chosen
 
 
@@ -26,6 +27,7 @@ def inject(manifests: Any, way: str, **options: Any) -> Any:
         raise ConfigError(f"manifests: found a value of type {type(manifests).__name__}; allowed is a dict or a list")
     injection = from_options({"with": way, **options})
     items = [manifests] if isinstance(manifests, Mapping) else list(manifests)
+    secrets = secrets_among(items)
     for index in chosen(items, set(injection.workloads), "manifests"):
-        items[index] = injected(items[index], injection)
+        items[index] = injected(items[index], injection, secrets)
     return items[0] if isinstance(manifests, Mapping) else items

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from ..errors import ConfigError
 
 Way = Literal["init", "sidecar", "exec"]
+References = Literal["refuse", "rewrite", "keep"]
 
 MOUNT_PATH = "/kubevault"
 CA_CONFIG_MAP = "kubevault-ca"
@@ -42,6 +43,8 @@ class Injection:
             not known.
         arguments: further arguments of ``kubevault files``.
         environment: further variables of its environment.
+        references: what happens to ``secretKeyRef``, ``envFrom`` and volumes by which Kubernetes itself hands over one
+            of the Secrets, which is ciphertext: they are refused, rewritten to the way, or kept.
     """
 
     way: Way
@@ -58,11 +61,17 @@ class Injection:
     user: int | None = None
     arguments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    references: References = "refuse"
 
     @property
     def names(self) -> list[str]:
         """Names of the Secrets, each once."""
         return list(dict.fromkeys(secret.partition("/")[0] for secret in self.secrets))
+
+    def argument(self, option: str) -> str | None:
+        """Return the value of an option among the further arguments; None if it is not there."""
+        words = [word for argument in self.arguments for word in argument.split("=", 1)]
+        return words[words.index(option) + 1] if option in words[:-1] else None
 
 
 def from_options(given: Mapping[str, Any]) -> Injection:
@@ -84,6 +93,8 @@ def from_options(given: Mapping[str, Any]) -> Injection:
             raise ConfigError(f"{'with' if name == 'way' else name}: is missing")
     if values["way"] not in get_args(Way):
         raise ConfigError(f"with: found {values['way']!r}; allowed are {', '.join(get_args(Way))}")
+    if values.get("references", "refuse") not in get_args(References):
+        raise ConfigError(f"references: found {values['references']!r}; allowed are {', '.join(get_args(References))}")
     for name in ("vault_url", "role", "image", "mount_path", "ca_config_map", "config"):
         if name in values and not isinstance(values[name], str):
             raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is text")

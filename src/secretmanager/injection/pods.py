@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ConfigError
@@ -10,6 +12,8 @@ from ..sealed import SECRETS_ANNOTATION
 from . import container as ours
 from .container import Object
 from .options import Injection
+from .references import arguments, references, refusal, restore, rewrite
+from .secrets import sealed_keys
 
 INJECTED_ANNOTATION = "kubevault.io/injected"
 """Annotation of a workload: the way, and what of ours cannot be told from the workload's own by its name:
@@ -17,6 +21,9 @@ INJECTED_ANNOTATION = "kubevault.io/injected"
 ``fsGroup`` if the pod's is ours, ``command/CONTAINER`` if the container's manifest had no command, ``empty/FIELD`` if
 it had the field, but nothing in it.
 """
+
+REPLACED_ANNOTATION = "kubevault.io/replaced"
+"""Annotation of a workload: the references to Secrets that were rewritten, as JSON."""
 
 _TEMPLATES = {
     "Pod": (),
@@ -47,21 +54,34 @@ def name_of(manifest: Mapping[str, Any]) -> str:
     return f"{manifest.get('kind')}/{metadata.get('name') or metadata.get('generateName') or ''}"
 
 
-def injected(manifest: Mapping[str, Any], injection: Injection) -> Object:
+def injected(manifest: Mapping[str, Any], injection: Injection, secrets: Sequence[Mapping[str, Any]] = ()) -> Object:
     """Return the manifest of a workload with a way of delivery in it; one that is there already is replaced.
 
     Args:
         manifest: as Kubernetes takes it.
         injection: what is to be injected.
+        secrets: manifests of Secrets that are at hand, which may be those that are delivered.
 
     Raises:
-        ConfigError: the manifest is not a workload's, or something in it is in the way; names it.
+        ConfigError: the manifest is not a workload's, or something in it is in the way; or no program could open one of
+            the Secrets there; names it.
     """
     before = _Workload(_copied(manifest))
     before.check_free()
+    before.restore_references()
     workload = _Workload(removed(manifest))
-    workload.add(injection, before)
+    workload.add(injection, before, secrets)
     return workload.manifest
+
+
+def service_account_of(manifest: Mapping[str, Any]) -> str:
+    """Return the name of the service account of a workload's pods.
+
+    Raises:
+        ConfigError: the manifest is not a workload's.
+    """
+    pod = _Workload(dict(manifest)).pod
+    return str(pod.get("serviceAccountName") or pod.get("serviceAccount") or "default")
 
 
 def removed(manifest: Mapping[str, Any]) -> Object:
@@ -112,10 +132,19 @@ class _Workload:
                         remedy="rename or remove it",
                     )
 
-    def add(self, injection: Injection, before: _Workload) -> None:
+    def add(self, injection: Injection, before: _Workload, secrets: Sequence[Mapping[str, Any]]) -> None:
         """Add a way to a manifest that has none; in lists, at the place where ``before`` has ours."""
         words: list[str] = [injection.way]
         selected = self._selected(injection)
+        try:
+            sealed = sealed_keys(injection.names, self.manifest["metadata"].get("namespace"), secrets)
+            found = [] if injection.references == "keep" else references(self.pod, sealed)
+            if found and injection.references == "refuse":
+                raise refusal(found)
+            further = arguments(self.pod, found, injection, {item["name"] for item in selected})
+            injection = replace(injection, arguments=(*injection.arguments, *further))
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}: {error.message}", remedy=error.remedy) from None
         token = self.pod.get("automountServiceAccountToken") is False
         user = _user(self.pod, selected, injection.user)
         if user is None and "fsGroup" not in (self.pod.get("securityContext") or {}):
@@ -142,12 +171,30 @@ class _Workload:
             if injection.way == "exec":
                 self._prefix(item, injection, len(selected), words)
 
+        rewrite(self.pod, found, injection)
         annotations = _filled(self.manifest["metadata"], "annotations", {}, words)
         annotations[SECRETS_ANNOTATION] = ",".join(injection.names)
         annotations[INJECTED_ANNOTATION] = " ".join(words)
+        if found:
+            facts = [reference.facts() for reference in found]
+            annotations[REPLACED_ANNOTATION] = json.dumps(facts, separators=(",", ":"))
+
+    def restore_references(self) -> None:
+        """Put back what was rewritten."""
+        annotations = self.manifest["metadata"].get("annotations") or {}
+        text = annotations.pop(REPLACED_ANNOTATION, None)
+        if text is not None:
+            try:
+                restore(self.pod, json.loads(text))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise ConfigError(
+                    f"{self.name}: annotation {REPLACED_ANNOTATION} was not written by kubevault inject",
+                    remedy="remove it, and write the references to Secrets that it stands for by hand",
+                ) from None
 
     def remove(self, words: list[str]) -> None:
         """Remove a way."""
+        self.restore_references()
         for field, names in (("initContainers", (ours.NAME,)), ("volumes", ours.VOLUMES)):
             _take(self.pod, field, names, words)
         for item in self.containers():

@@ -10,21 +10,38 @@ from .. import documents
 from ..errors import ConfigError
 from .options import Injection
 from .pods import KINDS, injected, is_workload, name_of, removed
+from .secrets import secrets_among
 
 
-def with_injection(text: str, place: str, injection: Injection) -> str:
+def with_injection(
+    text: str, place: str, injection: Injection, secrets: Sequence[Mapping[str, Any]] | None = None
+) -> str:
     """Return the text of manifests with a way in their workloads.
 
     Args:
         text: YAML or JSON, one document or several. A list (``kind: List``) counts as its items.
         place: where it comes from, for errors.
         injection: what is to be injected.
+        secrets: manifests of Secrets that are at hand; by default those in the text.
 
     Raises:
         ConfigError: it is not YAML, it has none of the workloads, or something in one is in the way.
     """
-    wanted = set(injection.workloads)
-    return _changed(text, place, lambda manifest: injected(manifest, injection), wanted)
+    at_hand = secrets_in(text, place) if secrets is None else secrets
+    return _changed(text, place, lambda manifest: injected(manifest, injection, at_hand), set(injection.workloads))
+
+
+def workloads_in(text: str, place: str, injection: Injection) -> list[Mapping[str, Any]]:
+    """Return the workloads that are meant in the text of manifests; arguments and errors as of `with_injection`."""
+    items = [item for document in documents.parse(text, place) for item in _items(document.content)]
+    return [items[index] for index in chosen(items, set(injection.workloads), place)]
+
+
+def secrets_in(text: str, place: str) -> list[Mapping[str, Any]]:
+    """Return the Secrets in the text of manifests; arguments and errors as of `with_injection`."""
+    if "Secret" not in text:
+        return []  # parsing takes time
+    return secrets_among(item for document in documents.parse(text, place) for item in _items(document.content))
 
 
 def without_injection(text: str, place: str, workloads: tuple[str, ...] = ()) -> str:

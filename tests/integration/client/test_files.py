@@ -183,14 +183,19 @@ def test_files_by_templates(pod: Pod, files: Files, seal: Put, cluster: Cluster,
 def test_variables(pod: Pod, files: Files, seal: Put, cluster: Cluster, built: bytes, tmp_path: Path) -> None:
     (tmp_path / "kubevault-exec").write_bytes(built)
     where = place(cluster, seal(SECRET))
-    files(where, "--exec", "--exec-program", "kubevault-exec", "--env-prefix", "DB_")
+    renamed = ["--variable", "PGPASSWORD=password"]
+    files(where, "--exec", "--exec-program", "kubevault-exec", "--env-prefix", "DB_", *renamed)
     assert {path.name for path in pod.volume.iterdir()} >= {".env", "kubevault-exec"}
     done = subprocess.run([pod.volume / "kubevault-exec", "env"], capture_output=True, text=True, env={}, check=True)
     assert sorted(done.stdout.splitlines()) == [
         "DB_password=PLAIN-$1",
         'DB_secrets_json={"port": 1, "pin": "PLAIN-pin"}',
         "DB_username=PLAIN-neo",
+        "PGPASSWORD=PLAIN-$1",
     ]
+    for variable, message in (("A=nosuch", "there is no nosuch; there is password, sec"), ("1=password", "'1' is not")):
+        done = files(where, "--exec", "--exec-program", "kubevault-exec", "--variable", variable, status=1)
+        assert message in done.stderr
 
 
 def test_a_disk_is_refused(pod: Pod, files: Files, seal: Put, cluster: Cluster) -> None:
@@ -209,6 +214,7 @@ def test_wrong_options(pod: Pod, files: Files, cluster: Cluster) -> None:
         (["--signal", "HUP"], "need --watch"),
         (["--watch", "--signal", "HUP"], "--signal and --process need each other"),
         (["--mode", "0999"], "mode: found '0999'"),
+        (["--variable", "A=a"], "--variable needs --exec"),
         (["--watch", "--notify-url", "http://192.0.2.1/"], "allowed is http:// and a loopback address"),
         (["--exec", "--exec-program", "/nosuch"], "/nosuch: the program cannot be copied"),
         (["--config", "nosuch.yaml"], "nosuch.yaml: No such file"),
