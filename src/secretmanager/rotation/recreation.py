@@ -12,7 +12,7 @@ from hashlib import sha256
 from ..errors import ConflictError, SecretNotFound
 from ..sealed import SEALED_LABEL
 from ..sealing.plan import OF_THE_SERVER
-from ..servers.kubernetes import KubernetesClient, Object, create_again
+from ..servers.kubernetes import KubernetesClient, Object, check_return, create_again
 
 COPY_OF = "kubevault.io/copy-of"
 """Annotation of a copy: all of the original but its data, as JSON."""
@@ -38,9 +38,11 @@ def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> Non
 
     Raises:
         ConflictError: another writer changed it in between; nothing is changed then.
-        Forbidden: RBAC lacks ``create`` or ``delete``.
+        Forbidden: RBAC lacks ``create`` or ``delete``, or something would keep the Secret from being created again.
+        KubernetesError: so would its content, or a webhook.
     """
     namespace, copy = found["metadata"]["namespace"], _copy(secret)
+    check_return(kubernetes, namespace, original(copy))
     try:
         copy = kubernetes.create_secret(namespace, copy)
     except ConflictError:  # of a run that was broken off before it deleted the original

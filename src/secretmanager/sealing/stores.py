@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import Forbidden, KubernetesError, SecretManagerError, SecretNotFound
 from ..sealed import SEALED_LABEL
-from ..servers.kubernetes import KubernetesClient, create_again
+from ..servers.kubernetes import KubernetesClient, check_return, create_again
 from ..servers.parallel import each
 from .plan import Action, Object, being_deleted, finalizers_of
 from .spec import SecretSpec
@@ -170,6 +170,8 @@ class KubernetesStore:
 
     def _write(self, change: Change, *, dry_run: bool) -> Object | None:
         if change.found and change.action in (Action.DELETED, Action.DELETING, Action.RECREATED):
+            if change.action is Action.RECREATED and change.secret is not None:
+                check_return(self._kubernetes, change.namespace, change.secret)
             with contextlib.suppress(SecretNotFound):  # gone already
                 self._kubernetes.delete_secret(change.namespace, change.found, dry_run=dry_run)
             if change.action is Action.RECREATED and finalizers_of(change.found) and not dry_run:

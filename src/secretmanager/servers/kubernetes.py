@@ -60,6 +60,8 @@ _GROUPS: Mapping[str, str] = {
 }
 """API group and version of resources that are not of the core."""
 
+_EXCEEDED = "exceeded quota"
+
 QUOTA_LAG = 30.0
 """How long a quota may count what is deleted, in seconds."""
 
@@ -607,6 +609,36 @@ def _holders(namespace: Object) -> str:
     return "; ".join([f" (finalizers: {', '.join(finalizers) or 'none'}", *remaining]) + ")"
 
 
+def check_return(kubernetes: KubernetesClient, namespace: str, body: Mapping[str, Any]) -> None:
+    """Have the API say whether a Secret could be created again, before the one of its name is deleted.
+
+    A dry run of the creation passes validation, webhooks, policies and quotas before it meets the name that is taken.
+
+    Args:
+        kubernetes: client that may create Secrets.
+        namespace: its namespace.
+        body: the Secret.
+
+    Raises:
+        Forbidden: RBAC, a policy, or a quota that is exceeded even without the Secret that is to be deleted.
+        KubernetesError: its content is not valid, or a webhook refuses it.
+    """
+    try:
+        kubernetes.create_secret(namespace, body, dry_run=True)
+    except ConflictError:
+        pass
+    except Forbidden as error:
+        amounts = re.findall(r"(used|limited): (?:count/)?secrets=(\d+)", error.message)
+        if _EXCEEDED not in error.message or _more_than_allowed(amounts):
+            raise
+
+
+def _more_than_allowed(amounts: Sequence[tuple[str, str]]) -> bool:
+    """Whether a quota's limit was lowered below what is used: then a deletion alone makes no room."""
+    found = {word: int(number) for word, number in amounts}
+    return found.get("used", 0) > found.get("limited", 0)
+
+
 def create_again(
     kubernetes: KubernetesClient, namespace: str, body: Mapping[str, Any], patience: float = QUOTA_LAG
 ) -> Object:
@@ -629,7 +661,7 @@ def create_again(
         try:
             return kubernetes.create_secret(namespace, body)
         except Forbidden as error:
-            if "exceeded quota" not in error.message or time.monotonic() > deadline:
+            if _EXCEEDED not in error.message or time.monotonic() > deadline:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, 2.0)

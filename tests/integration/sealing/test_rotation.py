@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
@@ -24,9 +25,10 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from click.testing import CliRunner
+from kubernetes import client
 from support import forked
 from support.ansible import BIN
-from support.cluster import own_namespace
+from support.cluster import Cluster, own_namespace
 from support.intermediary import Intermediary, page
 from support.lab import Lab
 from support.sealing import Chain, environment
@@ -288,6 +290,51 @@ def test_a_quota_that_still_counts_what_is_deleted_keeps_no_secret_away(
         wait_until("the count", lambda: used() == "1")
         life.seal(life.spec(name, {"a": b"PLAIN-new"}, immutable=True, recreate=True))
         assert life.chain.opened(name)["a"] == b"PLAIN-new"
+
+
+def test_what_a_policy_would_keep_away_is_not_deleted(chain: Chain, name: str, tmp_path: Path) -> None:
+    """The copy that a recreation makes first passes the policy; the Secret itself would not."""
+    with own_namespace("policy") as cluster:
+        life = make(replace(chain, cluster=cluster), name, tmp_path, derived=True)
+        life.seal(life.spec(name, immutable=True, labels={"app": "shop"}))
+        before = life.chain.secret(name)
+        with refusing_label("app", cluster):
+            done = life.run("rotate", "--older-than", "0", "--rewrap", "--recreate", who="all", status=1)
+        assert "no Secret with this label" in done["failed"][life.place(name)]
+        assert life.chain.secret(name) == before
+        assert len(cluster.api.list_namespaced_secret(cluster.namespace).items) == 1
+
+
+@contextmanager
+def refusing_label(label: str, cluster: Cluster) -> Iterator[None]:
+    """Have the API refuse new Secrets of a namespace that have a label."""
+    api = client.AdmissionregistrationV1Api(cluster.api.api_client)
+    name = cluster.namespace
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE"]}
+    expression = f"!has(object.metadata.labels) || !('{label}' in object.metadata.labels)"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": expression, "message": "no Secret with this label"}],
+    }
+    api.create_validating_admission_policy({"metadata": {"name": name}, "spec": spec})
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+    binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here}
+    api.create_validating_admission_policy_binding({"metadata": {"name": name}, "spec": binding})
+
+    def refused() -> bool:
+        body = {"metadata": {"name": "probe", "labels": {label: "x"}}}
+        try:
+            cluster.api.create_namespaced_secret(name, body, dry_run="All")
+        except client.ApiException as error:
+            return error.status == 422
+        return False
+
+    try:
+        wait_until("the policy", refused)
+        yield
+    finally:
+        api.delete_validating_admission_policy_binding(name)
+        api.delete_validating_admission_policy(name)
 
 
 def test_a_damaged_manifest_is_told_of_the_key_that_opens_its_values(life: Life, name: str) -> None:

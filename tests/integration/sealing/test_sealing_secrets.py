@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.cluster import own_namespace
 from support.sealing import Chain
+from support.servers import wait_until
 
-from secretmanager.errors import ConfigError, DecryptionFailed, SealedDataError, SealingFailed
+from secretmanager.errors import (
+    ConfigError,
+    DecryptionFailed,
+    Forbidden,
+    KubernetesError,
+    SealedDataError,
+    SealingFailed,
+)
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
 from secretmanager.sealing.exposure import APPLIED_ANNOTATION
 from secretmanager.sealing.inspection import KeyStates, inspect
@@ -171,6 +181,30 @@ def test_plaintext_over_a_sealed_value_is_told_and_adopted(chain: Chain, name: s
     assert (again.action, again.plain) == (Action.UNCHANGED, ())
     assert chain.opened(name) == {"a": b"hunter2", "b": b"2", "c": b"3"}
     assert set(sealed_values(chain.secret(name))) == {"a", "b", "c"}
+
+
+def test_what_could_not_be_created_again_is_not_deleted(chain: Chain, name: str) -> None:
+    chain.seal(chain.wanted(name, {"a": b"1"}, immutable=True))
+    before = chain.secret(name)
+    invalid = chain.wanted(name, {"a": b"1"}, type="kubernetes.io/tls", recreate=True)
+    with own_namespace("quota") as cluster:
+        crowded = replace(chain, cluster=cluster)
+        for each in (name, f"{name}-other"):
+            crowded.seal(crowded.wanted(each, {"a": b"1"}, immutable=True))
+        cluster.api.create_namespaced_resource_quota(
+            cluster.namespace, {"metadata": {"name": "secrets"}, "spec": {"hard": {"count/secrets": "1"}}}
+        )
+        wait_until(
+            "the count", lambda: cluster.api.read_namespaced_resource_quota("secrets", cluster.namespace).status.used
+        )
+        crowded_before = crowded.secret(name)
+        for check in (True, False):
+            with pytest.raises(KubernetesError, match=r"data\[tls.crt\]: Required value"):
+                chain.seal(invalid, check=check)
+            with pytest.raises(Forbidden, match=r"exceeded quota: secrets, .* used: count/secrets=2, limited: .*=1"):
+                crowded.seal(crowded.wanted(name, {"a": b"2"}, immutable=True, recreate=True), check=check)
+        assert crowded.secret(name) == crowded_before
+    assert chain.secret(name) == before
 
 
 READ_BY_OTHERS_ALONE = {
