@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,12 +44,15 @@ def free_port() -> int:
         return _claim_free(claims, _this_process())
 
 
-def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tuple[dict[str, int], bool]:
+def choose(
+    path: str | Path, names: Iterable[str], preferred: Mapping[str, int] | None = None, *, write: bool = True
+) -> tuple[dict[str, int], bool]:
     """Return a port for each name: the one in the file, else a free one, which is kept for the file's folder.
 
     Args:
         path: JSON file, an object from name to port, in the folder of a lab; created if it is missing.
         names: the servers that need a port.
+        preferred: the port that a server gets if it is free, by name.
         write: False to leave the file unchanged.
 
     Returns:
@@ -67,7 +70,8 @@ def choose(path: str | Path, names: Iterable[str], *, write: bool = True) -> tup
             _claim(claims, port, owner)
         for name in names:
             if name not in ports:
-                ports[name] = _claim_free(claims, owner)
+                wish = (preferred or {}).get(name)
+                ports[name] = wish if wish and _claim_this(claims, wish, owner) else _claim_free(claims, owner)
     if ports == known:
         return ports, False
     if write:
@@ -91,10 +95,17 @@ def _claims() -> Iterator[Path]:
 
 def _claim_free(claims: Path, owner: Path) -> int:
     for port in random.sample(CANDIDATES, len(CANDIDATES)):
-        if not (claims / str(port)).exists() and is_free(port):
-            _claim(claims, port, owner)
+        if _claim_this(claims, port, owner):
             return port
     raise LabError(f"no port from {CANDIDATES.start} to {CANDIDATES.stop - 1} is free")
+
+
+def _claim_this(claims: Path, port: int, owner: Path) -> bool:
+    """Claim a port that is free, and return whether it was."""
+    if (claims / str(port)).exists() or not is_free(port):
+        return False
+    _claim(claims, port, owner)
+    return True
 
 
 def _claim(claims: Path, port: int, owner: Path) -> None:

@@ -70,6 +70,20 @@ def test_the_ports_of_a_lab_are_its_own_as_long_as_its_folder_exists(tmp_path: P
     assert ports.free_port() in own.values()
 
 
+def test_a_port_is_preferred_where_nobody_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for lab in (first, second, third):
+        lab.mkdir()
+    own, _ = ports.choose(first / "ports.json", ["vault", "other"], {"vault": 8200})
+    assert own["vault"] == 8200
+    assert own["other"] in FEW
+    assert ports.choose(first / "ports.json", ["vault", "other"]) == (own, False)
+    assert ports.choose(second / "ports.json", ["vault"], {"vault": 8200})[0]["vault"] in FEW  # another lab has it
+    first.rename(tmp_path / "gone")
+    monkeypatch.setattr(ports, "is_free", lambda port: port != 8200)
+    assert ports.choose(third / "ports.json", ["vault"], {"vault": 8200})[0]["vault"] in FEW  # something listens there
+
+
 def test_check_mode_keeps_no_port_for_a_lab(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
     own, changed = ports.choose(file, ["a", "b"], write=False)

@@ -19,6 +19,10 @@ options:
     type: list
     elements: str
     required: true
+  preferred:
+    description: The port that a name gets if it is free, by name.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -50,10 +54,12 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "names": {"type": "list", "elements": "str", "required": True},
+            "preferred": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
-    ports, changed = choose(module.params["path"], module.params["names"], write=not module.check_mode)
+    path, names, preferred = (module.params[name] for name in ("path", "names", "preferred"))
+    ports, changed = choose(path, names, preferred, write=not module.check_mode)
     module.exit_json(changed=changed, ports=ports)
 
 
