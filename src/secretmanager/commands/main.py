@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -57,8 +58,12 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command; an error of Vault, Kubernetes or the options ends it with status 1 and one line."""
+    if sys.getfilesystemencoding() != "utf-8":
+        # Arguments, paths, manifests and JSON are UTF-8, whatever the locale's encoding is; only a new process can tell
+        # Python (https://docs.python.org/3/library/os.html#utf8-mode).
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
     for stream in (sys.stdin, sys.stdout):
-        # Manifests and JSON are UTF-8, whatever the locale's encoding is.
+        # PYTHONIOENCODING counts in that mode too.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
     try:
