@@ -19,7 +19,7 @@ from secretmanager.delivery.volume import (
     default_mode,
     is_written,
     put_program,
-    require_tmpfs,
+    require_folder,
     write,
 )
 from secretmanager.errors import ConfigError
@@ -229,8 +229,8 @@ def test_a_program_is_copied_once_while_it_runs(folder: Path, tmp_path: Path) ->
 
 
 def test_a_disk_is_refused(folder: Path) -> None:
-    require_tmpfs(folder)
+    require_folder(folder)
     with pytest.raises(ConfigError, match="/usr: is not on a tmpfs, so files there would reach a disk"):
-        require_tmpfs(Path("/usr"))
+        require_folder(Path("/usr"))
     with pytest.raises(ConfigError, match="nosuch: is not a folder"):
-        require_tmpfs(folder / "nosuch")
+        require_folder(folder / "nosuch")

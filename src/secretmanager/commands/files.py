@@ -15,7 +15,7 @@ import click
 from ..delivery import layout, notify
 from ..delivery.follow import Changes, follow
 from ..delivery.values import renamed_variables, variables
-from ..delivery.volume import put_program, require_tmpfs, write
+from ..delivery.volume import put_program, require_folder, write
 from ..delivery.waiting import leave_reason, patiently
 from ..errors import SecretManagerError, unexpected
 from ..login.methods import own_account
@@ -116,8 +116,7 @@ def _run(
     further = options.pairs(renamed, "--variable") or {}
     if further and not as_variables:
         raise click.UsageError("--variable needs --exec")
-    if not allow_disk:
-        require_tmpfs(folder)
+    require_folder(folder, on_disk=allow_disk)
     given["service_account"] = given["service_account"] or own_account()
     if as_variables:
         put_program(folder, exec_program)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..delivery.values import check_name
-from ..delivery.volume import is_tmpfs, require_tmpfs
+from ..delivery.volume import is_tmpfs, require_folder
 from ..errors import ConfigError, ProgramError
 
 CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
@@ -114,7 +114,7 @@ def _waiting_for_children() -> Iterator[Any]:
 
 @contextmanager
 def _folder(files: Mapping[str, bytes], parent: Path) -> Iterator[Path]:
-    require_tmpfs(parent)
+    require_folder(parent)
     path = Path(tempfile.mkdtemp(prefix="kubevault-", dir=parent))  # mode 0700
     with _deleted_in_the_end(path):
         for name, content in files.items():

@@ -135,15 +135,19 @@ def default_mode(folder: Path) -> int:
     return 0o440 if folder.stat().st_mode & stat.S_ISGID else 0o444
 
 
-def require_tmpfs(path: Path) -> None:
-    """Check that what is written to a folder stays in memory.
+def require_folder(path: Path, *, on_disk: bool = False) -> None:
+    """Check that there is a folder, and that what is written to it stays in memory.
+
+    Args:
+        path: the folder.
+        on_disk: whether it may be on another file system than a tmpfs.
 
     Raises:
         ConfigError: it is not a folder, or not on a tmpfs.
     """
     if not path.is_dir():
         raise ConfigError(f"{path}: is not a folder")
-    if not is_tmpfs(path):
+    if not on_disk and not is_tmpfs(path):
         raise ConfigError(f"{path}: is not on a tmpfs, so files there would reach a disk", remedy="name another folder")
 
 

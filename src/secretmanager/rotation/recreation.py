@@ -28,6 +28,11 @@ def original(copy: Object) -> Object:
     return {**json.loads(copy["metadata"]["annotations"][COPY_OF]), "data": copy.get("data") or {}}
 
 
+def check(kubernetes: KubernetesClient, secret: Object) -> None:
+    """Check that a Secret could be created again if it were deleted; errors as of `recreate`."""
+    check_return(kubernetes, secret["metadata"]["namespace"], original(_copy(secret)))
+
+
 def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
     """Replace an immutable Secret, if it is still as it was found.
 
@@ -42,7 +47,7 @@ def recreate(kubernetes: KubernetesClient, found: Object, secret: Object) -> Non
         KubernetesError: so would its content, or a webhook.
     """
     namespace, copy = found["metadata"]["namespace"], _copy(secret)
-    check_return(kubernetes, namespace, original(copy))
+    check(kubernetes, secret)
     try:
         copy = kubernetes.create_secret(namespace, copy)
     except ConflictError:  # of a run that was broken off before it deleted the original

@@ -16,6 +16,7 @@ from ..sealed import SEALED_LABEL, place_of, with_ciphertexts
 from ..servers.kubernetes import PAGE, KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, Shard, Skip, make_candidate
+from .recreation import check as check_recreation
 from .recreation import finish, is_copy, original, recreate
 from .usage import foreign, pages
 
@@ -129,6 +130,7 @@ class Rewrapper:
 
         Raises:
             Forbidden: RBAC lacks ``list``.
+            SecretNotFound: there is no such namespace.
             VaultError: Vault refused, or is unreachable; what was written until then stays.
         """
         self._report, self._progress = report, progress
@@ -144,12 +146,16 @@ class Rewrapper:
         """List the Secrets; the copies that a run has left behind are put into a list instead."""
         selector = None if self._options.unmanaged else f"{SEALED_LABEL}=true"
         for namespace in self._namespaces or (None,):
+            empty = True
             for secret in self._kubernetes.list_secrets(namespace, selector):
+                empty = False
                 if is_copy(secret):
                     # It belongs to the shard of its original, so that no other one deletes it meanwhile.
                     copies += [secret] if original(secret) in self._shard else []
                 elif secret in self._shard:
                     yield secret
+            if namespace and empty:
+                self._kubernetes.require_namespace(namespace)
 
     def _finished(self, copies: Iterable[Object]) -> Iterator[Object]:
         """Finish recreations; yield the Secrets that were missing until then."""
@@ -182,12 +188,23 @@ class Rewrapper:
         candidates = [candidate for place, candidate in ours.items() if not self._report.settles(place, candidate)]
         if check:
             for candidate in candidates:
-                self._done(candidate.place)
+                self._foretell(candidate)
             return []
         return [
             pool.submit(self._write, candidate, ciphertexts)
             for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates)
         ]
+
+    def _foretell(self, candidate: Candidate) -> None:
+        """Note what would become of a Secret."""
+        try:
+            if candidate.secret.get("immutable"):
+                check_recreation(self._kubernetes, candidate.secret)
+        except SecretManagerError as error:
+            self._report.failed[candidate.place] = str(error)
+            self._progress(self._report)
+        else:
+            self._done(candidate.place)
 
     def _write(self, candidate: Candidate, ciphertexts: Mapping[str, str] | VaultError) -> None:
         """Write a Secret if it is still as it was found; otherwise read it again, and rewrap that."""

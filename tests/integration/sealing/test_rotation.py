@@ -299,7 +299,10 @@ def test_what_a_policy_would_keep_away_is_not_deleted(chain: Chain, name: str, t
         life.seal(life.spec(name, immutable=True, labels={"app": "shop"}))
         before = life.chain.secret(name)
         with refusing_label("app", cluster):
-            done = life.run("rotate", "--older-than", "0", "--rewrap", "--recreate", who="all", status=1)
+            life.run("rotate", "--older-than", "0", who="all")
+            foretold = life.run("rewrap", "--recreate", "--check", who="all", status=1)
+            done = life.run("rewrap", "--recreate", who="all", status=1)
+        assert foretold["failed"] == done["failed"]
         assert "no Secret with this label" in done["failed"][life.place(name)]
         assert life.chain.secret(name) == before
         assert len(cluster.api.list_namespaced_secret(cluster.namespace).items) == 1

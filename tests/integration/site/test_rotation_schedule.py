@@ -221,3 +221,10 @@ def test_a_key_that_vault_rotates_and_nothing_rewraps_is_warned_of(lab: Lab) -> 
     run = play_in_lab("playbooks/trust.yml", lab.folder, "--check", "-e", json.dumps(given))
     warned = re.findall(r"WARNING: Vault rotates (.*?) by itself", " ".join(run.output.split()))
     assert warned == ["new-24h"]
+
+
+def test_a_schedule_that_nothing_would_run_is_refused(lab: Lab) -> None:
+    scheduled = json.dumps({"kubevault_scheduled_keys": ["aes256-key"]})
+    run = play_in_lab("playbooks/schedule.yml", lab.folder, "-e", scheduled, fails=True)
+    assert "names aes256-key, and nothing would rotate them" in " ".join(run.output.split())
+    assert play_in_lab("playbooks/schedule.yml", lab.folder).changed == 0
