@@ -51,6 +51,11 @@ REFERENCES = {
     "volume 'db' of Secret database": pod({"volumeMounts": [MOUNT]}, volumes=[VOLUME]),
     "volume 'all' of Secret database": pod(volumes=[PROJECTED]),
     "imagePullSecrets with Secret database": pod(imagePullSecrets=[{"name": "database"}]),
+    "volume 'share' of Secret database": pod(volumes=[{"name": "share", "azureFile": {"secretName": "database"}}]),
+    "volume 'disk' of Secret database": pod(volumes=[{"name": "disk", "rbd": {"secretRef": {"name": "database"}}}]),
+    "volume 'csi' of Secret database": pod(
+        volumes=[{"name": "csi", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "database"}}}]
+    ),
     "container 'migrate': variable DSN": pod(initContainers=[{"name": "migrate", "env": [FROM_KEY]}]),
 }
 
@@ -127,6 +132,7 @@ def check_way_back(before: dict[str, Any], way: str) -> None:
         (pod({"volumeMounts": [MOUNT]}, volumes=[VOLUME]), "exec", {}, "files are delivered with init and sidecar"),
         (pod(volumes=[PROJECTED]), "init", {}, "a projected volume has other sources too"),
         (pod(volumes=[ITEMS]), "init", {}, "it renames data keys"),
+        (REFERENCES["volume 'disk' of Secret database"], "init", {}, "its driver reads it"),
         (pod(imagePullSecrets=[{"name": "database"}]), "init", {}, "kubelet reads it"),
         (REFERENCES["container 'migrate': variable DSN"], "exec", {}, "this container does not get the values"),
         (pod({"env": [FROM_KEY]}), "exec", {"secrets": ["database/json"]}, "only a data key of that Secret"),

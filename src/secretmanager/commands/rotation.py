@@ -22,7 +22,7 @@ from ..rotation.rotation import Outcome, Steps, run
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
-from .statuses import FINDING
+from .statuses import FINDING, ONLY_FORETOLD
 
 EVERY = 10.0
 """How often progress is told where there is no terminal, in seconds."""
@@ -141,6 +141,7 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
         warn(f"{failed} could not be rewrapped")
         raise click.exceptions.Exit(1)
     if given["check"] and outcome.changed:
+        warn(ONLY_FORETOLD)
         raise click.exceptions.Exit(FINDING)
 
 

@@ -27,7 +27,7 @@ from ..sealing.stores import TIMEOUT, KubernetesStore
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
-from .statuses import FINDING
+from .statuses import FINDING, ONLY_FORETOLD
 
 
 @click.command(name="seal")
@@ -147,6 +147,7 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
         _print_outcomes(error.outcomes, output)
         raise
     if given["check"] and any(outcome.changed for outcome in outcomes):
+        warn(ONLY_FORETOLD)
         sys.exit(FINDING)
 
 

@@ -4,3 +4,6 @@ from __future__ import annotations
 
 FINDING = 3
 """What was asked about is so: a fault of ``info --fail-if``, or a change that ``--check`` of another one foretells."""
+
+ONLY_FORETOLD = "--check: this is what would be done; nothing was changed"
+"""What is said of a change that ``--check`` foretells, whose lines are those of the run."""

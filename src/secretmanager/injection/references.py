@@ -172,7 +172,7 @@ def _all_references(pod: Object) -> Iterator[Reference]:
     for index, entry in enumerate(pod.get("imagePullSecrets") or []):
         if name := entry.get("name"):
             yield Reference("imagePullSecrets", index, entry, name, None, f"imagePullSecrets with Secret {name}")
-    for kind in ("containers", "initContainers"):
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
         for item in pod.get(kind) or []:
             here, who = f"{kind}/{item['name']}", f"container {item['name']!r}"
             for index, variable in enumerate(item.get("env") or []):
@@ -193,9 +193,12 @@ def _all_references(pod: Object) -> Iterator[Reference]:
 
 
 def _secrets_of(volume: Object) -> Iterator[tuple[str, Object]]:
-    """Yield the Secrets of a volume by name, with what the volume says of them."""
-    if name := (volume.get("secret") or {}).get("secretName"):
-        yield name, volume["secret"]
+    """Yield the Secrets of a volume by name, with what the volume says of them; drivers have them by other fields."""
+    for source in filter(lambda value: isinstance(value, dict), volume.values()):
+        references = (source.get(field) or {} for field in ("secretRef", "nodePublishSecretRef"))
+        for name in (source.get("secretName"), *(reference.get("name") for reference in references)):
+            if name:
+                yield name, source
     for source in (volume.get("projected") or {}).get("sources") or []:
         if name := (source.get("secret") or {}).get("name"):
             yield name, source["secret"]
@@ -222,6 +225,8 @@ def _obstacle(reference: Reference, pod: Object, injection: Injection, container
         return "files are delivered with init and sidecar"
     if kind == "volumes" and "projected" in reference.item:
         return "a projected volume has other sources too"
+    if kind == "volumes" and "secret" not in reference.item:
+        return "its driver reads it"
     if kind == "volumes" and reference.item["secret"].get("items"):
         return "it renames data keys (items)"
     if kind == "volumeMounts" and reference.item.get("subPathExpr"):

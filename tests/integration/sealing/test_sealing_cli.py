@@ -68,6 +68,7 @@ def test_seal_and_seal_again(chain: Chain, name: str, kubevault: Kubevault, tmp_
     arguments += ["--from-env-file", "env", "--label", "app=x", "--annotation", "example.org/a=b=c"]
     checked = kubevault(*arguments, "--check", stdin=PLAIN.encode(), status=3)
     assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
+    assert checked.stderr == b"kubevault: --check: this is what would be done; nothing was changed\n"
     sealed = kubevault(*arguments, stdin=PLAIN.encode())
     assert sealed.stdout == checked.stdout
     expected = f"{spot}: created (strict): added stdin, file.bin, USER, PASSWORD; set labels, annotations\n"
