@@ -215,18 +215,22 @@ def main() -> None:
     if params["trim"] and not params["retire"]:
         module.fail_json(msg="trim needs retire")
     try:
-        outcome = run(module)
+        from secretmanager.rotation.rotation import Outcome
+
+        outcome = Outcome()
+        run(module, outcome)
     except NotRetired as error:
-        module.fail_json(msg=str(error), behind=error.behind, **facts(error.outcome))
+        module.fail_json(msg=str(error), behind=error.behind, **facts(outcome))
     except SecretManagerError as error:
-        module.fail_json(msg=str(error))
+        # In check mode nothing was done, and what a run would do after that is not known.
+        module.fail_json(msg=str(error), **(facts(outcome) if outcome.changed and not module.check_mode else {}))
     if failed := outcome.report.failed:
         module.fail_json(msg=f"{len(failed)} Secrets could not be rewrapped; see failed_secrets", **facts(outcome))
     module.exit_json(**facts(outcome))
 
 
-def run(module: Module) -> Outcome:
-    """Rotate, rewrap and retire, as the parameters say."""
+def run(module: Module, outcome: Outcome) -> None:
+    """Rotate, rewrap and retire, as the parameters say; the outcome gets what was done, also before an error."""
     from pathlib import Path
 
     from secretmanager.rotation import rotation
@@ -242,7 +246,7 @@ def run(module: Module) -> Outcome:
     kubernetes = connect_to_kubernetes(module, connections=params["concurrency"]) if params["kubernetes"] else None
     lease_namespace = None if check else params["lease_namespace"]
     with logged_in_vault(module) as vault, one_at_a_time(kubernetes, lease_namespace, key, shard) as still_held:
-        return rotation.run(
+        rotation.run(
             vault,
             kubernetes,
             options,
@@ -253,6 +257,7 @@ def run(module: Module) -> Outcome:
             concurrency=params["concurrency"],
             check=check,
             still_held=still_held,
+            outcome=outcome,
         )
 
 

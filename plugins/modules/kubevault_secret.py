@@ -511,8 +511,11 @@ def main() -> None:
         specs = from_options(entries, base)
         outcomes, result, restart_diffs = seal(module, specs)
     except SealingFailed as error:
-        changed = any(outcome.changed for outcome in error.outcomes)
-        module.fail_json(msg=str(error), changed=changed, secrets=[outcome.facts() for outcome in error.outcomes])
+        changed = bool(error.file) or any(outcome.changed for outcome in error.outcomes)
+        dest = {"dest": params["dest"], "dest_changed": bool(error.file)} if params["dest"] else {}
+        module.fail_json(
+            msg=str(error), changed=changed, **dest, secrets=[outcome.facts() for outcome in error.outcomes]
+        )
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
     for warning in (warning for outcome in outcomes for warning in outcome.warnings):
@@ -550,7 +553,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
     Returns:
         What was done, further results, and the diffs of the restarts.
     """
-    from secretmanager.errors import RestartFailed
+    from secretmanager.errors import SecretManagerError
     from secretmanager.notices.announcer import announcing
     from secretmanager.restarts.finding import find_workloads
     from secretmanager.restarts.live import LiveWorkloads
@@ -585,7 +588,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
                 workloads.stamp(outcomes)
                 if isinstance(workloads, LiveWorkloads) and params["restart_wait"] and not module.check_mode:
                     workloads.wait(params["restart_timeout"])
-            except RestartFailed as error:
+            except SecretManagerError as error:  # also of the file: the Secrets are sealed by then
                 failure = error
     restarts = workloads.restarted if workloads else []
     changed = dest_changed or bool(restarts) or any(outcome.changed for outcome in outcomes)

@@ -187,14 +187,19 @@ class SealingFailed(SecretManagerError):
     Attributes:
         errors: the error of each.
         outcomes: what was done to the others, each a `sealing.plan.Outcome`.
+        file: the manifest file that was written before; None if none was.
     """
 
-    def __init__(self, errors: Sequence[SecretManagerError], outcomes: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, errors: Sequence[SecretManagerError], outcomes: Sequence[Any] = (), file: str | None = None
+    ) -> None:
         written = sum(outcome.changed for outcome in outcomes)
         quoted = _first([str(error) for error in errors])
-        super().__init__(f"not all could be sealed; {written} Secrets were written: {quoted}")
+        and_file = f", and {file}" if file else ""
+        super().__init__(f"not all could be sealed; {written} Secrets were written{and_file}: {quoted}")
         self.errors = tuple(errors)
         self.outcomes = tuple(outcomes)
+        self.file = file
 
 
 class RestartFailed(SecretManagerError):

@@ -179,6 +179,22 @@ def test_what_a_killed_write_left_is_removed(folder: Path) -> None:
     assert not os.path.lexists(folder / "gone")
 
 
+def test_a_write_that_fails_leaves_all_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, {"a": File(b"1")})
+    before = {path.name: path.lstat() for path in folder.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("secretmanager.delivery.volume._create", full)
+    with pytest.raises(ConfigError, match="cannot be written: No space left"):
+        write(folder, {"a": File(b"2"), "new": File(b"3")})
+    assert {path.name: path.lstat().st_ino for path in folder.iterdir()} == {
+        name: found.st_ino for name, found in before.items()
+    }
+    assert shown(folder) == {"a": b"1"}
+
+
 def test_files_of_others_stay(folder: Path) -> None:
     (folder / "other").write_bytes(b"x")
     write(folder, {"a": File(b"1")})

@@ -25,9 +25,9 @@ from secretmanager.commands.rewrap import command as rewrap
 from secretmanager.errors import ConflictError, SecretNotFound, VaultError
 from secretmanager.rotation import rewrapper
 from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, make_candidate
-from secretmanager.rotation.recreation import is_copy, original, recreate
 from secretmanager.rotation.rewrapper import ATTEMPTS, Report, Rewrapper
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Manifest, Scope, checksum, encode, sealed_values
+from secretmanager.sealing.recreation import is_copy, original, recreate
 from secretmanager.servers.vault import TransitItem
 
 NEWEST = 4
@@ -99,8 +99,8 @@ class FakeApi:
     def get_secret(self, namespace: str, name: str) -> Object:
         return self.fate(lambda: copy.deepcopy(self._found(namespace, name)))
 
-    def create_secret(self, namespace: str, body: Object) -> Object:
-        return self.fate(lambda: self._create(body))
+    def create_secret(self, namespace: str, body: Object, *, dry_run: bool = False) -> Object:
+        return self.fate(lambda: self._create(body, dry_run=dry_run))
 
     def update_secret(self, namespace: str, body: Object) -> Object:
         self._writes += 1
@@ -108,13 +108,17 @@ class FakeApi:
             self._stored(self._found(namespace, body["metadata"]["name"]))
         return self.fate(lambda: self._stored(self._unchanged(namespace, body)))
 
-    def delete_secret(self, namespace: str, found: Object) -> None:
-        self.fate(lambda: self.secrets.pop(place_of(self._unchanged(namespace, found))))
+    def delete_secret(self, namespace: str, found: Object, *, dry_run: bool = False) -> None:
+        self.fate(lambda: self._delete(self._unchanged(namespace, found), dry_run=dry_run))
 
-    def _create(self, body: Object) -> Object:
+    def _delete(self, found: Object, *, dry_run: bool) -> None:
+        if not dry_run:
+            self.secrets.pop(place_of(found))
+
+    def _create(self, body: Object, *, dry_run: bool) -> Object:
         if place_of(body) in self.secrets:
             raise ConflictError("it exists")
-        return self._stored(body)
+        return body if dry_run else self._stored(body)
 
     def _found(self, namespace: str, name: str) -> Object:
         try:
@@ -284,7 +288,7 @@ def test_two_crashes_lose_no_immutable_secret(stem: str) -> None:
 
 
 def broken_off(request: int, name: str = "a") -> list[Object]:
-    """Return what is there after a run that a request ended: its number 3 makes the copy, 4 deletes the original."""
+    """Return what is there after a run that a request ended: its number 4 makes the copy, 5 deletes the original."""
     api = FakeApi([immutable(name)], set())
     with contextlib.suppress(Killed):
         run(api, Options("ours", recreate=True), 1, Fate(request, after=True))
@@ -293,7 +297,7 @@ def broken_off(request: int, name: str = "a") -> list[Object]:
 
 def test_what_was_broken_off_is_finished_and_rewrapped() -> None:
     with patch(f"{__name__}.NEWEST", NEWEST - 1):
-        (copy,) = broken_off(4)
+        (copy,) = broken_off(5)
     assert is_copy(copy)
     api = FakeApi([copy], set())
     report = run(api, Options("ours", recreate=True), 1, Fate())
@@ -303,7 +307,7 @@ def test_what_was_broken_off_is_finished_and_rewrapped() -> None:
 
 def test_a_copy_is_left_to_the_shard_of_its_original() -> None:
     """Another one could delete it just before the original is deleted, too."""
-    secrets = [secret for number in range(8) for secret in broken_off(3, f"a{number}")]
+    secrets = [secret for number in range(8) for secret in broken_off(4, f"a{number}")]
     api = FakeApi(secrets, set())
     Rewrapper(FakeVault(Fate()), api, Options("other"), NEWEST, shard=Shard(0, 2)).run(Report())  # type: ignore[arg-type]
     left = [place_of(original(secret)) for secret in api.secrets.values() if is_copy(secret)]
@@ -317,7 +321,7 @@ def test_another_run_finishes_the_same_recreation() -> None:
             self.secrets = {place: secret for place, secret in self.secrets.items() if not is_copy(secret)}
             return super().get_secret(namespace, name)
 
-    secret, copy = broken_off(3)
+    secret, copy = broken_off(4)
     api = Finished([secret, copy], set())
     recreate(api, secret, {**secret, "data": copy["data"]})  # type: ignore[arg-type]
     assert list(api.secrets) == ["n/a"]

@@ -15,7 +15,7 @@ import click
 from ..delivery import layout, notify
 from ..delivery.follow import Changes, follow
 from ..delivery.values import renamed_variables, variables
-from ..delivery.volume import put_program, require_folder, write
+from ..delivery.volume import put_program, require_folder, require_program, write
 from ..delivery.waiting import leave_reason, patiently
 from ..errors import SecretManagerError, unexpected
 from ..login.methods import own_account
@@ -119,7 +119,7 @@ def _run(
     require_folder(folder, on_disk=allow_disk)
     given["service_account"] = given["service_account"] or own_account()
     if as_variables:
-        put_program(folder, exec_program)
+        require_program(exec_program)
 
     def update() -> bool:
         values = open_named(given, places, transit_key)
@@ -128,6 +128,7 @@ def _run(
             where = ", ".join(secrets)
             found = variables(values, env_prefix, where) | renamed_variables(values, further, where)
             files |= layout.environment(found, bits)
+            put_program(folder, exec_program)
         change = write(folder, files)
         if change:
             warn(f"{folder}: {change}")

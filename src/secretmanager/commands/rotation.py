@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ..errors import NotRetired
+from ..errors import NotRetired, SecretManagerError
 from ..rotation.lease import one_at_a_time
 from ..rotation.planning import Options, Shard
 from ..rotation.rewrapper import Report
@@ -119,8 +119,9 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
         lease_namespace = None if given["check"] else given["lease_namespace"]
         still_held = stack.enter_context(one_at_a_time(kubernetes, lease_namespace, chosen.transit_key, shard))
         progress = stack.enter_context(_progress())
+        outcome = Outcome()
         try:
-            outcome = run(
+            run(
                 vault,
                 kubernetes,
                 chosen,
@@ -132,9 +133,11 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
                 check=given["check"],
                 progress=progress,
                 still_held=still_held,
+                outcome=outcome,
             )
-        except NotRetired as error:
-            _print(error.outcome, replace(steps, retire=False), output, given["transit_key"])
+        except SecretManagerError as error:
+            if isinstance(error, NotRetired) or (outcome.changed and not given["check"]):
+                _print(outcome, replace(steps, retire=False), output, given["transit_key"])
             raise
     _print(outcome, steps, output, given["transit_key"])
     if failed := len(outcome.report.failed):

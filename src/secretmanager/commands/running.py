@@ -115,13 +115,27 @@ def _waiting_for_children() -> Iterator[Any]:
 @contextmanager
 def _folder(files: Mapping[str, bytes], parent: Path) -> Iterator[Path]:
     require_folder(parent)
-    path = Path(tempfile.mkdtemp(prefix="kubevault-", dir=parent))  # mode 0700
+    with _written(parent):
+        path = Path(tempfile.mkdtemp(prefix="kubevault-", dir=parent))  # mode 0700
     with _deleted_in_the_end(path):
-        for name, content in files.items():
-            descriptor = os.open(path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+        with _written(path):
+            for name, content in files.items():
+                descriptor = os.open(path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
         yield path
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Translate what keeps a folder from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the files of the secrets cannot be written: {error.strerror}",
+            remedy="name another tmpfs (--tmpfs)",
+        ) from error
 
 
 @contextmanager

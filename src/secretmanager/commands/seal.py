@@ -21,9 +21,10 @@ from ..restarts.live import TIMEOUT as ROLLOUT_TIMEOUT
 from ..restarts.live import LiveWorkloads
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Outcome, awaited
+from ..sealing.recreation import TIMEOUT
 from ..sealing.sealer import seal_into
 from ..sealing.spec import Behavior, SecretSpec, State, from_options
-from ..sealing.stores import TIMEOUT, KubernetesStore
+from ..sealing.stores import KubernetesStore
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
@@ -130,7 +131,7 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
             )
             for said in workloads.warnings if workloads else ():
                 warn(said)
-            outcomes, _ = seal_into(
+            outcomes, changed = seal_into(
                 vault,
                 wanted,
                 file=ManifestFile(manifest) if manifest else None,
@@ -143,10 +144,11 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
                 warn(warning)
             if workloads:
                 _restart(workloads, outcomes, given)
+                changed = changed or bool(workloads.restarted)
     except SealingFailed as error:
         _print_outcomes(error.outcomes, output)
         raise
-    if given["check"] and any(outcome.changed for outcome in outcomes):
+    if given["check"] and (changed or any(outcome.changed for outcome in outcomes)):
         warn(ONLY_FORETOLD)
         sys.exit(FINDING)
 

@@ -88,14 +88,19 @@ def write(folder: Path, files: Mapping[str, File]) -> Change:
         tuple(sorted(path for path, state in wanted.items() if before.get(path) != state)),
         tuple(sorted(before.keys() - wanted.keys())),
     )
+    new = [folder / name for name in names if not (folder / name).is_symlink()]
     try:
-        # Links lead nowhere until the data is there, so that all new files appear at the same moment.
-        for name in names:
-            if not (folder / name).is_symlink():
-                (folder / name).symlink_to(f"{DATA}/{name}")
         replaced = _generation(folder) if is_written(folder) else ""
-        if change or not replaced:
-            _replace(folder, files, default)
+        try:
+            # Links lead nowhere until the data is there, so that all new files appear at the same moment.
+            for link in new:
+                link.symlink_to(f"{DATA}/{link.name}")
+            if change or not replaced:
+                _replace(folder, files, default)
+        except BaseException:
+            for link in new:
+                link.unlink(missing_ok=True)
+            raise
         for path in change.removed:
             (folder / replaced / path).unlink()
         _sweep(folder, names, {replaced, _generation(folder)})
@@ -109,12 +114,23 @@ def is_written(folder: Path) -> bool:
     return (folder / DATA).is_dir()
 
 
+def require_program(source: Path) -> None:
+    """Check that there is a program to copy.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not source.is_file():
+        raise ConfigError(f"{source}: the program cannot be copied: No such file or directory")
+
+
 def put_program(folder: Path, source: Path) -> None:
     """Copy a program into a folder, unless it is there already. It may be running there.
 
     Raises:
         ConfigError: there is no such program, or the folder cannot be written.
     """
+    require_program(source)
     target, new = folder / source.name, folder / f"..{source.name}"
     try:
         if target.is_file() and filecmp.cmp(source, target, shallow=False):

@@ -63,16 +63,15 @@ class FileRewrapper:
             if unplaced and unplaced.behind:
                 report.skipped[name] = str(Skip.UNPLACED)
         changes = []
-        for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, [] if check else behind):
+        for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, behind):
             if isinstance(ciphertexts, VaultError):
                 report.refuses(f"{path}: {candidate.place}", ciphertexts)
             else:
                 secret = with_ciphertexts(candidate.secret, ciphertexts)
                 changes.append(Change(Action.UPDATED, candidate.secret, secret))
-        errors = file.write(changes, check=False, done=lambda change: None)
+        errors = file.write(changes, check=check, done=lambda change: None)
         report.failed |= {f"{path}: {place}": str(error) for place, error in errors.items()}
-        written = [candidate.place for candidate in behind] if check else [change.place for change in changes]
-        report.rewrapped += [f"{path}: {place}" for place in written if place not in errors]
+        report.rewrapped += [f"{path}: {change.place}" for change in changes if change.place not in errors]
 
 
 def secrets_of(paths: Sequence[Path]) -> Iterator[tuple[str, Object]]:

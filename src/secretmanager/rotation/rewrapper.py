@@ -13,11 +13,10 @@ from typing import Any
 
 from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError
 from ..sealed import SEALED_LABEL, place_of, with_ciphertexts
+from ..sealing import recreation
 from ..servers.kubernetes import PAGE, KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, Shard, Skip, make_candidate
-from .recreation import check as check_recreation
-from .recreation import finish, is_copy, original, recreate
 from .usage import foreign, pages
 
 CONCURRENCY = 8
@@ -36,12 +35,14 @@ class Report:
         rewrapped: those that were rewrapped; in check mode, that would be.
         skipped: those that are behind and were left so, and why.
         failed: those that could not be written, and why.
+        restored: those of which a run that was broken off had left a copy alone.
     """
 
     current: int = 0
     rewrapped: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    restored: list[str] = field(default_factory=list)
 
     @property
     def behind(self) -> dict[str, str]:
@@ -69,6 +70,7 @@ class Report:
             "rewrapped": sorted(self.rewrapped),
             "skipped": dict(sorted(self.skipped.items())),
             "failed": dict(sorted(self.failed.items())),
+            **({"restored": sorted(self.restored)} if self.restored else {}),
         }
 
 
@@ -137,7 +139,9 @@ class Rewrapper:
         with ThreadPoolExecutor(self._concurrency) as pool:
             copies: list[Object] = []
             self._rewrap_all(self._secrets(copies), pool, still_held, check=check)
-            if copies and not check:
+            if copies and check:
+                self._foretell_restored(copies)
+            elif copies:
                 still_held()
                 # Only now does nothing else recreate the same Secrets.
                 self._rewrap_all(self._finished(copies), pool, still_held, check=False)
@@ -149,9 +153,9 @@ class Rewrapper:
             empty = True
             for secret in self._kubernetes.list_secrets(namespace, selector):
                 empty = False
-                if is_copy(secret):
+                if recreation.is_copy(secret):
                     # It belongs to the shard of its original, so that no other one deletes it meanwhile.
-                    copies += [secret] if original(secret) in self._shard else []
+                    copies += [secret] if recreation.original(secret) in self._shard else []
                 elif secret in self._shard:
                     yield secret
             if namespace and empty:
@@ -161,10 +165,19 @@ class Rewrapper:
         """Finish recreations; yield the Secrets that were missing until then."""
         for copy in copies:
             try:
-                if made := finish(self._kubernetes, copy):
+                if made := recreation.finish(self._kubernetes, copy):
+                    self._report.restored.append(place_of(made))
                     yield made
             except SecretManagerError as error:
                 self._report.failed[place_of(copy)] = str(error)
+
+    def _foretell_restored(self, copies: Iterable[Object]) -> None:
+        for copy in copies:
+            place = place_of(recreation.original(copy))
+            try:
+                self._kubernetes.get_secret(*place.split("/"))
+            except SecretNotFound:
+                self._report.restored.append(place)
 
     def _rewrap_all(
         self, secrets: Iterable[Object], pool: ThreadPoolExecutor, still_held: Callable[[], None], *, check: bool
@@ -187,19 +200,22 @@ class Rewrapper:
         ours = {place: candidate for place, candidate in found.items() if place not in strange}
         candidates = [candidate for place, candidate in ours.items() if not self._report.settles(place, candidate)]
         if check:
-            for candidate in candidates:
-                self._foretell(candidate)
+            for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates):
+                self._foretell(candidate, ciphertexts)
             return []
         return [
             pool.submit(self._write, candidate, ciphertexts)
             for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates)
         ]
 
-    def _foretell(self, candidate: Candidate) -> None:
-        """Note what would become of a Secret."""
+    def _foretell(self, candidate: Candidate, ciphertexts: Mapping[str, str] | VaultError) -> None:
+        """Note what would become of a Secret; its new ciphertexts are thrown away."""
+        if isinstance(ciphertexts, VaultError):
+            self._report.refuses(candidate.place, ciphertexts)
+            return
         try:
             if candidate.secret.get("immutable"):
-                check_recreation(self._kubernetes, candidate.secret)
+                recreation.check(self._kubernetes, candidate.secret, candidate.secret)
         except SecretManagerError as error:
             self._report.failed[candidate.place] = str(error)
             self._progress(self._report)
@@ -258,7 +274,7 @@ def rewrapped(
 def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
     """Replace a Secret if it is still as it was found."""
     if found.get("immutable"):
-        recreate(kubernetes, found, secret)
+        recreation.recreate(kubernetes, found, secret)
         return
     metadata = {name: value for name, value in secret["metadata"].items() if name != "managedFields"}
     body = {**secret, "apiVersion": "v1", "kind": "Secret", "metadata": metadata}

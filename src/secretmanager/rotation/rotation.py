@@ -57,7 +57,7 @@ class Outcome:
     @property
     def changed(self) -> bool:
         """Whether anything was changed."""
-        return self.rotated or bool(self.report.rewrapped) or self.retired
+        return self.rotated or bool(self.report.rewrapped or self.report.restored) or self.retired
 
     def facts(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -84,6 +84,7 @@ def run(
     check: bool = False,
     progress: Progress = lambda report: None,
     still_held: Callable[[], None] = lambda: None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Rotate, rewrap and retire.
 
@@ -100,13 +101,14 @@ def run(
         progress: called after each Secret.
         still_held: called before each step and page of Secrets; raises where another rotation took over
             (`lease.one_at_a_time`).
+        outcome: gets what was done, also before an error.
 
     Raises:
         LeaseHeld: another rotation took over; what was done before stays.
         NotRetired: something is behind, so that nothing was retired; what was done before stays.
         SecretManagerError: a server refused, or is unreachable.
     """
-    outcome = Outcome()
+    outcome = Outcome() if outcome is None else outcome
     versions = KeyVersions.read(vault, options.transit_key)
     still_held()
     if steps.rotate and shard and shard.index and not check:

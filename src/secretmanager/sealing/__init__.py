@@ -3,4 +3,4 @@
 It imports `servers` and `sealed`, and nothing of `reading`. `notices`, `commands` and the plugins import it.
 """
 
-__all__ = ["exposure", "inspection", "manifestfile", "plan", "sealer", "spec", "stores", "types"]
+__all__ = ["exposure", "inspection", "manifestfile", "plan", "recreation", "sealer", "spec", "stores", "types"]

@@ -49,6 +49,9 @@ OF_THE_SERVER = (
 )
 """Fields of ``metadata`` that the API sets: a new object, or a manifest, has none of them."""
 
+LEFT = "kubevault.io/left"
+"""Key of a Secret as found that is gone but for the copy under it, which a recreation that was broken off left."""
+
 
 class Action(StrEnum):
     """What happens to a Secret."""
@@ -319,7 +322,8 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
         key for key in draft.values if key in unreadable or not _is_sealed(base, data.get(key), key, digests[key])
     ]
     metadata = _metadata_changes(spec, found, draft.exposing_annotations)
-    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or being_deleted(found))
+    lost = bool(being_deleted(found) or LEFT in (found or {}))
+    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or lost)
     if found is None:
         action = Action.CREATED if draft.values else Action.UNCHANGED
     elif not changed:
@@ -418,6 +422,8 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
         ConfigError: it does not, and ``recreate`` is not given.
     """
     spec, found = draft.spec, draft.found or {}
+    if LEFT in found:
+        return True  # there is nothing that Kubernetes could refuse to change
     reasons = []
     if found.get("immutable") and (data_changes or draft.manifest is None or spec.immutable is False):
         reasons.append("the Secret is immutable")

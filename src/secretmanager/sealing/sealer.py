@@ -85,6 +85,7 @@ class Sealer:
         self._source = source or {}
         self._derived: dict[str, bool | None] = {}
         self._check = False
+        self._assumes = False
         self._missing: set[str] = set()
 
     def seal(
@@ -92,6 +93,7 @@ class Sealer:
         specs: Sequence[SecretSpec],
         *,
         check: bool = False,
+        rehearsal: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Outcome]:
         """Seal the values that are new or changed; the others are left alone.
@@ -103,6 +105,7 @@ class Sealer:
             specs: the Secrets.
             check: write nothing, and return what would be done. A Transit key or a namespace that does not exist is not
                 an error then: something may create it before the run.
+            rehearsal: as ``check``, but all is an error that a run fails for.
             progress: called after each Secret that was written, with how many were and will be.
 
         Returns:
@@ -116,7 +119,8 @@ class Sealer:
             SealingFailed: several of these at once.
             VaultError, KubernetesError: a server refused, or is unreachable.
         """
-        self._check, self._missing, self._derived = check, set(), {}
+        check = check or rehearsal
+        self._check, self._assumes, self._missing, self._derived = check, check and not rehearsal, set(), {}
         outcomes: dict[str, Outcome] = {}
         writes: dict[str, _Write] = {}
         pending = list(specs)
@@ -173,7 +177,7 @@ class Sealer:
 
         errors = self._store.write(changes, check=self._check, done=done)
         attempt.done |= {change.place: attempt.writes[change.place].outcome for change in written}
-        if self._check:
+        if self._assumes:
             new = {change.place: change.namespace for change in changes if _lacks_namespace(change, errors)}
             attempt.done |= {
                 place: _awaiting(attempt.writes[place].outcome, f"namespace {new[place]}") for place in new
@@ -209,7 +213,7 @@ class Sealer:
         try:
             return self._vault.refused_versions(transit_key, versions)
         except VaultError as error:
-            if not (self._check and self._is_missing(transit_key, error)):
+            if not (self._assumes and self._is_missing(transit_key, error)):
                 raise
             return set()
 
@@ -297,7 +301,7 @@ class Sealer:
         try:
             return self._vault.hmac(key, inputs)
         except VaultError as error:
-            if not (self._check and _is_not_found(error)):
+            if not (self._assumes and _is_not_found(error)):
                 raise
             self._missing.add(key)
             return [""] * len(inputs)  # no value has this digest yet
@@ -354,7 +358,7 @@ class Sealer:
                 self._vault.encrypt(transit_key, [TransitItem(b"")])
                 self._derived[transit_key] = False
             except VaultError as error:
-                if self._check and self._is_missing(transit_key, error):
+                if self._assumes and self._is_missing(transit_key, error):
                     self._missing.add(transit_key)
                     self._derived[transit_key] = None
                 elif "context" in " ".join(error.errors):
@@ -405,23 +409,48 @@ def seal_into(
     """
     outcomes: list[Outcome] = []
     file_changed = False
+    if file and kubernetes and not check:
+        _rehearse(vault, specs, file, kubernetes)
     if file:
         outcomes = Sealer(vault, file).seal(specs, check=check)
         file_changed = any(outcome.changed for outcome in outcomes)
     if kubernetes:
         source = file.sealed_values() if file else None
-        outcomes = Sealer(vault, kubernetes, source).seal(specs, check=check, progress=progress)
+        try:
+            outcomes = Sealer(vault, kubernetes, source).seal(specs, check=check, progress=progress)
+        except SecretManagerError as error:
+            if not (file and file_changed) or check:
+                raise
+            errors = error.errors if isinstance(error, SealingFailed) else [error]
+            done = error.outcomes if isinstance(error, SealingFailed) else []
+            raise SealingFailed(errors, done, file=str(file.path)) from error
     return outcomes, file_changed
+
+
+def _rehearse(vault: VaultClient, specs: Sequence[SecretSpec], file: ManifestFile, kubernetes: Store) -> None:
+    """Find out what Kubernetes would refuse before the file is written.
+
+    Raises:
+        SecretManagerError: as of `Sealer.seal`.
+    """
+    in_file, live = (Sealer(vault, store).seal(specs, rehearsal=True) for store in (file, kubernetes))
+    for one, other in zip(in_file, live, strict=True):
+        if (other.added or other.updated) and one.scope and other.scope and one.scope is not other.scope:
+            raise _other_scope(f"{other.namespace}/{other.name}", one.scope, other.scope)
 
 
 def _same_scope(value: SealedValue, place: Place, scope: Scope) -> SealedValue:
     if value.scope is not scope:
-        raise ConfigError(
-            f"the manifest file has it in scope {value.scope}, Kubernetes in scope {scope}",
-            place=str(place),
-            remedy="give the scope that both are to have",
-        )
+        raise _other_scope(str(place), value.scope, scope)
     return value
+
+
+def _other_scope(place: str, in_file: Scope | None, live: Scope) -> ConfigError:
+    return ConfigError(
+        f"the manifest file has it in scope {in_file}, Kubernetes in scope {live}",
+        place=place,
+        remedy="give the scope that both are to have",
+    )
 
 
 def _is_not_found(error: VaultError) -> bool:

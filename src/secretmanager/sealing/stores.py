@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..errors import Forbidden, KubernetesError, SecretManagerError, SecretNotFound
+from ..errors import Forbidden, SecretManagerError, SecretNotFound
 from ..sealed import SEALED_LABEL
-from ..servers.kubernetes import KubernetesClient, check_return, create_again
+from ..servers.kubernetes import KubernetesClient
 from ..servers.parallel import each
-from .plan import Action, Object, being_deleted, finalizers_of
-from .spec import SecretSpec
+from . import recreation
+from .plan import LEFT, Action, Object
+from .recreation import TIMEOUT
+from .spec import SecretSpec, State
 
 CONCURRENCY = 8
 """Number of concurrent requests by default."""
 
-TIMEOUT = 30.0
-"""Time to wait by default until a deleted Secret is gone, in seconds."""
-
 LIST_FROM = 10
 """From this number of Secrets on, they are looked up by listing and not one by one."""
+
+
+Places = Mapping[str, tuple[str, str]]
+"""Namespace and name, by the place that they are looked up for."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,24 @@ class KubernetesStore:
         Raises:
             Forbidden, KubernetesUnavailable: as the API says.
         """
-        places = {item.place: (item.namespace, item.name) for item in wanted}
+        places: Places = {item.place: (item.namespace, item.name) for item in wanted}
+        copies: Places = {
+            item.place: (item.namespace, recreation.copy_name(item.name))
+            for item in wanted
+            if item.state is State.PRESENT
+        }
         found: dict[str, Object] = {}
         if len(places) >= LIST_FROM:
             with contextlib.suppress(Forbidden):  # by name, then
-                found, places = self._listed(places)
-        secrets = each(self._get, list(places.values()), self._concurrency)
-        for place, secret in zip(places, secrets, strict=True):
-            if secret:
-                found[place] = secret
+                found, places, copies = self._listed(places, copies)
+        found |= self._by_name(places)
+        with contextlib.suppress(Forbidden):  # who may not look for copies has made none
+            copies = {place: parts for place, parts in copies.items() if place not in found}
+            found |= {
+                place: recreation.left_of(copy)
+                for place, copy in self._by_name(copies).items()
+                if recreation.is_copy(copy)
+            }
         return found
 
     def write(
@@ -135,17 +146,27 @@ class KubernetesStore:
         errors = zip(changes, each(write, changes, self._concurrency), strict=True)
         return {change.place: error for change, error in errors if error}
 
-    def _listed(self, places: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Object], dict[str, tuple[str, str]]]:
-        """List Secrets; return those found, and the places of others that exist without the label."""
+    def _listed(self, places: Places, copies: Places) -> tuple[dict[str, Object], Places, Places]:
+        """List Secrets; return those found, and the places of others that exist: without the label, and as copies."""
         found: dict[str, Object] = {}
+        labelled = set()
         for namespace in _lists(places):
             for secret in self._kubernetes.list_secrets(namespace, f"{SEALED_LABEL}=true"):
                 place = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
+                labelled.add((secret["metadata"]["namespace"], secret["metadata"]["name"]))
                 if place in places:
                     found[place] = secret
         missing = {place: parts for place, parts in places.items() if place not in found}
         there = {item for namespace in _lists(missing) for item in self._kubernetes.list_names(namespace)}
-        return found, {place: parts for place, parts in missing.items() if parts in there}
+        return (
+            found,
+            {place: parts for place, parts in missing.items() if parts in there},
+            {place: parts for place, parts in copies.items() if parts in labelled},
+        )
+
+    def _by_name(self, places: Places) -> dict[str, Object]:
+        secrets = each(self._get, list(places.values()), self._concurrency)
+        return {place: secret for place, secret in zip(places, secrets, strict=True) if secret}
 
     def _get(self, parts: tuple[str, str]) -> Object | None:
         try:
@@ -169,41 +190,23 @@ class KubernetesStore:
         return refused
 
     def _write(self, change: Change, *, dry_run: bool) -> Object | None:
-        if change.found and change.action in (Action.DELETED, Action.DELETING, Action.RECREATED):
-            if change.action is Action.RECREATED and change.secret is not None:
-                check_return(self._kubernetes, change.namespace, change.secret)
+        if change.action is Action.RECREATED and change.found and change.secret:
+            return self._recreate(change.found, change.secret, dry_run=dry_run)
+        if change.found and change.action in (Action.DELETED, Action.DELETING):
             with contextlib.suppress(SecretNotFound):  # gone already
                 self._kubernetes.delete_secret(change.namespace, change.found, dry_run=dry_run)
-            if change.action is Action.RECREATED and finalizers_of(change.found) and not dry_run:
-                self._wait_until_gone(change.namespace, change.found["metadata"])
-        if change.secret is None or (change.action is Action.RECREATED and dry_run):
+        if change.secret is None:
             return None
-        if change.action is Action.UPDATED:
-            return self._kubernetes.update_secret(change.namespace, change.secret, dry_run=dry_run)
-        if change.action is not Action.RECREATED:
-            return self._kubernetes.create_secret(change.namespace, change.secret, dry_run=dry_run)
-        try:
-            return create_again(self._kubernetes, change.namespace, change.secret)
-        except SecretManagerError as error:
-            error.remedy = "run again: the old Secret is deleted already, and the new one could not be made"
-            raise
+        write = self._kubernetes.update_secret if change.action is Action.UPDATED else self._kubernetes.create_secret
+        return write(change.namespace, change.secret, dry_run=dry_run)
 
-    def _wait_until_gone(self, namespace: str, metadata: Mapping[str, Any]) -> None:
-        """Wait for the end of a Secret that has finalizers.
-
-        Raises:
-            KubernetesError: it is still there after the timeout.
-        """
-        deadline, pause = time.monotonic() + self._timeout, 0.05
-        while (found := self._get((namespace, metadata["name"]))) and found["metadata"]["uid"] == metadata["uid"]:
-            if time.monotonic() > deadline:
-                raise KubernetesError(
-                    f"{being_deleted(found)}; it is still there after {self._timeout:g} s",
-                    place=f"{namespace}/{metadata['name']}",
-                    remedy="run again when it is gone: it is deleted, and the new one is not created yet",
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
+    def _recreate(self, found: Object, secret: Object, *, dry_run: bool) -> Object | None:
+        if copy := found.get(LEFT):
+            return recreation.restore(self._kubernetes, copy, secret, dry_run=dry_run)
+        if dry_run:
+            recreation.check(self._kubernetes, found, secret)
+            return None
+        return recreation.recreate(self._kubernetes, found, secret, self._timeout, crowded=True)
 
 
 def _lists(places: Mapping[str, tuple[str, str]]) -> list[str | None]:

@@ -60,8 +60,6 @@ _GROUPS: Mapping[str, str] = {
 }
 """API group and version of resources that are not of the core."""
 
-_EXCEEDED = "exceeded quota"
-
 QUOTA_LAG = 30.0
 """How long a quota may count what is deleted, in seconds."""
 
@@ -459,7 +457,8 @@ class KubernetesClient:
         kind, remedy = _REFUSALS.get(response.status, (KubernetesError, None))
         if _recovers(response):
             kind, remedy = KubernetesUnavailable, "wait until the API is ready, and etcd has a leader"
-        message = str(status.get("message") or f"HTTP status {response.status}")
+        # One line, also of a webhook or a policy that wrote several.
+        message = " ".join(str(status.get("message") or f"HTTP status {response.status}").split())
         if response.status == 403:
             remedy = next((told for words, told in _FORBIDDEN.items() if re.search(words, message)), remedy)
         return kind(
@@ -609,6 +608,11 @@ def _holders(namespace: Object) -> str:
     return "; ".join([f" (finalizers: {', '.join(finalizers) or 'none'}", *remaining]) + ")"
 
 
+def is_quota_exceeded(error: Forbidden) -> bool:
+    """Whether a quota of the namespace refused a request."""
+    return "exceeded quota" in error.message
+
+
 def check_return(kubernetes: KubernetesClient, namespace: str, body: Mapping[str, Any]) -> None:
     """Have the API say whether a Secret could be created again, before the one of its name is deleted.
 
@@ -629,7 +633,7 @@ def check_return(kubernetes: KubernetesClient, namespace: str, body: Mapping[str
         pass
     except Forbidden as error:
         amounts = re.findall(r"(used|limited): (?:count/)?secrets=(\d+)", error.message)
-        if _EXCEEDED not in error.message or _more_than_allowed(amounts):
+        if not is_quota_exceeded(error) or _more_than_allowed(amounts):
             raise
 
 
@@ -661,7 +665,7 @@ def create_again(
         try:
             return kubernetes.create_secret(namespace, body)
         except Forbidden as error:
-            if _EXCEEDED not in error.message or time.monotonic() > deadline:
+            if not is_quota_exceeded(error) or time.monotonic() > deadline:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, 2.0)

@@ -182,6 +182,8 @@ def test_files_by_templates(pod: Pod, files: Files, seal: Put, cluster: Cluster,
 
 def test_variables(pod: Pod, files: Files, seal: Put, cluster: Cluster, built: bytes, tmp_path: Path) -> None:
     (tmp_path / "kubevault-exec").write_bytes(built)
+    files(place(cluster, "nosuch"), "--exec", "--exec-program", "kubevault-exec", "--wait", "0", status=1)
+    assert list(pod.volume.iterdir()) == []
     where = place(cluster, seal(SECRET))
     renamed = ["--variable", "PGPASSWORD=password"]
     files(where, "--exec", "--exec-program", "kubevault-exec", "--env-prefix", "DB_", *renamed)

@@ -115,7 +115,7 @@ class Living:
 
     def settle(self) -> None:
         """Wait until the controller has seen the newest template, and made its ReplicaSet."""
-        wait_until("the controller", lambda: self.found["status"].get("observedGeneration") == self.generation)
+        wait_until("the controller", lambda: self.found.get("status", {}).get("observedGeneration") == self.generation)
 
     def undo(self) -> None:
         """Go back to the older template, by the request of `kubectl rollout undo`."""
@@ -469,6 +469,7 @@ def test_a_client_side_apply_that_has_the_stamp_itself(chain: Chain, name: str, 
 def test_a_rollout_that_was_undone(chain: Chain, name: str, create: Create) -> None:
     """The older template has the stamp of older values; nobody applies it, so the next run writes its own."""
     shop = create()
+    shop.settle()
     for value in (b"1", b"2"):
         run(chain, chain.wanted(name, {"a": value}, restart=(shop.restart,)))
         shop.settle()

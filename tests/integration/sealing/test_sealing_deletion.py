@@ -105,6 +105,57 @@ def test_recreate_waits_until_the_old_secret_is_gone(chain: Chain, held: str, de
     assert chain.opened(held) == {"a": b"new"}
 
 
+class Killed(Exception):
+    """In place of the end of the process."""
+
+
+@pytest.mark.parametrize("request_before", ["delete_secret", "create_secret"])
+@pytest.mark.parametrize("several", [1, 12], ids=["one", "found-by-list"])
+def test_what_was_broken_off_while_it_was_recreated_is_whole_again(
+    chain: Chain, name: str, request_before: str, several: int
+) -> None:
+    """The process ends after the deletion: what the next run is not given is there all the same."""
+    spec = chain.wanted(name, {"a": b"1", "b": b"2"}, immutable=True, labels={"app": "shop"}, type="example.org/kind")
+    others = [chain.wanted(f"{name}-{number}", {"a": b"1"}) for number in range(several - 1)]
+    chain.seal(spec, *others)
+    plain = f"{name}-plain"
+    chain.put(plain, {"a": b"1", "b": b"2"}, immutable=True)
+    changes = [
+        chain.wanted(name, {"a": b"new"}, recreate=True),
+        chain.wanted(plain, adopt=True, recreate=True),
+    ]
+    for change in changes:
+        kubernetes = chain.kubernetes()
+        done, request = [], getattr(kubernetes, request_before)
+
+        def killed(*args: Any, done: list[str] = done, request: Any = request, **options: Any) -> Any:
+            if not options.get("dry_run"):
+                done.append(args[1]["metadata"]["name"])
+                if done[-1].startswith("secret-") and len(done) == (1 if request_before == "delete_secret" else 2):
+                    if request_before == "delete_secret":
+                        request(*args, **options)
+                    raise Killed
+            return request(*args, **options)
+
+        setattr(kubernetes, request_before, killed)
+        with pytest.raises(Killed):
+            Sealer(chain.client(), KubernetesStore(kubernetes)).seal([change])
+    with pytest.raises(client.ApiException, match="not found"):
+        chain.secret(name)
+    foretold = chain.seal(*changes, *others, check=True)
+    outcomes = chain.seal(*changes, *others)
+    assert [outcome.action for outcome in outcomes[:2]] == [Action.RECREATED] * 2
+    assert [outcome.facts() for outcome in foretold] == [outcome.facts() for outcome in outcomes]
+    assert chain.opened(name) == {"a": b"new", "b": b"2"}
+    assert chain.opened(plain) == {"a": b"1", "b": b"2"}
+    secret = chain.secret(name)
+    assert (secret["immutable"], secret["type"]) == (True, "example.org/kind")
+    assert secret["metadata"]["labels"]["app"] == "shop"
+    names = {item.metadata.name for item in chain.api.list_namespaced_secret(chain.namespace).items}
+    assert not {each for each in names if each.startswith("kubevault-copy-")}
+    assert [outcome.action for outcome in chain.seal(*changes)] == [Action.UNCHANGED] * 2
+
+
 def test_recreate_gives_up_after_the_timeout(chain: Chain, ending: str) -> None:
     store = KubernetesStore(chain.kubernetes(), timeout=0.2)
     with pytest.raises(KubernetesError, match=f"{FINALIZER}; it is still there after 0.2 s; run again") as caught:

@@ -144,6 +144,9 @@ def test_status(case: Case, places: dict[str, str], shell: dict[str, str]) -> No
     assert done.returncode == case.status, done.stderr
     assert case.says in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    if case.status in (1, 125) and case.says:
+        (line,) = done.stderr.removesuffix("\n").splitlines()
+        assert line.startswith("kubevault: ")
 
 
 @pytest.mark.parametrize(("secret", "watch", "status"), [("nosuch", [], 143), ("old", ["--watch"], 0)])

@@ -1,0 +1,191 @@
+"""Recreate Secrets that Kubernetes does not change so that none is lost: a copy is kept until the new one is there.
+
+A run that was broken off in between leaves the copy behind, and the next run finishes the work.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from ..errors import ConflictError, Forbidden, KubernetesError, SecretManagerError, SecretNotFound
+from ..sealed import SEALED_LABEL
+from ..servers.kubernetes import KubernetesClient, Object, check_return, create_again, is_quota_exceeded
+from .plan import LEFT, OF_THE_SERVER, being_deleted, finalizers_of
+
+COPY_OF = "kubevault.io/copy-of"
+"""Annotation of a copy: all of the original but its data, as JSON."""
+
+TIMEOUT = 30.0
+"""Time to wait by default until a deleted Secret is gone, in seconds."""
+
+
+def is_copy(secret: Object) -> bool:
+    """Whether a Secret is a copy that a recreation left behind."""
+    return COPY_OF in (secret["metadata"].get("annotations") or {})
+
+
+def copy_name(name: str) -> str:
+    """Return the name of a Secret's copy: a hash, since a name may be as long as that of a copy."""
+    return f"kubevault-copy-{sha256(name.encode()).hexdigest()[:32]}"
+
+
+def left_of(copy: Object) -> Object:
+    """Return the Secret of which a run that was broken off left this copy alone, for `plan.make_draft`."""
+    return {**original(copy), LEFT: copy}
+
+
+def original(copy: Object) -> Object:
+    """Return the Secret that a copy stands for, as it is created again."""
+    return {**json.loads(copy["metadata"]["annotations"][COPY_OF]), "data": copy.get("data") or {}}
+
+
+def check(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+    """Check that a Secret could be deleted and created again; arguments and errors as of `recreate`."""
+    namespace = found["metadata"]["namespace"]
+    check_return(kubernetes, namespace, original(_copy(secret)))
+    kubernetes.delete_secret(namespace, found, dry_run=True)
+
+
+def restore(kubernetes: KubernetesClient, copy: Object, secret: Object, *, dry_run: bool = False) -> Object:
+    """Create a Secret of which a run that was broken off left a copy alone, with new content.
+
+    Args:
+        kubernetes: client that may also create and delete Secrets.
+        copy: the copy, which is deleted then.
+        secret: the Secret as it will be.
+        dry_run: have the API validate the creation, and do no more.
+
+    Raises:
+        ConflictError: it is there again.
+        Forbidden, KubernetesError: as of `recreate`; the copy stays then.
+    """
+    if dry_run:
+        return kubernetes.create_secret(secret["metadata"]["namespace"], secret, dry_run=True)
+    created = create_again(kubernetes, secret["metadata"]["namespace"], secret)
+    _delete_copy(kubernetes, copy)
+    return created
+
+
+def recreate(
+    kubernetes: KubernetesClient, found: Object, secret: Object, timeout: float = TIMEOUT, *, crowded: bool = False
+) -> Object:
+    """Replace a Secret by deletion and creation, if it is still as it was found.
+
+    Args:
+        kubernetes: client that may also create and delete Secrets.
+        found: the Secret as found.
+        secret: the same with its new content.
+        timeout: time to wait until a Secret that has finalizers is gone, in seconds.
+        crowded: do without a copy where a quota has no room for it.
+
+    Returns:
+        The new Secret.
+
+    Raises:
+        ConflictError: another writer changed it in between; nothing is changed then.
+        Forbidden: RBAC lacks ``create`` or ``delete``, or something would keep the Secret from being created again.
+        KubernetesError: so would its content, or a webhook; or the old one is not gone after the timeout.
+    """
+    namespace = found["metadata"]["namespace"]
+    check_return(kubernetes, namespace, original(_copy(secret)))
+    copy = _kept(kubernetes, namespace, _copy(secret), crowded=crowded)
+    try:
+        with suppress(SecretNotFound):  # gone already
+            kubernetes.delete_secret(namespace, found)
+    except ConflictError:
+        if copy:
+            kubernetes.delete_secret(namespace, copy)
+        raise
+    if finalizers_of(found):
+        _wait_until_gone(kubernetes, namespace, found["metadata"], timeout)
+    try:
+        if copy:
+            return finish(kubernetes, copy) or kubernetes.get_secret(namespace, found["metadata"]["name"])
+        return create_again(kubernetes, namespace, original(_copy(secret)))
+    except SecretManagerError as error:
+        left = f"; its copy {copy['metadata']['name']} is there" if copy else ""
+        error.remedy = f"run again: the old Secret is deleted already, and the new one could not be made{left}"
+        raise
+
+
+def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
+    """Make the original of a copy, unless it is there, and delete the copy; return what was made.
+
+    Raises:
+        KubernetesError: the original is still being deleted; the copy stays then.
+    """
+    namespace, secret = copy["metadata"]["namespace"], original(copy)
+    made = None
+    try:
+        made = create_again(kubernetes, namespace, secret)
+    except ConflictError:
+        with suppress(SecretNotFound):
+            found = kubernetes.get_secret(namespace, secret["metadata"]["name"])
+            if ending := being_deleted(found):
+                raise KubernetesError(
+                    f"{ending}; its copy {copy['metadata']['name']} stays until it is gone",
+                    place=f"{namespace}/{secret['metadata']['name']}",
+                    remedy="run again when it is gone",
+                ) from None
+    _delete_copy(kubernetes, copy)
+    return made
+
+
+def _delete_copy(kubernetes: KubernetesClient, copy: Object) -> None:
+    with suppress(SecretNotFound, ConflictError):  # another run has finished it
+        kubernetes.delete_secret(copy["metadata"]["namespace"], copy)
+
+
+def _kept(kubernetes: KubernetesClient, namespace: str, copy: Object, *, crowded: bool) -> Object | None:
+    """Create a copy; return None where a quota has no room for it and that is no error."""
+    try:
+        return kubernetes.create_secret(namespace, copy)
+    except ConflictError:  # of a run that was broken off before it deleted the original
+        with suppress(SecretNotFound):  # another run has finished it
+            kubernetes.delete_secret(namespace, kubernetes.get_secret(namespace, copy["metadata"]["name"]))
+        return kubernetes.create_secret(namespace, copy)
+    except Forbidden as error:
+        if not (crowded and is_quota_exceeded(error)):
+            raise
+        return None
+
+
+def _copy(secret: Object) -> Object:
+    metadata = {name: value for name, value in secret["metadata"].items() if name not in OF_THE_SERVER}
+    rest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    rest |= {name: secret[name] for name in ("type", "immutable") if name in secret}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "namespace": metadata["namespace"],
+            "name": copy_name(metadata["name"]),
+            "labels": {SEALED_LABEL: "true"},
+            "annotations": {COPY_OF: json.dumps(rest)},
+        },
+        "data": secret["data"],
+    }
+
+
+def _wait_until_gone(kubernetes: KubernetesClient, namespace: str, metadata: Mapping[str, Any], timeout: float) -> None:
+    """Wait for the end of a Secret that has finalizers.
+
+    Raises:
+        KubernetesError: it is still there after the timeout.
+    """
+    deadline, pause = time.monotonic() + timeout, 0.05
+    with suppress(SecretNotFound):
+        while (found := kubernetes.get_secret(namespace, metadata["name"]))["metadata"]["uid"] == metadata["uid"]:
+            if time.monotonic() > deadline:
+                raise KubernetesError(
+                    f"{being_deleted(found)}; it is still there after {timeout:g} s",
+                    place=f"{namespace}/{metadata['name']}",
+                    remedy="run again when it is gone: it is deleted, and the new one is not created yet",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
