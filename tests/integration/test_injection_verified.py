@@ -13,6 +13,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 from support.ansible import BIN
+from support.modules import run_module
 
 OPTIONS = (
     "--with=exec",
@@ -52,6 +53,33 @@ def test_a_workload_that_may_read_is_injected(tmp_path: Path) -> None:
     run = inject(path, {}, "--role=demo", "--secret=matrix-secrets/secrets.json")
     assert (run.returncode, run.stderr) == (0, "")
     assert "kubevault-exec" in path.read_text()
+
+
+def test_one_of_several_files_that_may_not_keeps_all_from_being_written(tmp_path: Path, account: str) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    options = ("--role=demo", "--secret=matrix-secrets")
+    assert inject(bad, {"serviceAccountName": account}, *options).returncode == 1
+    run = inject(good, {}, *options, str(bad))
+    assert (run.returncode, "log-in denied" in run.stderr) == (1, True)
+    assert "kubevault" not in good.read_text()
+
+
+def test_what_the_verification_of_a_chain_fails_for(tmp_path: Path, account: str) -> None:
+    """In check mode all of it is a warning, since an earlier task of a run may put it right."""
+    reads = {"role": "demo", "namespace": "default", "service_account": "default", "secrets": ["matrix-secrets"]}
+    assert run_module({"kubevault_read_check": reads}, tmp_path, dict(os.environ))["secrets"]
+    for wrong, message in (
+        ({"secrets": ["nosuch"]}, "nosuch"),
+        ({"role": "none"}, 'invalid role name "none"'),
+        ({"service_account": account}, "log-in denied"),
+        ({"service_account": "none"}, 'serviceaccounts "none" not found'),
+    ):
+        task = {"kubevault_read_check": {**reads, **wrong}}
+        done = run_module(task, tmp_path, dict(os.environ))
+        assert (done["failed"], message in done["msg"]) == (True, True), done["msg"]
+        foretold = run_module({**task, "check_mode": True}, tmp_path, dict(os.environ))
+        assert (foretold["changed"], foretold["secrets"]) == (False, {})
+        assert message in foretold["warnings"][0]
 
 
 def test_one_that_may_not_is_told_and_nothing_is_written(tmp_path: Path, account: str) -> None:

@@ -120,6 +120,19 @@ def test_an_error_writes_nothing_of_any_file(kubevault: Kubevault, tmp_path: Pat
     assert (good.read_text(), bad.read_text()) == (POD, text)
 
 
+@pytest.mark.parametrize("text", ["a: [\n", "kind: ConfigMap\n", POD.replace("name: shop\n", "name: kubevault\n")])
+def test_an_error_in_the_last_file_writes_nothing_of_the_others(
+    kubevault: Kubevault, tmp_path: Path, text: str
+) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(POD)
+    bad.write_text(text)
+    done = kubevault("inject", "--in-place", *OPTIONS, good, bad)
+    assert done.returncode == 1
+    assert str(bad) in done.stderr
+    assert (good.read_text(), bad.read_text()) == (POD, text)
+
+
 def test_a_command_as_a_shell_reads_it(kubevault: Kubevault) -> None:
     options = ["--with=exec", *OPTIONS[1:]]
     for given in ("/bin/shop --name='a b'", "shop=/bin/shop '--name=a b'"):

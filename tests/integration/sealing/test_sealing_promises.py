@@ -6,7 +6,7 @@ import json
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ from support.ansible import BIN
 from support.intermediary import Intermediary, page
 from support.modules import Result, run_module
 from support.sealing import Chain, environment
-from support.servers import Authority
+from support.servers import Authority, Decoy
 from test_rotation import VALUES, Life, make
 
 from secretmanager.errors import Forbidden, KubernetesError, SealingFailed
@@ -76,29 +76,44 @@ def test_a_manifest_file_that_was_written_before_kubernetes_refused_is_told(
     assert path.exists()
 
 
-def test_check_foretells_restarts_and_files_by_its_status(
-    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
-) -> None:
-    shop = f"shop-{name}"
-    labels = {"app": shop}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": shop, "namespace": chain.namespace},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "none"}]}},
-        },
+@pytest.fixture
+def shop(chain: Chain, name: str, tmp_path: Path) -> Deployment:
+    """A Deployment in Kubernetes, and its manifest in the file shop.yaml."""
+    labels = {"app": f"shop-{name}"}
+    spec = {
+        "replicas": 0,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "none"}]}},
     }
-    client.AppsV1Api(chain.api.api_client).create_namespaced_deployment(chain.namespace, deployment)
+    metadata = {"name": f"shop-{name}", "namespace": chain.namespace}
+    manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(manifest))
+    shop = Deployment(client.AppsV1Api(chain.api.api_client), metadata["name"], chain.namespace)
+    shop.api.create_namespaced_deployment(chain.namespace, manifest)
+    return shop
+
+
+class Deployment(NamedTuple):
+    """A Deployment, as the official client sees it."""
+
+    api: client.AppsV1Api
+    name: str
+    namespace: str
+
+    @property
+    def generation(self) -> int:
+        return int(self.api.read_namespaced_deployment(self.name, self.namespace).metadata.generation)
+
+
+def test_check_foretells_restarts_and_files_by_its_status(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], shop: Deployment
+) -> None:
     (tmp_path / "a").write_text("1")
-    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(deployment))
     arguments = ["seal", f"{chain.namespace}/{name}", "--transit-key=derived", "--from-file=a"]
     kubevault(env, tmp_path, *arguments, status=0)
     for more in (
-        [f"--restart=Deployment/{shop}"],
-        [f"--restart=Deployment/{shop}", "--restart-manifest=shop.yaml"],
+        [f"--restart=Deployment/{shop.name}"],
+        [f"--restart=Deployment/{shop.name}", "--restart-manifest=shop.yaml"],
         ["--manifest=manifest.yaml", "--apply"],
     ):
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -106,6 +121,92 @@ def test_check_foretells_restarts_and_files_by_its_status(
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
         kubevault(env, tmp_path, *arguments, *more, status=0)
         kubevault(env, tmp_path, *arguments, *more, "--check", status=0)
+
+
+def test_a_stamp_for_git_is_written_to_its_file_alone(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], shop: Deployment
+) -> None:
+    file = tmp_path / "shop.yaml"
+    sealing = chain.task(name, data={"a": "1"}, restart=[f"Deployment/{shop.name}"], restart_dest=str(file))
+    before = file.read_text()
+    foretold = run_module({**sealing, "check_mode": True}, tmp_path, env)
+    assert file.read_text() == before
+    done, again = (run_module(sealing, tmp_path, env) for _ in range(2))
+    assert (
+        foretold["restarted"]
+        == done["restarted"]
+        == [{"namespace": chain.namespace, "kind": "Deployment", "name": shop.name, "secrets": [name]}]
+    )
+    assert [result["changed"] for result in (foretold, done, again)] == [True, True, False]
+    stamped = yaml.safe_load(file.read_text())["spec"]["template"]["metadata"]["annotations"]
+    assert list(stamped) == ["kubevault.io/digest"]
+    assert shop.generation == 1
+
+
+def test_a_workload_that_is_not_in_the_file_keeps_all_from_being_sealed(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], shop: Deployment
+) -> None:
+    file = tmp_path / "shop.yaml"
+    before = file.read_text()
+    sealing = chain.task(name, data={"a": "1"}, restart=["Deployment/none"], restart_dest=str(file))
+    result = run_module(sealing, tmp_path, env)
+    assert "there is no Deployment" in result["msg"]
+    assert file.read_text() == before
+    with pytest.raises(client.ApiException, match="not found"):
+        chain.secret(name)
+
+
+def test_what_was_written_before_others_failed_is_told(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """The API refuses one Secret of several, which a dry run of another one does not foretell."""
+    entries = [{"name": f"{name}-{number}", "data": {"a": "1"}} for number in range(3)]
+    entries[2]["type"] = "kubernetes.io/basic-auth"  # lacks username and password
+    (tmp_path / "secrets.yaml").write_text(
+        yaml.safe_dump([{**entry, "namespace": chain.namespace, "transit_key": "derived"} for entry in entries])
+    )
+    said = kubevault(env, tmp_path, "seal", "--secrets=secrets.yaml", status=1)
+    for written in entries[:2]:
+        assert f"{chain.namespace}/{written['name']}: created" in said
+    options = {"namespace": chain.namespace, "transit_key": "derived"}
+    others = [{**entry, "name": f"{entry['name']}-other"} for entry in entries]
+    result = run_module({"kubevault_secret": {**options, "secrets": others}}, tmp_path, env)
+    assert (result["failed"], result["changed"]) == (True, True)
+    assert [(item["name"], item["action"]) for item in result["secrets"]] == [
+        (entry["name"], "created") for entry in others[:2]
+    ]
+
+
+def test_a_manifest_file_that_cannot_be_written_stays_as_it_was(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    (tmp_path / "a").write_text("1")
+    arguments = ["seal", f"{chain.namespace}/{name}", "--transit-key=derived", "--manifest=git/manifest.yaml"]
+    (tmp_path / "git").mkdir()
+    kubevault(env, tmp_path, *arguments, "--from-file=a", status=0)
+    before = (tmp_path / "git/manifest.yaml").read_bytes()
+    command = f"ulimit -f 0; exec {BIN}/kubevault {' '.join(arguments)} --from-file=b=a"
+    done = subprocess.run(["sh", "-c", command], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert [path.read_bytes() for path in (tmp_path / "git").iterdir()] == [before]
+
+
+def test_for_git_alone_kubernetes_is_not_contacted(life: Life, name: str, tmp_path: Path) -> None:
+    decoy = Decoy()
+    env = environment(life.chain, tmp_path / "all", K8S_AUTH_HOST=decoy.url, K8S_AUTH_API_KEY="x")
+    del env["K8S_AUTH_KUBECONFIG"]
+    sealing = life.chain.task(name, transit_key=life.key, data={"a": "1"}, dest=str(tmp_path / "git.yaml"))
+    assert run_module(sealing, tmp_path, env)["changed"]
+    life.chain.vault.write(f"transit/keys/{life.key}/rotate")
+    arguments = ["rewrap", f"--transit-key={life.key}", "--no-kubernetes", "--manifest=git.yaml"]
+    before = (tmp_path / "git.yaml").read_bytes()
+    kubevault(env, tmp_path, *arguments, "--check", status=3)
+    assert (tmp_path / "git.yaml").read_bytes() == before
+    kubevault(env, tmp_path, *arguments, status=0)
+    assert (tmp_path / "git.yaml").read_bytes() != before
+    decoy.close()
+    assert decoy.connections == 0
 
 
 @pytest.fixture
@@ -144,6 +245,23 @@ def test_check_foretells_what_the_key_does_not_open_any_more(life: Life, name: s
 def _in_git(secret: dict[str, Any]) -> dict[str, Any]:
     metadata = {key: secret["metadata"][key] for key in ("name", "namespace", "labels")}
     return {"metadata": metadata, "type": secret["type"], "data": secret["data"]}
+
+
+def test_a_file_that_is_damaged_keeps_no_other_from_being_rewrapped(life: Life, name: str, tmp_path: Path) -> None:
+    env = environment(life.chain, tmp_path / "rotator")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [")
+    life.chain.vault.write(f"transit/keys/{life.key}/rotate")
+    options = {"transit_key": life.key, "rewrap": True, "rotate": False, "namespace": [life.chain.namespace]}
+    leased = {**options, "lease_namespace": life.chain.namespace}
+    foretold = run_module({"kubevault_rotation": leased, "check_mode": True}, tmp_path, env)
+    assert foretold["rewrapped"] == [life.place(name)]
+    leases = client.CoordinationV1Api(life.chain.api.api_client).list_namespaced_lease(life.chain.namespace).items
+    assert not [lease for lease in leases if life.key in lease.metadata.name]  # check mode holds none
+    result = run_module({"kubevault_rotation": {**options, "manifest": [str(bad)]}}, tmp_path, env)
+    assert (result["failed"], result["changed"]) == (True, True)
+    assert list(result["failed_secrets"]) == [str(bad)]
+    assert result["rewrapped"] == [life.place(name)]
 
 
 def test_check_foretells_what_a_run_that_was_broken_off_left(life: Life, name: str) -> None:

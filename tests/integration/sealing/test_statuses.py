@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from support.ansible import BIN, ROOT
 from support.sealing import Chain, environment
-from support.servers import PATIENCE, wait_until
+from support.servers import PATIENCE, Decoy, wait_until
 
 from secretmanager.commands.main import Subcommands
 from secretmanager.sealing.sealer import Sealer
@@ -147,6 +147,16 @@ def test_status(case: Case, places: dict[str, str], shell: dict[str, str]) -> No
     if case.status in (1, 125) and case.says:
         (line,) = done.stderr.removesuffix("\n").splitlines()
         assert line.startswith("kubevault: ")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.status == 2 and "exit" not in case.arguments])
+def test_wrong_usage_sends_nothing(case: Case, places: dict[str, str], shell: dict[str, str]) -> None:
+    decoy = Decoy()
+    elsewhere = {**shell, "VAULT_ADDR": decoy.url, "K8S_AUTH_HOST": decoy.url, "K8S_AUTH_API_KEY": "x"}
+    del elsewhere["K8S_AUTH_KUBECONFIG"]
+    test_status(case, places, elsewhere)
+    decoy.close()
+    assert decoy.connections == 0
 
 
 @pytest.mark.parametrize(("secret", "watch", "status"), [("nosuch", [], 143), ("old", ["--watch"], 0)])
