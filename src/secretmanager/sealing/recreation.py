@@ -12,9 +12,10 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
-from ..errors import ConflictError, Forbidden, KubernetesError, SecretManagerError, SecretNotFound
-from ..sealed import SEALED_LABEL
+from ..errors import ConflictError, Forbidden, KubernetesError, SealedDataError, SecretManagerError, SecretNotFound
+from ..sealed import SEALED_LABEL, manifest_of, place_of, sealed_values
 from ..servers.kubernetes import KubernetesClient, Object, check_return, create_again, is_quota_exceeded
+from . import types
 from .plan import LEFT, OF_THE_SERVER, being_deleted, finalizers_of
 
 COPY_OF = "kubevault.io/copy-of"
@@ -25,8 +26,25 @@ TIMEOUT = 30.0
 
 
 def is_copy(secret: Object) -> bool:
-    """Whether a Secret is a copy that a recreation left behind."""
-    return COPY_OF in (secret["metadata"].get("annotations") or {})
+    """Whether a Secret is a copy that a recreation left behind, and not something else that is to pass as one.
+
+    Who can write Secrets of a namespace must get nothing made by it that only who recreates could make: a copy stands
+    for a sealed Secret of its own namespace, whose name its own is made of, and of no type that others fill or trust.
+    """
+    if COPY_OF not in (secret["metadata"].get("annotations") or {}):
+        return False
+    try:
+        made = original(secret)
+        metadata, manifest = made["metadata"], manifest_of(made)
+        own = (metadata["namespace"], copy_name(metadata["name"]))
+        return bool(
+            own == (secret["metadata"]["namespace"], secret["metadata"]["name"])
+            and (made["apiVersion"], made["kind"]) == ("v1", "Secret")
+            and (manifest.is_of(place_of(made)) if manifest else sealed_values(made))  # none: of an older tool
+            and not types.refusal(made.get("type"), made["data"].keys())
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, SealedDataError):
+        return False
 
 
 def copy_name(name: str) -> str:

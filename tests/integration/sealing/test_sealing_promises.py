@@ -21,6 +21,7 @@ from test_rotation import VALUES, Life, make
 from secretmanager.errors import Forbidden, KubernetesError, SealingFailed
 from secretmanager.sealed import Scope
 from secretmanager.sealing.manifestfile import ManifestFile
+from secretmanager.sealing.recreation import copy_name
 from secretmanager.sealing.sealer import seal_into
 from secretmanager.sealing.stores import KubernetesStore
 from secretmanager.servers.kubernetes import KubernetesClient
@@ -272,7 +273,7 @@ def test_check_foretells_what_a_run_that_was_broken_off_left(life: Life, name: s
     rest = {key: value for key, value in whole.items() if key != "data"}
     copy = {
         "metadata": {
-            "name": f"kubevault-copy-{name}",
+            "name": copy_name(name),
             "labels": secret["metadata"]["labels"],
             "annotations": {"kubevault.io/copy-of": json.dumps(rest)},
         },
