@@ -5,6 +5,9 @@
 Ansible's own check quotes some values of a wrong type. Its result then holds all parameters, and masks only the secrets
 that it had collected until it failed: none of an option that it does not know, and none at all if a suboption is wrong
 (ansible-core 2.19 and 2.21). So no value of a wrong type, and none of an unknown option, is left for it to show.
+
+It also writes all parameters to the journal of the host. Of an option with suboptions it writes the repr, in which it
+does not find a secret that has a line end, a backslash or both quotes. So dicts of secrets are out of its sight.
 """
 
 from __future__ import annotations
@@ -18,9 +21,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .kubevault_options import NO_PATH
-
-HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-"""What Ansible itself shows instead of a secret."""
+from .kubevault_results import HIDDEN, Concealed
 
 PIPE = (
     "set pipelining, without async, ANSIBLE_KEEP_REMOTE_FILES and become methods such as su; or use the collection"
@@ -58,6 +59,7 @@ class Module(AnsibleModule):
             self.fail_json(msg="; ".join(problems))
         if isinstance(given.get("kubeconfig"), dict):
             self.kubeconfig, given["kubeconfig"] = given["kubeconfig"], HIDDEN
+        _conceal(self.argument_spec, given)
         self.params = given
 
 
@@ -72,6 +74,16 @@ def _walk(spec: Spec, given: dict[str, Any], where: str = "") -> Iterator[tuple[
             for index, entry in enumerate(value if "options" in known[option] and isinstance(value, list) else ()):
                 if isinstance(entry, dict):
                     yield from _walk(known[option]["options"], entry, f"{where}{option}[{index}].")
+
+
+def _conceal(spec: Spec, given: dict[str, Any]) -> None:
+    """Put something else in the place of each dict of secrets."""
+    for option, facts in spec.items():
+        value = given.get(option)
+        if facts.get("no_log") is True and isinstance(value, dict):
+            given[option] = Concealed(value)
+        for entry in value if "options" in facts and isinstance(value, list) else ():
+            _conceal(facts["options"], entry)
 
 
 def _problem(name: str, facts: Mapping[str, Any], value: Any) -> str | None:

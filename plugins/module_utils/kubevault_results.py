@@ -21,6 +21,25 @@ SHORT = 8
 
 MASK = "********"
 
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+"""What Ansible itself shows instead of a secret."""
+
+
+class Concealed(dict[str, str]):
+    """What stands for a dict of secrets among the parameters: its keys, each with `HIDDEN`.
+
+    Attributes:
+        secrets: the dict itself, which no repr, copy to JSON or journal of Ansible has.
+    """
+
+    def __init__(self, secrets: dict[str, Any]) -> None:
+        super().__init__(dict.fromkeys(secrets, HIDDEN))
+        self.secrets = secrets
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Concealed:
+        """Return another one of the same secrets: Ansible copies the parameters."""
+        return Concealed(self.secrets)
+
 
 def guarded(main: Callable[[], None]) -> Callable[[], None]:
     """Decorate the main function of a module: an exception that nothing translates is replaced by one without its text.
@@ -57,11 +76,15 @@ def conceal(module: AnsibleModule, holder: dict[str, Any], option: str) -> dict[
     Returns:
         The secrets.
     """
-    secrets: dict[str, Any] = holder[option]
-    holder[option] = dict.fromkeys(secrets, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
+    value = holder[option]
+    secrets: dict[str, Any] = value.secrets if isinstance(value, Concealed) else value
+    holder[option] = dict.fromkeys(secrets, HIDDEN)
     hidden = [module.params[name] for name, spec in module.argument_spec.items() if spec.get("no_log") is True]
-    short = {text for text in _texts(secrets) if len(text) < SHORT}
-    module.no_log_values -= short - {value for value in hidden if isinstance(value, str)}
+    texts = set(_texts(secrets))
+    short = {text for text in texts if len(text) < SHORT}
+    # Not what stands in the place of secrets, which Ansible took for one.
+    module.no_log_values -= {HIDDEN, *short} - {value for value in hidden if isinstance(value, str)}
+    module.no_log_values |= texts - short
     return secrets
 
 
