@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import SealedDataError
+from .names import VAULT_NAME
 
 MANIFEST_KEY = ".kubevault"
 """Data key of the manifest. The leading dot hides it if the Secret is mounted as files."""
@@ -43,7 +44,7 @@ FORMAT = 1
 
 # Base64 in its canonical form only: Vault's decoder ignores the unused bits of the last character.
 _CIPHERTEXT = re.compile(
-    r"vault:v([1-9][0-9]*):(?=.)(?:[A-Za-z0-9+/]{4})*"
+    r"vault:v([1-9][0-9]{0,8}):(?=.)(?:[A-Za-z0-9+/]{4})*"
     r"(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
 )
 
@@ -169,9 +170,11 @@ class Manifest:
                 raise TypeError("a field is not a string")  # noqa: TRY301 - handled below with all other malformed manifests
             if not all(type(version) is int for version in oldest.values()):
                 raise TypeError("a version is not a number")  # noqa: TRY301 - as above
+            if not all(map(VAULT_NAME.allows, texts[:2])):
+                raise ValueError("no name of a key")  # noqa: TRY301 - as above; it would become a part of a path
             scope = Scope(facts["scope"])
             return cls(facts["transit_key"], scope, facts["digest_key"], digests, checksums, oldest, sealed_in)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SealedDataError(
                 f"the manifest in data key {MANIFEST_KEY!r} is damaged",
                 place=place,

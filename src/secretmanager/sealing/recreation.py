@@ -43,7 +43,7 @@ def is_copy(secret: Object) -> bool:
             and (manifest.is_of(place_of(made)) if manifest else sealed_values(made))  # none: of an older tool
             and not types.refusal(made.get("type"), made["data"].keys())
         )
-    except (ValueError, TypeError, KeyError, AttributeError, SealedDataError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SealedDataError):
         return False
 
 

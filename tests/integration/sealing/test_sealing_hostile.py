@@ -1,0 +1,61 @@
+"""What one tenant writes into Secrets of one namespace ends nothing for the others: it is told by its name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from support import forked
+from support.cluster import own_namespace
+from support.sealing import Chain, environment
+from test_rotation import VALUES, Life, make
+
+from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL
+
+
+def manifest(**facts: Any) -> bytes:
+    whole = {"format": 1, "transit_key": "k", "scope": "strict", "digest_key": "k-digest", "digests": {}, **facts}
+    return json.dumps(whole).encode()
+
+
+HOSTILE = {
+    "version-of-digits": {"a": b"vault:v" + b"9" * 5000 + b":AAAA"},
+    "brackets": {MANIFEST_KEY: b"[" * 100_000, "a": b"vault:v1:AAAA"},
+    "number-of-digits": {MANIFEST_KEY: b'{"format": ' + b"9" * 5000 + b"}", "a": b"vault:v1:AAAA"},
+    "key-with-space": {MANIFEST_KEY: manifest(transit_key="a b"), "a": b"vault:v1:AAAA"},
+    "key-of-a-path": {MANIFEST_KEY: manifest(transit_key="../../sys/seal"), "a": b"vault:v1:AAAA"},
+    "digest-key-of-a-path": {MANIFEST_KEY: manifest(digest_key="../x"), "a": b"vault:v1:AAAA"},
+    "lone-surrogate": {MANIFEST_KEY: manifest(transit_key="\ud800"), "a": b"vault:v1:AAAA"},
+    "not-a-dict": {MANIFEST_KEY: b"[]", "a": b"vault:v1:AAAA"},
+}
+
+
+def plant(life: Life) -> None:
+    """Write what is hostile, and Secrets that are to pass as copies."""
+    labels = {SEALED_LABEL: "true"}
+    for name, values in HOSTILE.items():
+        life.chain.put(name, values)
+        life.chain.api.patch_namespaced_secret(name, life.chain.namespace, {"metadata": {"labels": labels}})
+    for number, text in enumerate(("x", "[]", "{}", "[" * 50_000)):
+        metadata = {"name": f"copy-{number}", "labels": labels, "annotations": {"kubevault.io/copy-of": text}}
+        life.chain.api.create_namespaced_secret(life.chain.namespace, {"metadata": metadata})
+
+
+def test_rotation_and_information_go_on(chain: Chain, name: str, tmp_path: Path) -> None:
+    with own_namespace("hostile") as cluster:
+        life = make(replace(chain, cluster=cluster), name, tmp_path, derived=True)
+        life.seal(life.spec(name))
+        plant(life)
+        done = life.run("rotate", "--older-than", "0", "--rewrap", "--recreate", "--namespace", life.chain.namespace)
+        assert done["rewrapped"] == [life.place(name)]
+        assert (done["failed"], life.versions(name)) == ({}, {2})
+        assert life.chain.opened(name) == VALUES
+        assert life.run("retire", who="all")["retired"] is True
+        arguments = ["info", life.chain.namespace, "--transit-key", life.key, "--fail-if", "damaged"]
+        info = forked.kubevault(*arguments, env=environment(life.chain, tmp_path / "rotator"))
+        told = info.stderr.decode()
+        assert info.returncode == 3, told
+        for hostile in HOSTILE.keys() - {"version-of-digits"}:
+            assert f"{life.place(hostile)}: damaged: {MANIFEST_KEY}" in told
