@@ -20,6 +20,7 @@ from support.servers import wait_until
 
 from secretmanager.errors import ConfigError, Forbidden, KubernetesError
 from secretmanager.sealing.plan import Action
+from secretmanager.sealing.recreation import copy_name
 from secretmanager.sealing.sealer import Sealer
 from secretmanager.sealing.spec import SecretSpec, State
 from secretmanager.sealing.stores import KubernetesStore
@@ -162,6 +163,8 @@ def test_recreate_gives_up_after_the_timeout(chain: Chain, ending: str) -> None:
         Sealer(chain.client(), store).seal([chain.wanted(ending, {"a": b"new"}, recreate=True)])
     assert caught.value.place == f"{chain.namespace}/{ending}"
     assert "deletionTimestamp" in chain.secret(ending)["metadata"]
+    assert chain.data(copy_name(ending))["a"].startswith(b"vault:v")
+    chain.api.delete_namespaced_secret(copy_name(ending), chain.namespace)  # a later run would make the Secret of it
 
 
 def test_the_module_and_the_command_warn(chain: Chain, held: str, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 from kubernetes import client
 from support.ansible import BIN
+from support.cluster import own_namespace
 from support.intermediary import Intermediary, page
 from support.modules import Result, run_module
 from support.sealing import Chain, environment
@@ -211,10 +214,12 @@ def test_for_git_alone_kubernetes_is_not_contacted(life: Life, name: str, tmp_pa
 
 
 @pytest.fixture
-def life(chain: Chain, name: str, tmp_path: Path) -> Life:
-    life = make(chain, name, tmp_path, derived=True)
-    life.seal(life.spec(name))
-    return life
+def life(chain: Chain, name: str, tmp_path: Path) -> Iterator[Life]:
+    """A key, and a Secret in a namespace in which nobody else leaves anything."""
+    with own_namespace("promises") as cluster:
+        life = make(replace(chain, cluster=cluster), name, tmp_path, derived=True)
+        life.seal(life.spec(name))
+        yield life
 
 
 def test_a_rotation_that_fails_afterwards_is_told(life: Life, tmp_path: Path) -> None:
