@@ -83,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_certificate_that_ends_is_renewed_while_vault_runs(site: Site) -> None:
-    first, process = site.served(), site.vault.program.process
+    first, key, process = site.served(), (site.pki / "vault.key").read_bytes(), site.vault.program.process
     # It has 365 days.
     output = site.run(certificate_authority_report_within="+366d")
     assert "vault.crt ends at" in output
@@ -91,6 +91,8 @@ def test_a_certificate_that_ends_is_renewed_while_vault_runs(site: Site) -> None
     assert site.changed == 0
     assert "ends at" not in site.run(certificate_authority_renew_before="+366d")
     assert site.served().serial_number != first.serial_number
+    assert site.served().public_key() == first.public_key()
+    assert (site.pki / "vault.key").read_bytes() == key
     assert site.connects(site.trusted())
     assert site.vault.program.process is process
     assert site.vault.root.request("GET", "sys/seal-status").json()["sealed"] is False

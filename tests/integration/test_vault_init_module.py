@@ -13,6 +13,9 @@ from support.servers import PrivateVault, running
 
 INITIALISED = {"initialized": True, "sealed": False}
 
+OF_ANOTHER_VAULT = json.dumps({"unseal_keys_b64": ["bm90IHRoaXMgVmF1bHQncyBrZXkgLi4uLi4uLi4uLi4="]})
+"""A file of keys."""
+
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Iterator[PrivateVault]:
@@ -82,14 +85,17 @@ def test_vault_is_initialised_once_and_unsealed_whenever_it_is_sealed(
 
 
 def test_a_file_in_the_way_leaves_vault_as_it_is(ansible: Ansible, vault: PrivateVault, secrets: Path) -> None:
-    (secrets / "root").write_text("of another Vault")
     task = init(secrets)
-    messages = [failure(result) for result in ansible.run({**task, "check_mode": True}, task)]
-    assert all(f"root_token_file: {secrets / 'root'} exists, but {vault.url}" in message for message in messages)
+    for option, name in (("keys_file", "keys.json"), ("root_token_file", "root")):
+        (secrets / name).write_text(OF_ANOTHER_VAULT)
+        messages = [failure(result) for result in ansible.run({**task, "check_mode": True}, task)]
+        assert all(f"{option}: {secrets / name} exists, but {vault.url}" in message for message in messages)
+        assert {path.name: path.read_text() for path in secrets.iterdir()} == {name: OF_ANOTHER_VAULT}
+        (secrets / name).unlink()
     nowhere = init(secrets / "none")
     assert "its folder does not exist" in failure(ansible.run(nowhere)[0])
-    assert not seal_status(vault)["initialized"]
-    assert [path.name for path in secrets.iterdir()] == ["root"]
+    assert seal_status(vault) == {"initialized": False, "sealed": True}
+    assert list(secrets.iterdir()) == []
 
 
 def test_a_vault_that_others_initialised_is_not_unsealed_by_guessing(
@@ -98,9 +104,7 @@ def test_a_vault_that_others_initialised_is_not_unsealed_by_guessing(
     assert vault.root.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}).ok
     (missing,) = ansible.run(init(secrets))
     assert f"keys_file: {secrets / 'keys.json'} is missing, but Vault is initialised and sealed" in failure(missing)
-    (secrets / "keys.json").write_text(
-        json.dumps({"unseal_keys_b64": ["bm90IHRoaXMgVmF1bHQncyBrZXkgLi4uLi4uLi4uLi4="]})
-    )
+    (secrets / "keys.json").write_text(OF_ANOTHER_VAULT)
     (wrong,) = ansible.run(init(secrets))
     assert f"the keys in {secrets / 'keys.json'} are not this Vault's" in failure(wrong)
     assert "bm90IHRoaXM" not in json.dumps(wrong)

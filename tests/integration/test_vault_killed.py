@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.forked import Forked
@@ -152,14 +153,23 @@ class Site:
             for name in ("keys.json", "root-token"):
                 (self.folder / name).unlink(missing_ok=True)
         request = self.run_killed(action, point, lost)
+        # Only then a run may be refused; otherwise Vault may be at work now, which changes its data.
+        before = self.state() if request == "sys/init" else None
         refusal = self.run(action) if request else ""
         if refusal:
             assert REFUSED in refusal
+            assert self.state() == before
             self.begin_empty()
             assert self.run(action) == ""
         assert self.is_open()
         assert self.left() == []
         return Killed(request, bool(refusal))
+
+    def state(self) -> tuple[dict[str, bytes], Any]:
+        """Return the contents of all files, Vault's data among them, but not its log; and what it says of its seal."""
+        files = {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        del files[str(self.vault.program.log)]
+        return files, self.vault.root.request("GET", "sys/seal-status").json()
 
     def is_open(self) -> bool:
         return self.vault.root.request("GET", "sys/health").status == 200

@@ -194,6 +194,19 @@ def test_what_cannot_change_is_an_error(
     assert read(vault, f"{name}/keys/k") == before
 
 
+def test_an_audit_device_that_differs_is_an_error(ansible: Ansible, vault: PrivateVault, tmp_path: Path) -> None:
+    before = read(vault, "sys/audit")
+    file = tmp_path / "other.log"
+    device = {"path": "sys/audit/file", "data": {"type": "file", "options": {"file_path": str(file)}}}
+    for result in ansible.run(resources(device, check_mode=True), resources(device)):
+        assert f"sys/audit/file: options.file_path: found '{vault.audit}', wanted '{file}'; it is fixed" in failure(
+            result
+        )
+        assert (result["changed"], result["resources"]) == (False, [])
+    assert read(vault, "sys/audit") == before
+    assert not file.exists()
+
+
 def test_a_failure_says_what_was_done_before(ansible: Ansible, vault: PrivateVault, name: str) -> None:
     policy = {"path": f"sys/policies/acl/{name}", "data": {"policy": 'path "a" {\n  capabilities = ["read"]\n}\n'}}
     bad = {"path": f"sys/policies/acl/{name}-bad", "data": {"policy": "no policy"}}

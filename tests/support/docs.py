@@ -50,6 +50,9 @@ class Place(NamedTuple):
     language: str = ""
     number: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.page}: {self.heading}: {self.language or 'plain'} {self.number}"
+
     def find(self) -> Block:
         """Return the block; if it is gone, the test fails."""
         found = [block for block in BLOCKS if (block.page, block.heading, block.language) == self[:3]]
@@ -57,7 +60,7 @@ class Place(NamedTuple):
         return found[self.number]
 
 
-def blocks(page: str, text: str) -> Iterator[Block]:
+def blocks_of(page: str, text: str) -> Iterator[Block]:
     """Yield the fenced blocks of a page, those of lists too."""
     heading, fence, start, lines = "", None, 0, list[str]()
     for number, line in enumerate(text.splitlines(), 1):
@@ -77,7 +80,7 @@ def blocks(page: str, text: str) -> Iterator[Block]:
     assert fence is None, f"{page}:{start}: the block has no end"
 
 
-BLOCKS = [block for page in PAGES for block in blocks(page, (ROOT / page).read_text(encoding="utf-8"))]
+BLOCKS = [block for page in PAGES for block in blocks_of(page, (ROOT / page).read_text(encoding="utf-8"))]
 
 PROMPT = textwrap.dedent(
     """

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from support.modules import COLLECTION, run_modules
 
+from secretmanager.admin import connection
 from secretmanager.admin.cluster import Leader, leads, remove_peers, serves
 from secretmanager.admin.connection import Vault
 from secretmanager.admin.initialisation import Initialisation, ensure_unsealed
@@ -36,8 +40,8 @@ class Nodes:
         self.removed.append(body["server_id"])
 
 
-def removed(nodes: Nodes, wanted: list[str], *, check: bool = False) -> tuple[list[object], list[str]]:
-    done = remove_peers(cast(Vault, nodes), wanted, check=check)
+def removed(nodes: Nodes, wanted: list[str]) -> tuple[list[object], list[str]]:
+    done = remove_peers(cast(Vault, nodes), wanted)
     return nodes.removed, done.alive
 
 
@@ -45,7 +49,22 @@ def test_only_what_left_and_is_not_healthy_is_removed() -> None:
     assert removed(Nodes(a=True, b=True, c=False), ["a", "b"]) == (["c"], [])
     assert removed(Nodes(a=True, b=True, c=True), ["a", "b"]) == ([], ["c"])
     assert removed(Nodes(a=True, b=True, c=False), ["a", "b", "c"]) == ([], [])
-    assert removed(Nodes(a=True, b=True, c=False), ["a", "b"], check=True) == ([], [])
+
+
+def test_check_mode_foretells_what_is_removed_and_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes(a=True, b=True, c=False, d=True)
+    module = import_module(f"ansible_collections.{COLLECTION}.plugins.modules.vault_raft_peers")
+    monkeypatch.setattr(module, "logged_in_vault", lambda _: nullcontext(nodes))
+    monkeypatch.setattr(connection, "Vault", lambda client: client)
+    task: dict[str, Any] = {"vault_raft_peers": {"nodes": ["a", "b"]}}
+    (foretold,) = run_modules([{**task, "check_mode": True}], tmp_path, {})
+    assert nodes.removed == []
+    assert (foretold["changed"], foretold["removed"], foretold["alive"]) == (True, ["c"], ["d"])
+    assert foretold["diff"] == {"before": {"nodes": ["a", "b", "c", "d"]}, "after": {"nodes": ["a", "b", "d"]}}
+    assert run_modules([task], tmp_path, {}) == [foretold]
+    assert nodes.removed == ["c"]
 
 
 @pytest.mark.parametrize("wanted", [["x", "y", "z"], ["a"], []])

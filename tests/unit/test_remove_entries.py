@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -105,3 +107,38 @@ def test_a_name_that_can_be_any_is_refused(entry: str, run: Run, folder: Path) -
 
 def test_a_file_is_no_folder(run: Run, folder: Path) -> None:
     assert "is not a folder" in run(folder / "theirs", "name")["msg"]
+
+
+NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+"""Runs a program that may mount, and whose mounts end with it."""
+
+MAY_MOUNT = subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+
+IN_A_MOUNT = """
+import contextlib, json, pathlib, subprocess, sys
+sys.path.append(sys.argv[1])
+import remove_entries
+from ansible.module_utils.testing import patch_module_args
+folder = pathlib.Path(sys.argv[2])
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+(folder / "ours").touch()
+for check in (True, False, True, False):
+    given = {"path": str(folder), "entries": ["ours"], "_ansible_check_mode": check}
+    with patch_module_args(given), contextlib.suppress(SystemExit):
+        remove_entries.main()
+print(json.dumps([folder.is_mount(), [path.name for path in folder.iterdir()]]))
+"""
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="this user may make no mount namespace here")
+def test_a_mount_point_stays_as_check_mode_predicts(folder: Path) -> None:
+    """As a volume for Raft's data; without what was in it, it is empty."""
+    command = [*NAMESPACE, sys.executable, "-c", IN_A_MOUNT, Path(remove_entries.__file__).parent, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    predicted, removed, predicted_again, again, left_there = map(json.loads, filter(None, done.stdout.splitlines()))
+    assert (removed["changed"], removed["removed"], removed["kept"]) == (True, ["ours"], [])
+    assert removed["diff"]["after"] == {"folder": "present", "entries": []}
+    assert (again["changed"], again["removed"]) == (False, [])
+    assert [predicted, predicted_again] == [removed, again]
+    assert left_there == [True, []]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -150,3 +152,94 @@ def test_metrics_are_replaced_at_once(program: ModuleType, tmp_path: Path) -> No
         "vault_snapshot_size_bytes 12\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.prom"]
+
+
+OLD = {
+    (datetime.now(UTC) - timedelta(days=days)).strftime("vault-%Y%m%dT%H%M%SZ.snap.age"): days for days in (1, 2, 40)
+}
+"""Names of snapshots that were taken before, and how many days ago."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of snapshots, with those of some days, their metrics and a file of somebody else's."""
+    made = tmp_path / "snapshots"
+    made.mkdir()
+    for name in (*OLD, "metrics.prom", "vault-mine.snap.age"):
+        (made / name).write_text(f"old {name}")
+    return made
+
+
+@pytest.fixture
+def take(program: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the program on the host of the leader, which sends this snapshot; returns its status."""
+
+    def take(stream: bytes, **changed: Any) -> int:
+        answers = {
+            "sys/leader": b'{"is_self": true}',
+            "auth/token/renew-self": b"{}",
+            "sys/storage/raft/snapshot": stream,
+        }
+        monkeypatch.setattr(program.Vault, "open", lambda vault, method, path: io.BytesIO(answers[path]))
+        token, file = folder.with_name("token"), folder.with_name("configuration.json")
+        token.write_text("hvs.snapshots")
+        settings: dict[str, Any] = {
+            **{"url": "https://vault.example.org:8200", "ca_cert": None, "token_file": str(token), "timeout": 1},
+            **{"encrypt": ["cat"], "suffix": ".age", "copy": [], "keep": {"days": 2, "weeks": 0, "months": 0}},
+            **changed,
+        }
+        file.write_text(json.dumps(configuration(folder, **settings)))
+        umask = os.umask(0o022)
+        try:
+            return int(program.main(["take", str(file)]))
+        finally:
+            os.umask(umask)
+
+    return take
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("stream", "encrypt"),
+    [
+        (snapshot(state_bin="0" * 64), ["cat"]),
+        (snapshot()[:-100_000], ["cat"]),
+        (snapshot(), ["false"]),
+        (snapshot(), ["sh", "-c", "cat; exit 3"]),
+        (snapshot(), ["/nonexistent/age"]),
+    ],
+    ids=["damaged", "half", "not encrypted", "encrypted in vain", "no program"],
+)
+def test_a_snapshot_that_fails_leaves_all_as_it_was(
+    take: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str], stream: bytes, encrypt: list[str]
+) -> None:
+    before = contents(folder)
+    assert take(stream, encrypt=encrypt) == 1
+    assert capsys.readouterr().err.startswith("vault-snapshot: ")
+    assert contents(folder) == before
+
+
+def test_a_snapshot_gets_its_name_at_the_end_and_then_old_ones_are_deleted(
+    take: Callable[..., int], folder: Path, tmp_path: Path
+) -> None:
+    def looking(name: str) -> str:
+        return f"ls -A {folder} > {tmp_path / name}"
+
+    def seen(name: str) -> set[str]:
+        return set((tmp_path / name).read_text().split())
+
+    before, stream = contents(folder), snapshot()
+    encrypt, copy = f"cat && {looking('encrypting')}", f"{looking('copying')} && cp {folder}/metrics.prom {tmp_path}"
+    assert take(stream, encrypt=["sh", "-c", encrypt], copy=["sh", "-c", copy]) == 0
+    after = contents(folder)
+    (new,) = after.keys() - before.keys()
+    assert after[new] == stream
+    assert seen("encrypting") == {*before, f".{new}"}
+    # Of the last two days with a snapshot; and what the program did not take stays.
+    assert before.keys() - after.keys() == {name for name, days in OLD.items() if days > 1}
+    assert seen("copying") == set(after)
+    assert (tmp_path / "metrics.prom").read_bytes() == before["metrics.prom"]
+    assert f"vault_snapshot_size_bytes {len(after[new])}".encode() in after["metrics.prom"]
