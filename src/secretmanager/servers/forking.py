@@ -9,6 +9,9 @@ Source: https://docs.python.org/3/library/os.html#os.register_at_fork
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from weakref import WeakSet
 
@@ -28,9 +31,25 @@ def renewed_in_children(shared: Shared) -> None:
     _shared.add(shared)
 
 
+@contextmanager
+def unforked() -> Iterator[None]:
+    """Have no thread of this process fork meanwhile: for calls of a library that has locks of its own.
+
+    OpenSSL caches what it has fetched under such locks while it makes a context (CRYPTO_THREAD_write_lock(3)). A child
+    in which one is locked would wait for ever for its first connection. Nothing that waits for a server belongs here.
+    """
+    with _forking:
+        yield
+
+
+# Of a thread that is in here, a signal handler may fork.
+_forking = threading.RLock()
+
+
 def _renew() -> None:
     for shared in list(_shared):
         shared._in_child()
 
 
+os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release)
 os.register_at_fork(after_in_child=_renew)

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError, TLSError
 from .connection import LOST, Address, Connection, Headers, Proxy, is_gone, is_lost
-from .forking import renewed_in_children
+from .forking import renewed_in_children, unforked
 
 log = logging.getLogger(__name__)
 
@@ -243,14 +243,15 @@ def tls_context(
         raise ConfigError(f"{option}: found False; certificates are always verified; give a CA file, or True")
     found = "the CA given" if ca_pem else str(ca_cert)
     try:
-        if ca_pem is None and ca_cert is True and ca_path:
-            found = ca_path
-            found, *others = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
-            context = ssl.create_default_context(cafile=found)
-            for found in others:
-                context.load_verify_locations(found)
-            return context
-        return ssl.create_default_context(cafile=None if ca_pem or ca_cert is True else found, cadata=ca_pem)
+        with unforked():
+            if ca_pem is None and ca_cert is True and ca_path:
+                found = ca_path
+                found, *others = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
+                context = ssl.create_default_context(cafile=found)
+                for found in others:
+                    context.load_verify_locations(found)
+                return context
+            return ssl.create_default_context(cafile=None if ca_pem or ca_cert is True else found, cadata=ca_pem)
     except (OSError, ssl.SSLError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it contains no PEM certificate"
         raise ConfigError(f"{option}: {shown(found)} cannot be used: {reason}; give a PEM file") from error
@@ -303,7 +304,8 @@ def load_client_cert(
     with contextlib.ExitStack() as stack:
         try:
             cert_path, key_path = (stack.enter_context(_path_of(item)) for item in (cert, key))
-            context.load_cert_chain(cert_path, key_path, refuse)
+            with unforked():
+                context.load_cert_chain(cert_path, key_path, refuse)
         except (ssl.SSLError, ValueError) as error:
             raise ConfigError(f"{' and '.join(names)} are not a certificate and its key in PEM") from error
         except OSError as error:
