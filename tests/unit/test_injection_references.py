@@ -132,6 +132,10 @@ def check_way_back(before: dict[str, Any], way: str) -> None:
         (pod({"volumeMounts": [MOUNT]}, volumes=[VOLUME]), "exec", {}, "files are delivered with init and sidecar"),
         (pod(volumes=[PROJECTED]), "init", {}, "a projected volume has other sources too"),
         (pod(volumes=[ITEMS]), "init", {}, "it renames data keys"),
+        (pod(volumes=[VOLUME]), "init", {"config": "files"}, "files.yaml names the files"),
+        (pod({"env": [{**FROM_KEY, "name": "db.dsn"}]}), "exec", {}, "its name has other characters"),
+        (pod({"envFrom": [{"secretRef": {"name": "database"}}], "args": ["$(dsn)"]}), "exec", {}, "uses $(...)"),
+        (pod({"env": [FROM_KEY], "livenessProbe": {"exec": {"command": ["a"]}}}), "exec", {}, "its probes or hooks"),
         (REFERENCES["volume 'disk' of Secret database"], "init", {}, "its driver reads it"),
         (pod(imagePullSecrets=[{"name": "database"}]), "init", {}, "kubelet reads it"),
         (REFERENCES["container 'migrate': variable DSN"], "exec", {}, "this container does not get the values"),
@@ -158,6 +162,21 @@ def test_what_cannot_be_rewritten_is_refused(manifest: Any, way: str, options: A
     with pytest.raises(ConfigError) as refused:
         inject(manifest, way, **{**OPTIONS, **options}, references="rewrite")
     assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "key", "arguments", "more"),
+    [
+        ("dsn", "dsn", [], []),
+        ("PASSWORD", "PASSWORD", ["--env-prefix=DB_"], ["--variable=PASSWORD=PASSWORD"]),
+        ("DB_PASSWORD", "PASSWORD", ["--env-prefix=DB_"], []),
+        ("tls_key", "tls.key", [], []),
+    ],
+)
+def test_a_variable_keeps_its_name(variable: str, key: str, arguments: list[str], more: list[str]) -> None:
+    before = pod({"env": [{"name": variable, "valueFrom": {"secretKeyRef": {"name": "database", "key": key}}}]})
+    new = inject(before, "exec", **OPTIONS, references="rewrite", arguments=arguments)
+    assert [each for each in new["spec"]["initContainers"][0]["args"] if each.startswith("--variable")] == more
 
 
 def test_a_prefix_that_is_that_of_the_variables() -> None:

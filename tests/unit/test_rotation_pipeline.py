@@ -328,6 +328,25 @@ def test_another_run_finishes_the_same_recreation() -> None:
     assert versions(api.secrets["n/a"]) == {NEWEST}
 
 
+def test_what_somebody_else_made_meanwhile_is_not_recreated() -> None:
+    """GitOps puts its own back as soon as it is gone."""
+
+    class Watched(FakeApi):
+        def delete_secret(self, namespace: str, found: Object, *, dry_run: bool = False) -> None:
+            super().delete_secret(namespace, found, dry_run=dry_run)
+            if not dry_run and not is_copy(found):
+                self._stored(immutable("a"))
+
+    api = Watched([immutable("a")], set())
+    new = {
+        **immutable("a"),
+        "data": {**immutable("a")["data"], "x": encode(seal("ours", NEWEST, b"", b"PLAIN").encode())},
+    }
+    with pytest.raises(ConflictError, match="somebody else created it again"):
+        recreate(api, immutable("a"), new)  # type: ignore[arg-type]
+    assert list(api.secrets) == ["n/a"]
+
+
 def immutable(name: str) -> Object:
     text = seal("ours", OLDEST, b"", b"PLAIN")
     manifest = Manifest("ours", Scope.CLUSTER_WIDE, "digest", {"x": "vault:v1:AA=="}, {"x": checksum(text)})

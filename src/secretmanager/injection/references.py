@@ -7,6 +7,7 @@ https://kubernetes.io/docs/concepts/storage/projected-volumes/
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from ..errors import ConfigError
 from . import container as ours
 from .container import Object
 from .options import Injection
+
+_HOOKS = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
+"""Fields of a container that may run programs beside its own."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ def arguments(
                     f"cannot be rewritten: variable {name} is {variables[name]} in one container, {key} in another",
                     remedy="inject into one of them alone (--container)",
                 )
-    return tuple(f"--variable={name}={key}" for name, key in variables.items() if name != key)
+    prefix = injection.argument("--env-prefix") or ""
+    delivered = {key: re.sub(r"[^A-Za-z0-9_]", "_", prefix + key) for key in variables.values()}
+    return tuple(f"--variable={name}={key}" for name, key in variables.items() if name != delivered[key])
 
 
 def rewrite(pod: Object, found: Sequence[Reference], injection: Injection) -> None:
@@ -218,9 +224,18 @@ def _obstacle(reference: Reference, pod: Object, injection: Injection, container
             return "variables are delivered with exec"
         if kind == "envFrom" and (reference.item.get("prefix") or "") != (injection.argument("--env-prefix") or ""):
             return "its prefix is not that of --env-prefix"
+        container = _parent(pod, reference.field)
+        if kind == "env" and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", reference.item["name"]):
+            return "its name has other characters than letters, digits and '_'"
+        if kind == "envFrom" and "$(" in json.dumps(container):
+            return "the manifest uses $(...), which Kubernetes replaces before the program starts"
+        if any("exec" in json.dumps(container.get(hook)) for hook in _HOOKS):
+            return "its probes or hooks run programs, which would not get it"
         if kind == "env" and f"$({reference.item['name']})" in json.dumps(_parent(pod, reference.field)):
             return f"the manifest uses $({reference.item['name']}), which Kubernetes replaces before the program starts"
         return None
+    if injection.config:
+        return "files.yaml names the files"
     if injection.way == "exec":
         return "files are delivered with init and sidecar"
     if kind == "volumes" and "projected" in reference.item:

@@ -122,13 +122,16 @@ def recreate(
     if finalizers_of(found):
         _wait_until_gone(kubernetes, namespace, found["metadata"], timeout)
     try:
-        if copy:
-            return finish(kubernetes, copy) or kubernetes.get_secret(namespace, found["metadata"]["name"])
-        return create_again(kubernetes, namespace, original(_copy(secret)))
+        created = finish(kubernetes, copy) if copy else create_again(kubernetes, namespace, original(_copy(secret)))
     except SecretManagerError as error:
         left = f"; its copy {copy['metadata']['name']} is there" if copy else ""
         error.remedy = f"run again: the old Secret is deleted already, and the new one could not be made{left}"
         raise
+    if created is None:
+        created = kubernetes.get_secret(namespace, found["metadata"]["name"])
+        if created.get("data") != secret["data"]:
+            raise ConflictError("somebody else created it again", place=place_of(found))
+    return created
 
 
 def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
@@ -142,9 +145,12 @@ def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
     try:
         made = create_again(kubernetes, namespace, secret)
     except ConflictError:
-        with suppress(SecretNotFound):
-            found = kubernetes.get_secret(namespace, secret["metadata"]["name"])
-            if ending := being_deleted(found):
+        try:
+            ending = being_deleted(kubernetes.get_secret(namespace, secret["metadata"]["name"]))
+        except SecretNotFound:
+            made = create_again(kubernetes, namespace, secret)  # its end came in between
+        else:
+            if ending:
                 raise KubernetesError(
                     f"{ending}; its copy {copy['metadata']['name']} stays until it is gone",
                     place=f"{namespace}/{secret['metadata']['name']}",

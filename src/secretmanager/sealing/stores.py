@@ -110,7 +110,7 @@ class KubernetesStore:
         copies: Places = {
             item.place: (item.namespace, recreation.copy_name(item.name))
             for item in wanted
-            if item.recreate and item.state is State.PRESENT
+            if item.state is State.PRESENT
         }
         found: dict[str, Object] = {}
         if len(places) >= LIST_FROM:
