@@ -104,8 +104,7 @@ def main() -> None:
             SecretManagerError,
             SecretNotFound,
         )
-        from secretmanager.reading.verification import Workload, read_as
-        from secretmanager.servers.kubernetes import KubernetesClient
+        from secretmanager.reading.verification import Workload, connecting, read_as
     except ImportError as error:
         require(module, "kubevault", error)
 
@@ -115,10 +114,7 @@ def main() -> None:
         secrets = read_as(
             Workload(**{name: params[name] for name in fields}),
             connect_to_kubernetes(module),
-            # The workload's token alone says who asks, and not the operator's client certificate.
-            lambda token: KubernetesClient.from_options(
-                {**kubernetes_options(module), "api_key": token, "client_cert": None, "client_key": None}
-            ),
+            connecting(kubernetes_options(module)),
             vault_client(module),
             params["auth_mount"],
         )

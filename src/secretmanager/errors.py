@@ -225,10 +225,9 @@ class NotRetired(SecretManagerError):
 
     Attributes:
         behind: those Secrets, and why they are behind.
-        outcome: what was done before, a `rotation.rotation.Outcome`.
     """
 
-    def __init__(self, transit_key: str, behind: Mapping[str, str], outcome: Any = None) -> None:
+    def __init__(self, transit_key: str, behind: Mapping[str, str]) -> None:
         named = _first([f"{place} ({why})" for place, why in sorted(behind.items())])
         super().__init__(
             f"older versions are not retired: {len(behind)} Secrets are behind: {named}",
@@ -236,7 +235,6 @@ class NotRetired(SecretManagerError):
             remedy="rewrap them, or seal them again",
         )
         self.behind = dict(behind)
-        self.outcome = outcome
 
 
 class TLSError(SecretManagerError):

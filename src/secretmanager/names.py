@@ -33,6 +33,15 @@ SUBDOMAIN = NameRule(re.compile(rf"{_LABEL}(\.{_LABEL})*"), 253, "an RFC 1123 su
 DATA_KEY = NameRule(re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]+"), 253, "letters, digits, '-', '_' and '.', no '..' first")
 QUALIFIED = NameRule(re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?"), 63, "letters, digits, '-', '_' and '.'")
 """A label's value, or the part of its key after the slash."""
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""A name of a variable of the environment, as shells take it."""
+
+
+def variable_of(key: str) -> str:
+    """Return the name of the variable for a data key: what a name cannot have becomes an underscore."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", key)
+
+
 VAULT_NAME = NameRule(
     re.compile(r"[0-9A-Za-z_]([-.0-9A-Za-z_]*[0-9A-Za-z_])?"), 255, "letters, digits, '-', '_' and '.'"
 )

@@ -126,8 +126,8 @@ def _run(
         files = {} if as_variables and entries is None else layout.files(values, entries, bits)
         if as_variables:
             where = ", ".join(secrets)
-            found = variables(values, env_prefix, where) | renamed_variables(values, further, where)
-            files |= layout.environment(found, bits)
+            environment = variables(values, env_prefix, where) | renamed_variables(values, further, where)
+            files |= layout.environment(environment, bits)
             put_program(folder, exec_program)
         change = write(folder, files)
         if change:

@@ -20,8 +20,7 @@ from ..injection.options import CA_CONFIG_MAP, MOUNT_PATH, Injection, from_optio
 from ..injection.pods import name_of, service_account_of
 from ..injection.text import secrets_in, with_injection, without_injection, workloads_in
 from ..options import KUBERNETES, VAULT, with_variables
-from ..reading.verification import Workload, read_as
-from ..servers.kubernetes import KubernetesClient
+from ..reading.verification import Workload, connecting, read_as
 from ..servers.vault import VaultClient
 from . import options
 from .connections import kubernetes_of
@@ -167,14 +166,10 @@ def _verify(manifest: Mapping[str, Any], injection: Injection, connection: Mappi
     audience = injection.argument("--audience") or vault_options["audience"]
     workload = Workload(injection.role, namespace, account, audience, injection.names)
     vault = VaultClient.from_options(vault_options)
-    own = {"client_cert": None, "client_key": None}  # the workload's token alone says who asks
-
-    def connect(token: str) -> KubernetesClient:
-        return KubernetesClient.from_options({**connection, **own, "api_key": token})
-
     try:
         with closing(vault), kubernetes_of(connection) as operator:
-            read_as(workload, operator, connect, vault, injection.argument("--auth-mount") or "kubernetes")
+            mount = injection.argument("--auth-mount") or "kubernetes"
+            read_as(workload, operator, connecting(connection), vault, mount)
     except SecretManagerError as error:
         error.place = f"{name}, as service account {namespace}/{account}: {error.place}"
         raise

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import ConfigError, SecretFormatError
+from ..names import VARIABLE, variable_of
 
 _DECODER = json.JSONDecoder()
 _STRUCTURAL = re.compile(r"\s*([{:,}])\s*")
@@ -64,7 +65,7 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
     found: dict[str, str] = {}
     origin: dict[str, str] = {}
     for key, value in values.items():
-        name = re.sub(r"[^A-Za-z0-9_]", "_", prefix + key)
+        name = variable_of(prefix + key)
         if name in found:
             raise ConfigError(f"data keys {origin[name]} and {key} both result in the variable {name}", place=place)
         if not name or name[0].isdigit():
@@ -95,12 +96,12 @@ def renamed_variables(values: Mapping[str, bytes], names: Mapping[str, str], pla
     """
     if missing := sorted(set(names.values()) - values.keys()):
         raise ConfigError(f"there is no {', '.join(missing)}; there is {', '.join(sorted(values))}", place=place)
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for name, key in names.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not VARIABLE.fullmatch(name):
             raise ConfigError(f"{name!r} is not allowed as a variable's name; allowed are letters, digits and '_'")
-        found |= variables({name: values[key]}, place=place)
-    return found
+        renamed |= variables({name: values[key]}, place=place)
+    return renamed
 
 
 def members(value: bytes, place: str) -> dict[str, bytes]:

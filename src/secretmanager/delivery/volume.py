@@ -88,17 +88,17 @@ def write(folder: Path, files: Mapping[str, File]) -> Change:
         tuple(sorted(path for path, state in wanted.items() if before.get(path) != state)),
         tuple(sorted(before.keys() - wanted.keys())),
     )
-    new = [folder / name for name in names if not (folder / name).is_symlink()]
+    links = [folder / name for name in names if not (folder / name).is_symlink()]
     try:
         replaced = _generation(folder) if is_written(folder) else ""
         try:
             # Links lead nowhere until the data is there, so that all new files appear at the same moment.
-            for link in new:
+            for link in links:
                 link.symlink_to(f"{DATA}/{link.name}")
             if change or not replaced:
                 _replace(folder, files, default)
         except BaseException:
-            for link in new:
+            for link in links:
                 link.unlink(missing_ok=True)
             raise
         for path in change.removed:
@@ -130,7 +130,6 @@ def put_program(folder: Path, source: Path) -> None:
     Raises:
         ConfigError: there is no such program, or the folder cannot be written.
     """
-    require_program(source)
     target, new = folder / source.name, folder / f"..{source.name}"
     try:
         if target.is_file() and filecmp.cmp(source, target, shallow=False):

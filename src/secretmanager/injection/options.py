@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from ..errors import ConfigError
+from ..names import VARIABLE
 
 Way = Literal["init", "sidecar", "exec"]
 References = Literal["refuse", "rewrite", "keep"]
@@ -17,7 +18,6 @@ CA_CONFIG_MAP = "kubevault-ca"
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PINNED = re.compile(r"[^\s@]+(:(?!latest$)[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 
 
@@ -141,7 +141,7 @@ def _check(injection: Injection) -> None:
     if injection.user is not None and (_kind(injection.user) != "int" or injection.user < 1):
         raise ConfigError(f"user: found {injection.user!r}; allowed is a number above 0")
     for variable, value in injection.environment.items():
-        if not _VARIABLE.fullmatch(str(variable)) or not isinstance(value, str):
+        if not VARIABLE.fullmatch(str(variable)) or not isinstance(value, str):
             raise ConfigError(f"environment: found {variable!r} with {_kind(value)}; allowed are names with texts")
     if injection.command and injection.way != "exec":
         raise ConfigError("command: is only for exec; the other ways leave the containers' commands alone")

@@ -138,10 +138,10 @@ class _Workload:
         selected = self._selected(injection)
         try:
             sealed = sealed_keys(injection.names, self.manifest["metadata"].get("namespace"), secrets)
-            found = [] if injection.references == "keep" else references(self.pod, sealed)
-            if found and injection.references == "refuse":
-                raise refusal(found)
-            further = arguments(self.pod, found, injection, {item["name"] for item in selected})
+            handed_over = [] if injection.references == "keep" else references(self.pod, sealed)
+            if handed_over and injection.references == "refuse":
+                raise refusal(handed_over)
+            further = arguments(self.pod, handed_over, injection, {item["name"] for item in selected})
             injection = replace(injection, arguments=(*injection.arguments, *further))
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error.message}", remedy=error.remedy) from None
@@ -171,12 +171,12 @@ class _Workload:
             if injection.way == "exec":
                 self._prefix(item, injection, len(selected), words)
 
-        rewrite(self.pod, found, injection)
+        rewrite(self.pod, handed_over, injection)
         annotations = _filled(self.manifest["metadata"], "annotations", {}, words)
         annotations[SECRETS_ANNOTATION] = ",".join(injection.names)
         annotations[INJECTED_ANNOTATION] = " ".join(words)
-        if found:
-            facts = [reference.facts() for reference in found]
+        if handed_over:
+            facts = [reference.facts() for reference in handed_over]
             annotations[REPLACED_ANNOTATION] = json.dumps(facts, separators=(",", ":"))
 
     def restore_references(self) -> None:

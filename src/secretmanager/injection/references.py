@@ -7,12 +7,12 @@ https://kubernetes.io/docs/concepts/storage/projected-volumes/
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from ..names import VARIABLE, variable_of
 from . import container as ours
 from .container import Object
 from .options import Injection
@@ -101,7 +101,7 @@ def arguments(
                     remedy="inject into one of them alone (--container)",
                 )
     prefix = injection.argument("--env-prefix") or ""
-    delivered = {key: re.sub(r"[^A-Za-z0-9_]", "_", prefix + key) for key in variables.values()}
+    delivered = {key: variable_of(prefix + key) for key in variables.values()}
     return tuple(f"--variable={name}={key}" for name, key in variables.items() if name != delivered[key])
 
 
@@ -119,8 +119,8 @@ def rewrite(pod: Object, found: Sequence[Reference], injection: Injection) -> No
         items = parent[field]
         at = items.index(reference.item)
         if field == "volumeMounts":
-            kept = {name: value for name, value in reference.item.items() if name in ("mountPath", "subPath")}
-            items[at] = {**ours.mount(injection), **kept}
+            location = {name: value for name, value in reference.item.items() if name in ("mountPath", "subPath")}
+            items[at] = {**ours.mount(injection), **location}
         else:
             del items[at]
             if not items:
@@ -225,7 +225,7 @@ def _obstacle(reference: Reference, pod: Object, injection: Injection, container
         if kind == "envFrom" and (reference.item.get("prefix") or "") != (injection.argument("--env-prefix") or ""):
             return "its prefix is not that of --env-prefix"
         container = _parent(pod, reference.field)
-        if kind == "env" and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", reference.item["name"]):
+        if kind == "env" and not VARIABLE.fullmatch(reference.item["name"]):
             return "its name has other characters than letters, digits and '_'"
         if kind == "envFrom" and "$(" in json.dumps(container):
             return "the manifest uses $(...), which Kubernetes replaces before the program starts"

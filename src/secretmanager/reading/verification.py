@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import SealedDataError
 from ..sealed import sealed_values
@@ -66,6 +67,17 @@ def read_as(
         return {name: _read(workload, name, kubernetes, vault, token) for name in workload.secrets}
     finally:
         vault.revoke_self(token=token)
+
+
+def connecting(options: Mapping[str, Any]) -> Callable[[str], KubernetesClient]:
+    """Return what connects for `read_as`: the bearer token alone says who asks, and not the operator's certificate.
+
+    Args:
+        options: how Kubernetes is reached, as of `KubernetesClient.from_options`.
+    """
+    return lambda token: KubernetesClient.from_options(
+        {**options, "api_key": token, "client_cert": None, "client_key": None}
+    )
 
 
 def _read(workload: Workload, name: str, kubernetes: KubernetesClient, vault: VaultClient, token: str) -> list[str]:

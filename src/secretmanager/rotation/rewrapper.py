@@ -165,9 +165,9 @@ class Rewrapper:
         """Finish recreations; yield the Secrets that were missing until then."""
         for copy in copies:
             try:
-                if made := recreation.finish(self._kubernetes, copy):
-                    self._report.restored.append(place_of(made))
-                    yield made
+                if secret := recreation.finish(self._kubernetes, copy):
+                    self._report.restored.append(place_of(secret))
+                    yield secret
             except SecretManagerError as error:
                 self._report.failed[place_of(copy)] = str(error)
 

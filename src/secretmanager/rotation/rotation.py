@@ -132,7 +132,7 @@ def run(
         if check:  # they would not be left
             left = {place: why for place, why in left.items() if place not in {*outcome.report.rewrapped}}
         if left or outcome.report.behind:
-            raise NotRetired(options.transit_key, {**outcome.report.behind, **left}, outcome)
+            raise NotRetired(options.transit_key, {**outcome.report.behind, **left})
         still_held()
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
         if outcome.retired and not check:

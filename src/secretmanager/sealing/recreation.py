@@ -34,14 +34,16 @@ def is_copy(secret: Object) -> bool:
     if COPY_OF not in (secret["metadata"].get("annotations") or {}):
         return False
     try:
-        made = original(secret)
-        metadata, manifest = made["metadata"], manifest_of(made)
+        stands_for = original(secret)
+        metadata, manifest = stands_for["metadata"], manifest_of(stands_for)
         own = (metadata["namespace"], copy_name(metadata["name"]))
         return bool(
             own == (secret["metadata"]["namespace"], secret["metadata"]["name"])
-            and (made["apiVersion"], made["kind"]) == ("v1", "Secret")
-            and (manifest.is_of(place_of(made)) if manifest else sealed_values(made))  # none: of an older tool
-            and not types.refusal(made.get("type"), made["data"].keys())
+            and (stands_for["apiVersion"], stands_for["kind"]) == ("v1", "Secret")
+            and (
+                manifest.is_of(place_of(stands_for)) if manifest else sealed_values(stands_for)
+            )  # none: of an older tool
+            and not types.refusal(stands_for.get("type"), stands_for["data"].keys())
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SealedDataError):
         return False
@@ -65,7 +67,7 @@ def original(copy: Object) -> Object:
 def check(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
     """Check that a Secret could be deleted and created again; arguments and errors as of `recreate`."""
     namespace = found["metadata"]["namespace"]
-    check_return(kubernetes, namespace, original(_copy(secret)))
+    check_return(kubernetes, namespace, _anew(secret))
     kubernetes.delete_secret(namespace, found, dry_run=True)
 
 
@@ -110,19 +112,20 @@ def recreate(
         KubernetesError: so would its content, or a webhook; or the old one is not gone after the timeout.
     """
     namespace = found["metadata"]["namespace"]
-    check_return(kubernetes, namespace, original(_copy(secret)))
-    copy = _kept(kubernetes, namespace, _copy(secret), crowded=crowded)
+    new = _anew(secret)
+    check_return(kubernetes, namespace, new)
+    copy = _kept(kubernetes, namespace, _copy(new), crowded=crowded)
     try:
         with suppress(SecretNotFound):  # gone already
             kubernetes.delete_secret(namespace, found)
     except ConflictError:
         if copy:
-            kubernetes.delete_secret(namespace, copy)
+            _delete_copy(kubernetes, copy)
         raise
     if finalizers_of(found):
         _wait_until_gone(kubernetes, namespace, found["metadata"], timeout)
     try:
-        created = finish(kubernetes, copy) if copy else create_again(kubernetes, namespace, original(_copy(secret)))
+        created = finish(kubernetes, copy) if copy else create_again(kubernetes, namespace, new)
     except SecretManagerError as error:
         left = f"; its copy {copy['metadata']['name']} is there" if copy else ""
         error.remedy = f"run again: the old Secret is deleted already, and the new one could not be made{left}"
@@ -141,14 +144,14 @@ def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
         KubernetesError: the original is still being deleted; the copy stays then.
     """
     namespace, secret = copy["metadata"]["namespace"], original(copy)
-    made = None
+    created = None
     try:
-        made = create_again(kubernetes, namespace, secret)
+        created = create_again(kubernetes, namespace, secret)
     except ConflictError:
         try:
             ending = being_deleted(kubernetes.get_secret(namespace, secret["metadata"]["name"]))
         except SecretNotFound:
-            made = create_again(kubernetes, namespace, secret)  # its end came in between
+            created = create_again(kubernetes, namespace, secret)  # its end came in between
         else:
             if ending:
                 raise KubernetesError(
@@ -157,7 +160,7 @@ def finish(kubernetes: KubernetesClient, copy: Object) -> Object | None:
                     remedy="run again when it is gone",
                 ) from None
     _delete_copy(kubernetes, copy)
-    return made
+    return created
 
 
 def _delete_copy(kubernetes: KubernetesClient, copy: Object) -> None:
@@ -179,10 +182,17 @@ def _kept(kubernetes: KubernetesClient, namespace: str, copy: Object, *, crowded
         return None
 
 
-def _copy(secret: Object) -> Object:
+def _anew(secret: Object) -> Object:
+    """Return a Secret as it is created, without what the API sets."""
     metadata = {name: value for name, value in secret["metadata"].items() if name not in OF_THE_SERVER}
-    rest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
-    rest |= {name: secret[name] for name in ("type", "immutable") if name in secret}
+    fields: Object = {name: secret[name] for name in ("type", "immutable", "data") if name in secret}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **fields}
+
+
+def _copy(new: Object) -> Object:
+    """Return the copy of a Secret as it is created: `original` is its inverse."""
+    metadata = new["metadata"]
+    rest = {name: value for name, value in new.items() if name != "data"}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -192,7 +202,7 @@ def _copy(secret: Object) -> Object:
             "labels": {SEALED_LABEL: "true"},
             "annotations": {COPY_OF: json.dumps(rest)},
         },
-        "data": secret["data"],
+        "data": new["data"],
     }
 
 

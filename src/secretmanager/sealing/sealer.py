@@ -422,8 +422,8 @@ def seal_into(
             if not (file and file_changed) or check:
                 raise
             errors = error.errors if isinstance(error, SealingFailed) else [error]
-            done = error.outcomes if isinstance(error, SealingFailed) else []
-            raise SealingFailed(errors, done, file=str(file.path)) from error
+            outcomes_before = error.outcomes if isinstance(error, SealingFailed) else []
+            raise SealingFailed(errors, outcomes_before, file=str(file.path)) from error
     return outcomes, file_changed
 
 
