@@ -15,19 +15,20 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleError, AnsiblePromptNoninteractive
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 CREDENTIAL = re.compile(r"(token|jwt|secret_id|api_key|redis_url|(vault_|auth_|^)proxy(_addr)?)$", re.IGNORECASE)
 """Matches the names of connection options, and of variables, that hold a secret."""
 
-VALUES = ("data", "binary_data", "files")
-"""Options of kubevault_secret that hold secrets."""
+VALUES = ("data", "binary_data", "files", "unseal_keys")
+"""Options that hold secrets, besides those of connections."""
 
 NESTED = {"secrets": VALUES, "resources": ("secret_data",)}
 """Suboptions that hold secrets."""
@@ -91,9 +92,11 @@ class ActionModule(InventoryOnly):
             arguments = self._filled(arguments)
             if isinstance(entries := arguments.get("secrets"), list):
                 arguments["secrets"] = [self._filled(entry) if isinstance(entry, dict) else entry for entry in entries]
-        answer = self._execute_module(
-            module_name=self._task.action, module_args=arguments, task_vars=task_vars, wrap_async=wrap_async
-        )
+        execute = partial(self._execute_module, self._task.action, task_vars=task_vars, wrap_async=wrap_async)
+        answer = execute(module_args=arguments)
+        if (elevation := answer.pop("elevation", None)) and (keys := _asked(elevation)):
+            self._require_pipe(", ".join(keys), wrap_async)
+            answer = execute(module_args=arguments | keys)
         result.update(answer)
         return result
 
@@ -179,6 +182,29 @@ class ActionModule(InventoryOnly):
             return bytes(self._loader._get_file_contents(found)[0])
         except AnsibleError as error:
             raise AnsibleActionFail(f"files[{key}]: {error}") from error
+
+
+def _asked(elevation: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask for what a privileged token of Vault is made of, and return it as options; none without a terminal.
+
+    Args:
+        elevation: what the module says that it needs (module_utils/kubevault_elevation.py).
+    """
+    changes = "\n".join(f"  {change}" for change in elevation["changes"])
+    reason = f"Only a privileged token may write this in Vault:\n{changes}\n"
+    with suppress(AnsiblePromptNoninteractive):
+        if path := elevation["keys_file"]:
+            question = f"Make one with the keys in {path}, and revoke it afterwards? Type yes to go on:"
+            return {"elevate": True} if _prompt(f"{reason}{question}", private=False) == "yes" else {}
+        needed = elevation["keys"]
+        purpose = f"{reason}It is made with {needed} of the unseal keys, or recovery keys, and revoked afterwards."
+        Display().display(purpose)
+        return {"unseal_keys": [_prompt(f"Key {number} of {needed} (not shown):") for number in range(1, needed + 1)]}
+    return {}
+
+
+def _prompt(text: str, *, private: bool = True) -> str:
+    return Display().prompt_until(f"{text}\r", private=private).decode().strip()
 
 
 def _assumed(name: str) -> str:

@@ -38,9 +38,11 @@ class FilterModule:
             "audit_resources",
             "key_resources",
             "lease_names",
+            "owned",
             "policy_names",
             "policy_resources",
             "role_resources",
+            "workload_policy_resources",
         )
         modules = {**dict.fromkeys(definitions, "admin.definitions"), "inject": "injection.objects"}
         return {f"kubevault_{name}": _filter(name, module) for name, module in modules.items()}

@@ -31,6 +31,7 @@ PIPE = (
 _SECRETS = {
     "str": (str, "text, so quote it, or add `| string` to a template"),
     "dict": (dict, "a dict (`| from_json`)"),
+    "list": (list, "a list"),
 }
 """Types of options that are secret, and how a user gets a value of that type."""
 

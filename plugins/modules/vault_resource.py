@@ -59,7 +59,33 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  prune:
+    description:
+      - Lists of Vault, in which each entry of ours that is not among O(resources) is deleted, as if it were there with V(absent). So what a
+        declaration no longer has does not stay. Paths are compared without case, as Vault takes the names of policies and roles.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The list, such as C(auth/kubernetes/role) or C(sys/policies/acl). One that does not exist has no entries.
+        type: str
+        required: true
+      names:
+        description: Patterns, with C(*), of the names that are looked at. The others are not even read.
+        type: list
+        elements: str
+        default: ["*"]
+      field:
+        description: The field that says whose an entry is, such as C(token_policies) of a role or C(policy) of a policy.
+        type: str
+        required: true
+      contains:
+        description: An item of the field, or a line of a text, that only entries of ours have.
+        type: str
+        required: true
 extends_documentation_fragment:
+  - kubevault.core.kubevault_elevation
   - kubevault.core.kubevault_vault.connection
   - kubevault.core.kubevault_vault.login
 attributes:
@@ -136,6 +162,23 @@ EXAMPLES = r"""
           token_reviewer_jwt: "{{ reviewer_jwt }}"
         refresh: "{{ not login.allowed }}"
 
+- name: A role whose deletion, or creation, needs a privileged token; all other roles that we made are deleted
+  kubevault.core.vault_resource:
+    vault_token_file: secrets/vault-operator-token
+    elevate: false  # asks
+    keys_file: secrets/vault-unseal-keys.json
+    resources:
+      - path: auth/kubernetes/role/demo
+        data:
+          bound_service_account_names: [default]
+          bound_service_account_namespaces: [default]
+          audience: vault
+          token_policies: [kubevault-reader, made-by-us]
+    prune:
+      - path: auth/kubernetes/role
+        field: token_policies
+        contains: made-by-us
+
 - name: A role that is not wanted any more
   kubevault.core.vault_resource:
     resources:
@@ -166,8 +209,11 @@ resources:
       sample: [token_ttl]
 """
 
-from ..module_utils.kubevault import logged_in_vault, require
+from contextlib import ExitStack
+
+from ..module_utils.kubevault import administer_vault, logged_in_vault, require
 from ..module_utils.kubevault_arguments import Module
+from ..module_utils.kubevault_elevation import ELEVATION_OPTIONS, may_elevate, privileged_token
 from ..module_utils.kubevault_options import VAULT_OPTIONS
 from ..module_utils.kubevault_results import conceal, guarded, warn
 
@@ -188,6 +234,18 @@ def main() -> None:
                     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
                 },
             },
+            "prune": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "names": {"type": "list", "elements": "str", "default": ["*"]},
+                    "field": {"type": "str", "required": True},
+                    "contains": {"type": "str", "required": True},
+                },
+            },
+            **ELEVATION_OPTIONS,
             **VAULT_OPTIONS,
         },
         supports_check_mode=True,
@@ -196,12 +254,13 @@ def main() -> None:
     secrets = [conceal(module, entry, "secret_data") for entry in entries]
     try:
         from secretmanager.admin.connection import Vault
-        from secretmanager.admin.resources import Outcome, Resource, apply, check_batch
+        from secretmanager.admin.resources import Outcome, Owned, Resource, apply, check_batch, denied, superfluous
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
         require(module, "kubevault", error)
 
     done: list[Outcome] = []
+    resources: list[Resource] = []
 
     def result() -> dict[str, object]:
         return {
@@ -213,19 +272,28 @@ def main() -> None:
         }
 
     try:
-        resources = [
+        resources += [
             Resource(**{**entry, "secret_data": secret}) for entry, secret in zip(entries, secrets, strict=True)
         ]
         check_batch(resources)
-        with logged_in_vault(module) as client:
+        with logged_in_vault(module) as client, ExitStack() as stack:
+            vault = Vault(client)
+            for owned in module.params["prune"]:
+                resources += superfluous(vault, Owned(**owned), resources)
+            privileged = denied(vault, resources) if may_elevate(module) and not module.check_mode else []
+            writer = vault
+            if privileged:
+                changes = [f"{outcome.path} ({outcome.summary})" for outcome in privileged]
+                writer = administer_vault(module, stack.enter_context(privileged_token(module, changes)))
+            paths = {outcome.path for outcome in privileged}
             for resource in resources:
-                outcome = apply(Vault(client), resource, check=module.check_mode)
+                outcome = apply(writer if resource.path in paths else vault, resource, check=module.check_mode)
                 done.append(outcome)
                 for warning in outcome.warnings:
                     warn(module, f"{outcome.path}: {warning}")
     except SecretManagerError as error:
         changed = ", ".join(outcome.path for outcome in done if outcome.changed) or "none"
-        progress = f" ({len(done)} of {len(entries)} resources were done before; changed: {changed})" if done else ""
+        progress = f" ({len(done)} of {len(resources)} resources were done before; changed: {changed})" if done else ""
         module.fail_json(msg=f"{error}{progress}", **result())
     module.exit_json(**result())
 

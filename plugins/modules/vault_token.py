@@ -14,7 +14,7 @@ description:
   - Ensures that a file of mode 0600 holds a valid token with the given policies. A token that matches is kept, and renewed once
     half of its lifetime is over.
   - If the token is missing, has expired or does not match, a new one is created with the token of the options O(vault_token) or
-    O(vault_token_file), or by another log-in. A token that did not match is revoked.
+    O(vault_token_file), or by another log-in; or, with O(elevate), with one that the module makes. A token that did not match is revoked.
   - With O(state=absent) revokes the token in the file and deletes the file.
 options:
   path:
@@ -27,7 +27,7 @@ options:
     choices: [present, absent]
     default: present
   policies:
-    description: The token's policies. Vault adds C(default). Required for O(state=present).
+    description: The token's policies. Required for O(state=present).
     type: list
     elements: str
   period:
@@ -40,7 +40,14 @@ options:
   display_name:
     description: Its name in audit logs.
     type: str
+  default_policy:
+    description:
+      - Whether Vault adds the policy C(default). Without it, O(policies) must allow the token C(auth/token/lookup-self), C(auth/token/renew-self)
+        and C(auth/token/revoke-self).
+    type: bool
+    default: true
 extends_documentation_fragment:
+  - kubevault.core.kubevault_elevation
   - kubevault.core.kubevault_vault.connection
   - kubevault.core.kubevault_vault.login
 attributes:
@@ -76,12 +83,46 @@ token:
   sample: {state: present, policies: [default, kubevault-operator], period: 2764800, orphan: true, mode: "0600"}
 """
 
+from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..module_utils.kubevault import administer_vault, log_in, require
 from ..module_utils.kubevault_arguments import Module
+from ..module_utils.kubevault_elevation import ELEVATION_OPTIONS, may_elevate, privileged_token
 from ..module_utils.kubevault_options import VAULT_OPTIONS
 from ..module_utils.kubevault_results import guarded
+
+if TYPE_CHECKING:
+    from secretmanager.admin.tokens import TokenSpec
+
+
+def creating_token(module: Module, spec: TokenSpec, stack: ExitStack) -> str | None:
+    """Return the token that creates the wanted one; None in check mode for one that would have to be made.
+
+    Args:
+        module: the module.
+        spec: the wanted token.
+        stack: revokes, at its end, a token that was made.
+
+    Raises:
+        secretmanager.errors.SecretManagerError: there is no such token.
+    """
+    from secretmanager.admin.tokens import REMEDY, may_create
+    from secretmanager.errors import ConfigError
+
+    try:
+        token = log_in(module, f"{REMEDY[0].upper()}{REMEDY[1:]}.")
+    except ConfigError:
+        if not may_elevate(module):
+            raise
+        token = ""
+    if not may_elevate(module) or (token and may_create(administer_vault(module, token), spec)):
+        return token
+    if module.check_mode:
+        return None
+    reason = f"a token for {module.params['path']}, whose token is missing, has expired or has other policies"
+    return stack.enter_context(privileged_token(module, [reason]))
 
 
 @guarded
@@ -94,13 +135,15 @@ def main() -> None:
             "period": {"type": "str"},
             "orphan": {"type": "bool", "default": True},
             "display_name": {"type": "str"},
+            "default_policy": {"type": "bool", "default": True},
+            **ELEVATION_OPTIONS,
             **VAULT_OPTIONS,
         },
         required_if=[("state", "present", ["policies"])],
         supports_check_mode=True,
     )
     try:
-        from secretmanager.admin.tokens import REMEDY, TokenSpec, ensure_token, remove_token
+        from secretmanager.admin.tokens import TokenSpec, ensure_token, remove_token
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
         require(module, "kubevault", error)
@@ -111,10 +154,11 @@ def main() -> None:
         if params["state"] == "absent":
             outcome = remove_token(connect, params["path"], check=module.check_mode)
         else:
-            fields = ("policies", "period", "orphan", "display_name")
+            fields = ("policies", "period", "orphan", "display_name", "default_policy")
             spec = TokenSpec(**{name: params[name] for name in fields})
-            hint = f"{REMEDY[0].upper()}{REMEDY[1:]}."
-            outcome = ensure_token(connect, params["path"], spec, lambda: log_in(module, hint), check=module.check_mode)
+            with ExitStack() as stack:
+                maker = partial(creating_token, module, spec, stack)
+                outcome = ensure_token(connect, params["path"], spec, maker, check=module.check_mode)
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
     module.exit_json(

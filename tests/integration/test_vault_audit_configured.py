@@ -48,7 +48,7 @@ def test_a_device_that_was_added_is_foretold_and_looked_for_after_the_restart(no
     files = [nodes.folder / "vault-1" / name for name in ("vault.hcl", "started-with")]
     written = [file.read_text() for file in files]
     foretold = changes(nodes.play("--check"))
-    assert {"Write the configuration", "Enable the audit devices", "Restart Vault by supervisor"} <= foretold
+    assert {"Write the configuration", "Restart Vault by supervisor"} <= foretold
     assert state(nodes) == before
     assert [file.read_text() for file in files] == written
     run = nodes.play(fails=True)

@@ -91,7 +91,7 @@ def test_metrics_are_read_with_their_own_token_alone(cluster: VaultNodes) -> Non
 def test_the_token_of_snapshots_reads_them_and_nothing_else(cluster: VaultNodes) -> None:
     client = cluster.client(cluster.leader(), token=cluster.token("snapshot-token"))
     about = client.request("GET", "auth/token/lookup-self").json()["data"]
-    assert (about["policies"], about["renewable"]) == (["default", "kubevault-snapshot"], True)
+    assert (about["policies"], about["renewable"]) == (["kubevault-snapshot"], True)
     status = {
         (method, path): client.request(method, path, {}).status
         for method, path in [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import uuid
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.ansible import Ansible, Result, Task
 from support.servers import PrivateVault
 
-from secretmanager.admin.definitions import policy_names
+from secretmanager.admin.definitions import POLICY_PATHS, policy_name, policy_names
 
 
 @pytest.fixture
@@ -159,8 +162,8 @@ def test_absent_revokes_and_deletes(ansible: Ansible, vault: PrivateVault, root:
     assert not Path(root).exists()
 
 
-def operator_variables(root: Path | str, file: Path) -> dict[str, Any]:
-    """Return variables of the roles, with new mounts; of the files of the root token and of the operator's token."""
+def operator_variables(root: Path | str, file: Path, keys_file: Path | str = "") -> dict[str, Any]:
+    """Return variables of the roles, with new mounts; of files of the root token, operator's token and keys."""
     name = f"t{uuid.uuid4().hex[:8]}"
     return {
         "vault_operator_policy": f"{name}-operator",
@@ -168,6 +171,8 @@ def operator_variables(root: Path | str, file: Path) -> dict[str, Any]:
         "vault_operator_auth_mount": f"{name}-kubernetes",
         "vault_operator_root_token_file": str(root),
         "vault_operator_token_file": str(file),
+        "vault_operator_keys_file": str(keys_file),
+        "vault_operator_elevate": bool(keys_file),
         "transit_keys_mount": f"{name}-transit",
         "transit_keys": [{"name": "plain"}, {"name": "bound", "derived": True, "auto_rotate_period": "720h"}],
     }
@@ -208,7 +213,8 @@ def steps(variables: dict[str, Any]) -> list[Task]:
             },
         },
     ]
-    configure = {"vault_resource": {"resources": resources}}
+    elevation = {"elevate": True, "keys_file": variables["vault_operator_keys_file"]}
+    configure = {"vault_resource": {"resources": resources, **elevation}}
     return [role("vault-operator", variables), role("transit-keys", variables), configure]
 
 
@@ -241,10 +247,11 @@ class Operator:
 def operator(vault: PrivateVault, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     """One operator for all tests below, since none changes what another one needs."""
     folder = tmp_path_factory.mktemp("operator")
-    root, file = folder / "root", folder / "operator"
+    root, file, keys = folder / "root", folder / "operator", folder / "keys.json"
+    keys.write_text(json.dumps({"unseal_keys_b64": [vault.unseal_key]}))
     root_token = vault.write("auth/token/create", policies=["root"])["auth"]["client_token"]
     root.write_text(root_token)
-    variables = operator_variables(root, file)
+    variables = operator_variables(root, file, keys)
     names = {
         "transit": variables["vault_operator_transit_mount"],
         "kubernetes": variables["vault_operator_auth_mount"],
@@ -325,6 +332,16 @@ def test_the_operator_makes_no_key_exportable_by_another_case(operator: Operator
         ("DELETE", "sys/auth/{kubernetes}", {}),
         ("POST", "sys/auth/{kubernetes}", {"type": "userpass"}),
         ("POST", "sys/auth/{kubernetes}-other", {"type": "kubernetes"}),
+        # Whoever may write one of these becomes what they like: a TokenReview of one's own says who logs in, a role
+        # says with which policy, and a policy says what that may.
+        ("POST", "auth/{kubernetes}/config", {"kubernetes_host": "https://192.0.2.1"}),
+        ("POST", "auth/{kubernetes}/role/r", {"token_policies": ["root"]}),
+        ("POST", "auth/{kubernetes}/role/new", {"bound_service_account_names": ["*"], "token_policies": ["p"]}),
+        ("DELETE", "auth/{kubernetes}/role/r", {}),
+        ("POST", "sys/auth/{kubernetes}/tune", {"description": "Edited"}),
+        ("POST", "sys/policies/acl/kubevault-reader-{transit}", {"policy": 'path "*" {}'}),
+        ("POST", "sys/policies/acl/kubevault-workload-lab", {"policy": 'path "*" {}'}),
+        ("POST", "sys/policy/kubevault-reader-{transit}", {"policy": 'path "*" {}'}),
         ("POST", "sys/policies/acl/{policy}", {"policy": 'path "*" {}'}),
         ("POST", "sys/policies/acl/admin", {"policy": 'path "*" {}'}),
         ("DELETE", "sys/policies/acl/kubevault-reader-{transit}", {}),
@@ -338,21 +355,62 @@ def test_the_operator_may_not(operator: Operator, method: str, path: str, body: 
     assert operator.status(method, path, **body) == 403
 
 
-def test_an_edited_operator_policy_and_a_lost_token_say_how_to_bootstrap_again(
+TEXTS = st.text(max_size=60) | st.sampled_from(['path "*" { capabilities = ["sudo"] }', "", "{}"])
+
+
+@given(policy=TEXTS, access=st.sampled_from([*POLICY_PATHS]))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_the_operator_writes_no_policy_of_any_text(operator: Operator, policy: str, access: str) -> None:
+    for name in (policy_name(access, "any"), policy_name(access, operator.names["transit"])):
+        assert operator.status("POST", f"sys/policies/acl/{name}", policy=policy) == 403
+
+
+def test_the_operator_reads_what_gives_rights_and_writes_none(operator: Operator) -> None:
+    """By what Vault says of its token."""
+    expected = {
+        "sys/auth/{kubernetes}": ["read", "sudo"],
+        "sys/auth/{kubernetes}/tune": ["deny"],
+        "auth/{kubernetes}/config": ["read"],
+        "auth/{kubernetes}/role/new": ["read"],
+        "sys/policies/acl/kubevault-reader-new": ["read"],
+        "sys/policies/acl/kubevault-workload-new": ["read"],
+        "sys/policies/acl/{policy}": ["read"],
+        "sys/policies/acl/admin": ["deny"],
+        "sys/audit": ["read", "sudo"],
+        "sys/audit/new": ["deny"],
+        "auth/token/create": ["deny"],
+        "auth/token/roles/new": ["deny"],
+        "identity/entity": ["deny"],
+        "sys/raw/core": ["deny"],
+        "sys/plugins/catalog/auth/new": ["deny"],
+    }
+    expected = {path.format_map(operator.names): capabilities for path, capabilities in expected.items()}
+    body = {"paths": list(expected), "token": operator.token}
+    answer = operator.vault.root.request("POST", "sys/capabilities", body).json()
+    assert {path: sorted(answer[path]) for path in expected} == expected
+
+
+def test_an_edited_operator_policy_and_a_lost_token_are_put_right_by_a_privileged_token(
     ansible: Ansible, vault: PrivateVault, root: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "operator"
+    file, keys = tmp_path / "operator", tmp_path / "keys.json"
     variables = operator_variables(root, file)
     bootstrap, policy = role("vault-operator", variables), variables["vault_operator_policy"]
     ansible.play(bootstrap)
-    vault.write(f"sys/policies/acl/{policy}", policy=f'path "sys/policies/acl/{policy}" {{ capabilities = ["read"] }}')
+    text = vault.root.request("GET", f"sys/policies/acl/{policy}").json()["data"]["policy"]
+    vault.write(f"sys/policies/acl/{policy}", policy=f"{text}# edited")
     edited = {**bootstrap, "rescue": [{"ansible.builtin.file": {"path": str(file), "state": "absent"}}]}
     output = ansible.play(edited, bootstrap, fails=True).output
-    failures = [" ".join(task.split()) for task in output.split("\nTASK [") if "\nfailed: [localhost]" in task]
+    failures = [" ".join(task.split()) for task in output.split("\nTASK [") if "[ERROR]" in task]
     assert len(failures) == 2, output
-    for failure in failures:
-        assert "`vault operator generate-root`" in failure
-        assert root in failure
-    Path(root).write_text(vault.write("auth/token/create", policies=["root"])["auth"]["client_token"])
-    ansible.play(bootstrap)
-    assert lookup(vault, file.read_text())
+    for failure, reason in zip(failures, (f"sys/policies/acl/{policy} (policy)", f"a token for {file}"), strict=True):
+        assert f"Only a privileged token may write this in Vault: {reason}" in failure
+        assert "vault_operator_root_token_file" in failure
+    # The policy is still edited, and the token is still lost: the keys make what puts both right.
+    keys.write_text(json.dumps({"unseal_keys_b64": [vault.unseal_key]}))
+    whole = role("vault-operator", {**variables, "vault_operator_keys_file": str(keys), "vault_operator_elevate": True})
+    assert [ansible.play(whole).changed, ansible.play(whole).changed] == [2, 0]
+    assert vault.root.request("GET", f"sys/policies/acl/{policy}").json()["data"]["policy"] == text
+    found = lookup(vault, file.read_text())
+    assert found
+    assert found["policies"] == [policy]

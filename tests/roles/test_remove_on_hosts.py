@@ -150,7 +150,7 @@ def test_in_servers_that_stay_a_privileged_token_is_needed_and_secrets_and_keys_
     external.set_variables("stay", variables)
 
     refused = external.remove(fails=True)
-    assert "Only a privileged token may remove what is in" in refused.output
+    assert "Only a privileged token may write this in Vault: sys/auth/kubernetes (deleted)" in refused.output
     assert changes(refused) == {}
 
     token = external.secrets / "vault-root-token"

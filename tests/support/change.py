@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from secretmanager.servers.vault import VaultClient
 
-from .ansible import Run, play_in_lab
+from .ansible import ROOT, Run, play_in_lab
 from .lab import Lab
 
 REVIEWER = "auth/kubernetes/config"
@@ -58,12 +60,14 @@ class Change:
     def inventory(self) -> dict[str, Any]:
         """Variables of the inventory. Each of what is new needs what is before it."""
         new = self.name
+        lab = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/kubevault.yml").read_text())
         demo = {"service_account": "default", "namespace": "default"}
         restarts = {"named": ["Deployment/shop"], "waiting": ["Deployment/shop"], "annotated": ["annotated"]}
         return {
-            "kubevault_transit_keys": [{"name": "aes256-key"}, {"name": new, "derived": True}],
+            # With all that the lab has: what an inventory does not have any more is taken away.
+            "kubevault_transit_keys": [*lab["kubevault_transit_keys"], {"name": new, "derived": True}],
             "kubevault_workloads": [
-                {**demo, "role": "demo", "reads": ["aes256-key"], "secrets": ["matrix-secrets"], "watch": True},
+                *lab["kubevault_workloads"],
                 {**demo, "role": f"{new}-too", "reads": ["aes256-key", new], "secrets": ["matrix-secrets", new]},
                 {"role": new, "service_account": new, "namespace": new, "reads": [new], "secrets": [new]},
                 {
@@ -106,11 +110,12 @@ def make(lab: Lab) -> Change:
     before = {path: read(vault, path) for path in (*DRIFT, REVIEWER)}
     fields = ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")
     reviewer = {name: before[REVIEWER][name] for name in fields}
-    # Vault does not tell the reviewer's token.
-    assert vault.request("POST", REVIEWER, {**reviewer, "token_reviewer_jwt": "gone"}).ok
-    for path, body in DRIFT.items():
-        assert vault.request("POST", path, body).ok
-        assert read(vault, path) != before[path]
+    with lab.privileged() as privileged:
+        # Vault does not tell the reviewer's token.
+        assert privileged.request("POST", REVIEWER, {**reviewer, "token_reviewer_jwt": "gone"}).ok
+        for path, body in DRIFT.items():
+            assert privileged.request("POST", path, body).ok
+            assert read(vault, path) != before[path]
     change = Change(f"new-{uuid.uuid4().hex[:8]}", [], before)
     playbooks = [f"playbooks/{name}.yml" for name in ("seal", "verify")]
     arguments = [*playbooks, "--diff", "-e", json.dumps(change.inventory)]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubevault_lab import environment
+from secretmanager.admin.connection import Vault
+from secretmanager.admin.elevation import elevated
+from secretmanager.admin.initialisation import plain_keys
 from secretmanager.servers.kubernetes import KubernetesClient
 from secretmanager.servers.vault import VaultClient
 
@@ -50,6 +55,13 @@ class Lab:
         """Return a client of Vault, without a token if ``options`` has none."""
         env = self.env
         return VaultClient(env["VAULT_ADDR"], **{"ca_cert": env["VAULT_CACERT"], **options})
+
+    @contextmanager
+    def privileged(self) -> Iterator[VaultClient]:
+        """A client of Vault with a root token, which is made with the unseal key; one at a time."""
+        keys = plain_keys(str(self.folder / "vault/unseal-keys.json"))
+        with elevated(lambda token: Vault(self.vault(token=token)), keys) as token:
+            yield self.vault(token=token)
 
     def operator(self) -> KubernetesClient:
         """Return a client of the Kubernetes API with the lab's own kubeconfig."""

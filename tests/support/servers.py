@@ -171,6 +171,7 @@ class PrivateVault:
         ca: file of its CA.
         clients: CA of the client certificates.
         root: client with its root token.
+        unseal_key: its only unseal key, in base64.
         audit: its audit log, one JSON object per line.
     """
 
@@ -220,7 +221,7 @@ class PrivateVault:
         """Start, initialise and unseal the server, and enable its audit log."""
         self.start(unseal=False)
         answer = self.root.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}).json()
-        self._unseal_key, self.root.token = answer["keys"][0], answer["root_token"]
+        self.unseal_key, self.root.token = answer["keys_base64"][0], answer["root_token"]
         self.unseal()
         self.write("sys/audit/file", type="file", options={"file_path": str(self.audit)})
 
@@ -244,7 +245,7 @@ class PrivateVault:
         self.write("sys/seal")
 
     def unseal(self) -> None:
-        assert self.root.request("PUT", "sys/unseal", {"key": self._unseal_key}, token="").ok
+        assert self.root.request("PUT", "sys/unseal", {"key": self.unseal_key}, token="").ok
         wait_until("an unsealed Vault", lambda: self.root.request("GET", "sys/health", token="").status == 200)
 
     def write(self, path: str, /, **body: Any) -> dict[str, Any]:
@@ -255,9 +256,9 @@ class PrivateVault:
 
     def join(self, leader: PrivateVault) -> None:
         """Start, and unseal with the leader's key, which is accepted once it is joined, to lead or stand by."""
-        self._unseal_key, self.root.token = leader._unseal_key, leader.root.token
+        self.unseal_key, self.root.token = leader.unseal_key, leader.root.token
         self.start(unseal=False)
-        body = {"key": self._unseal_key}
+        body = {"key": self.unseal_key}
         wait_until("a joined Vault", lambda: self.root.request("PUT", "sys/unseal", body, token="").ok)
         wait_until("a node", lambda: self.root.request("GET", "sys/health", token="").status in (200, 429))
 

@@ -11,12 +11,15 @@ import yaml
 
 from secretmanager.admin.definitions import (
     KEY_DEFAULTS,
+    POLICY_MARK,
     POLICY_PATHS,
+    ROLE_DEFAULTS,
     TOKEN_TTL,
     audit_resources,
     key_resources,
     lease_name,
     lease_names,
+    owned,
     policy_names,
     policy_resources,
     role_resources,
@@ -84,7 +87,7 @@ def granted(policy: str) -> dict[str, str]:
     return {path: " ".join([capability, *re.findall(r"\w+", allowed)]) for path, capability, allowed in found}
 
 
-OWN = {"auth/token/renew-self": "update", "auth/token/revoke-self": "update"}
+OWN = {"auth/token/lookup-self": "read", "auth/token/renew-self": "update", "auth/token/revoke-self": "update"}
 
 
 def test_what_each_policy_grants() -> None:
@@ -138,7 +141,7 @@ def test_each_key_has_leases_of_its_own_that_kubernetes_allows() -> None:
 
 
 def test_a_role_binds_one_service_account_and_lives_seconds() -> None:
-    (role,) = role_resources([{**WORKLOAD, "reads": ["a", "b"], "rotates": ["c"]}], "k8s", "vault-eu")
+    (role,) = role_resources([{**WORKLOAD, "reads": ["a", "b"], "rotates": ["c"]}], "k8s", "vault-eu", "Eu-West")
     assert role == {
         "path": "auth/k8s/role/shop",
         "data": {
@@ -147,11 +150,50 @@ def test_a_role_binds_one_service_account_and_lives_seconds() -> None:
             "audience": "vault-eu",
             "token_type": "service",
             "token_no_default_policy": True,
-            "token_policies": ["kubevault-reader-a", "kubevault-reader-b", "kubevault-rotator-c"],
+            "token_policies": [
+                "kubevault-reader-a",
+                "kubevault-reader-b",
+                "kubevault-rotator-c",
+                "kubevault-workload-eu-west",
+            ],
             "token_ttl": TOKEN_TTL,
             "token_max_ttl": TOKEN_TTL,
+            **ROLE_DEFAULTS,
         },
     }
+
+
+def test_a_role_that_grants_nothing_has_no_policy() -> None:
+    (role,) = role_resources([{**WORKLOAD, "token_type": "batch"}])
+    assert role["data"]["token_policies"] == []
+
+
+def test_names_that_differ_in_case_alone_are_one_for_vault() -> None:
+    for make, items, kind in (
+        (key_resources, [{"name": "Team"}, {"name": "team"}], "transit keys: Team and team"),
+        (policy_resources, ["TEAM", "other", "Team"], "transit keys: TEAM and Team"),
+        (
+            role_resources,
+            [{**WORKLOAD, "role": name} for name in ("Alice", "alice")],
+            "workloads: role: Alice and alice",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=f"{kind}.* are one name for Vault.*; rename one of them"):
+            make(items)
+
+
+def test_nothing_is_deleted_for_an_inventory_without_anything() -> None:
+    role, policy = owned("lab", ["k"], [WORKLOAD], "k8s")
+    assert role == {"path": "auth/k8s/role", "field": "token_policies", "contains": "kubevault-workload-lab"}
+    assert policy["path"] == "sys/policies/acl"
+    assert owned("lab", [], [WORKLOAD], "k8s") == [role]
+    assert owned("lab", ["k"], [], "k8s") == [policy]
+    assert owned("lab", [], []) == []
+
+
+def test_the_mark_of_a_policy_is_a_line_of_its_text() -> None:
+    for resource in policy_resources(["k"]):
+        assert POLICY_MARK in resource["data"]["policy"].splitlines()
 
 
 def test_a_role_s_own_audience_and_times() -> None:

@@ -47,10 +47,16 @@ def test_each_filter_is_documented() -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if hasattr(definitions, name.removeprefix("kubevault_"))])
 def test_the_documentation_has_the_function_s_arguments_and_defaults(name: str) -> None:
     documentation = yaml.safe_load((FOLDER / f"{name}.yml").read_text())["DOCUMENTATION"]
-    documented = {option: about.get("default") for option, about in documentation["options"].items()}
+    documented = {
+        option: inspect.Parameter.empty if about.get("required") else about.get("default")
+        for option, about in documentation["options"].items()
+    }
     value, *arguments = inspect.signature(getattr(definitions, name.removeprefix("kubevault_"))).parameters.values()
     assert value.default is inspect.Parameter.empty
-    assert documented == {"_input": None, **{argument.name: argument.default for argument in arguments}}
+    assert documented == {
+        "_input": inspect.Parameter.empty,
+        **{argument.name: argument.default for argument in arguments},
+    }
     positional = documentation.get("positional", "")
     assert [each.strip() for each in positional.split(",") if each] == [argument.name for argument in arguments]
 

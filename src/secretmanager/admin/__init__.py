@@ -8,6 +8,7 @@ __all__ = [
     "comparison",
     "connection",
     "definitions",
+    "elevation",
     "files",
     "initialisation",
     "resources",

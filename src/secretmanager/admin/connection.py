@@ -45,6 +45,14 @@ class Vault:
         data = response.get("data")
         return data if isinstance(data, dict) else None
 
+    def list(self, path: str) -> list[str]:
+        """Return the names below a path; none if nothing is there.
+
+        Raises:
+            VaultError: as `request`.
+        """
+        return [str(name) for name in (self.read(f"{path}?list=true") or {}).get("keys") or ()]
+
     def write(self, path: str, body: Mapping[str, object]) -> tuple[str, ...]:
         """Write fields to a path; return Vault's warnings."""
         return _warnings(self.request("POST", path, body))

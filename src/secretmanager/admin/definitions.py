@@ -46,8 +46,15 @@ AUDIT_TYPES = ("file", "syslog", "socket")
 
 LEASE_PREFIX = "kubevault-rotation-"
 
-SELF_PATHS = ("auth/token/renew-self", "auth/token/revoke-self")
-"""Paths on which each token may act on itself. Workloads do not get Vault's policy ``default``, which grants more."""
+SELF_PATHS: Mapping[str, str] = {
+    "auth/token/lookup-self": "read",
+    "auth/token/renew-self": "update",
+    "auth/token/revoke-self": "update",
+}
+"""What each token may do with itself. Workloads do not get Vault's policy ``default``, which grants more."""
+
+POLICY_MARK = "# KUBEVAULT: a policy of a key. It is deleted when the key is no longer configured."
+"""First line of the policies of keys: only those that have it are ever deleted."""
 
 TOKEN_TTL = "10s"
 """Lifetime of a workload's Vault token, unless the workload sets another one."""
@@ -61,6 +68,16 @@ KEY_DEFAULTS: Mapping[str, Any] = {
     "allow_plaintext_backup": False,
 }
 """Parameters of every key. They are set explicitly, so that an existing key with other parameters is an error."""
+
+ROLE_DEFAULTS: Mapping[str, Any] = {
+    "alias_name_source": "serviceaccount_uid",
+    "bound_service_account_namespace_selector": "",
+    "token_bound_cidrs": [],
+    "token_explicit_max_ttl": "0s",
+    "token_num_uses": 0,
+    "token_period": "0s",
+}
+"""Parameters of every role. They are set explicitly, so that none is left of a role that somebody edited."""
 
 Definition = dict[str, Any]
 """``path`` and ``data`` of a resource."""
@@ -82,8 +99,7 @@ def key_resources(
     _checked("mount", mount, VAULT_PATH)
     names = [_checked("transit key: name", key.get("name"), VAULT_NAME) for key in _dicts("transit keys", keys)]
     names += [_checked("digest key: name", f"{name}{digest_suffix}", VAULT_NAME) for name in names]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"transit keys: {', '.join(twice)} is defined twice")
+    _refuse_same("transit keys", names)
     resources = []
     for key in keys:
         given = {field: value for field, value in key.items() if field != "name"}
@@ -116,16 +132,62 @@ def policy_resources(
         ConfigError: a name is not allowed. In a policy, some other characters would grant more (``*``, ``+``, ``"``).
     """
     _checked("mount", mount, VAULT_PATH)
-    for key in _key_names("transit keys", keys):
+    names = _key_names("transit keys", keys)
+    for key in names:
         _checked("digest key: name", f"{key}{digest_suffix}", VAULT_NAME)
+    _refuse_same("transit keys", names)
     return [
         {
             "path": f"sys/policies/acl/{policy_name(access, key)}",
-            "data": {"policy": "".join(_rules(access, key, mount, digest_suffix))},
+            "data": {"policy": "".join((f"{POLICY_MARK}\n", *_rules(access, key, mount, digest_suffix)))},
         }
-        for key in keys
+        for key in names
         for access in POLICY_PATHS
     ]
+
+
+def workload_policy(owner: str) -> str:
+    """Return the name of the policy that all roles of an owner have, and by which they are known as the owner's.
+
+    Args:
+        owner: whose roles they are, such as the name of an inventory.
+
+    Raises:
+        ConfigError: the name is not allowed.
+    """
+    return f"kubevault-workload-{_checked('owner', owner, VAULT_NAME).lower()}"
+
+
+def workload_policy_resources(owner: str) -> list[Definition]:
+    """Return the resource of an owner's `workload_policy`, which grants what a token does with itself.
+
+    Raises:
+        ConfigError: the name is not allowed.
+    """
+    rules = "".join(_rule(path, capability) for path, capability in SELF_PATHS.items())
+    return [{"path": f"sys/policies/acl/{workload_policy(owner)}", "data": {"policy": rules}}]
+
+
+def owned(owner: str, keys: Sequence[str], workloads: Sequence[object], mount: str = "kubernetes") -> list[Definition]:
+    """Return where entries of ours that are no longer configured are deleted: the option ``prune`` of vault_resource.
+
+    Args:
+        owner: whose roles they are.
+        keys: the keys that are configured; without one, no policy is deleted.
+        workloads: the workloads that are configured; without one, no role is deleted.
+        mount: path at which the auth method is mounted.
+
+    Raises:
+        ConfigError: a name is not allowed.
+    """
+    role = {
+        "path": f"auth/{_checked('mount', mount, VAULT_PATH)}/role",
+        "field": "token_policies",
+        "contains": workload_policy(owner),
+    }
+    policy = {"path": "sys/policies/acl", "names": policy_names("*"), "field": "policy", "contains": POLICY_MARK}
+    # The policies last: until then, no role may lack one.
+    return ([role] if workloads else []) + ([policy] if keys else [])
 
 
 def lease_name(key: str, shard: tuple[int, int] | None = None) -> str:
@@ -190,7 +252,10 @@ def audit_resources(devices: Sequence[Mapping[str, Any]]) -> list[Definition]:
 
 
 def role_resources(
-    workloads: Sequence[Mapping[str, Any]], mount: str = "kubernetes", audience: str = "vault"
+    workloads: Sequence[Mapping[str, Any]],
+    mount: str = "kubernetes",
+    audience: str = "vault",
+    owner: str = "kubevault",
 ) -> list[Definition]:
     """Return the resources of workloads' roles of the Kubernetes auth method.
 
@@ -200,16 +265,19 @@ def role_resources(
             ``token_max_ttl``.
         mount: path at which the auth method is mounted.
         audience: audience of a workload's token, unless the workload names its own.
+        owner: whose roles they are; see `workload_policy`.
 
     Raises:
-        ConfigError: a field is missing or not allowed, such as ``*``, which Vault takes for any service account; or a
-            workload could both encrypt and decrypt with a key.
+        ConfigError: a field is missing or not allowed, such as ``*``, which Vault takes for any service account; two
+            workloads have the same role; or a workload could both encrypt and decrypt with a key.
     """
     _checked("mount", mount, VAULT_PATH)
-    return [_role(each, mount, audience) for each in _dicts("workloads", workloads)]
+    resources = [_role(each, mount, audience, owner) for each in _dicts("workloads", workloads)]
+    _refuse_same("workloads: role", [str(each["role"]) for each in workloads])
+    return resources
 
 
-def _role(workload: Mapping[str, Any], mount: str, audience: str) -> Definition:
+def _role(workload: Mapping[str, Any], mount: str, audience: str, owner: str) -> Definition:
     role = _checked("workload: role", workload.get("role"), VAULT_NAME)
     named = f"workload {role}"
     ttl = workload.get("token_ttl", TOKEN_TTL)
@@ -224,18 +292,21 @@ def _role(workload: Mapping[str, Any], mount: str, audience: str) -> Definition:
         "audience": bound,
         "token_type": workload.get("token_type", "service"),
         "token_no_default_policy": True,
-        "token_policies": _token_policies(named, workload),
+        "token_policies": _token_policies(named, workload, owner),
         "token_ttl": ttl,
         "token_max_ttl": workload.get("token_max_ttl", ttl),
+        **ROLE_DEFAULTS,
     }
     return {"path": f"auth/{mount}/role/{role}", "data": data}
 
 
-def _token_policies(named: str, workload: Mapping[str, Any]) -> list[str]:
+def _token_policies(named: str, workload: Mapping[str, Any], owner: str) -> list[str]:
     keys = {field: _key_names(f"{named}: {field}", workload.get(field, ())) for field in GRANTS}
     if both := sorted({*keys["reads"]} & {*keys["seals"]}):
         raise ConfigError(f"{named} both reads and seals with {', '.join(both)}", remedy="make two workloads of it")
-    return [policy_name(access, key) for field, access in GRANTS.items() for key in keys[field]]
+    policies = [policy_name(access, key) for field, access in GRANTS.items() for key in keys[field]]
+    # A role that grants nothing, such as the token reviewer's, needs no owner.
+    return [*policies, workload_policy(owner)] if policies else []
 
 
 def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[str]:
@@ -243,8 +314,8 @@ def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[st
     for path, capability in POLICY_PATHS[access].items():
         full = f"{mount}/{path.format(key=key, digest_key=key + digest_suffix)}"
         yield _rule(full, capability, ALLOWED_PARAMETERS.get(path, ()))
-    for path in SELF_PATHS:
-        yield _rule(path, "update")
+    for path, capability in SELF_PATHS.items():
+        yield _rule(path, capability)
 
 
 def _rule(path: str, capability: str, parameters: Iterable[str] = ()) -> str:
@@ -270,6 +341,20 @@ def _dicts(kind: str, value: Any) -> Sequence[Mapping[str, Any]]:
 
 def _key_names(kind: str, value: Any) -> list[str]:
     return [_checked(kind, name, VAULT_NAME) for name in _items(kind, value)]
+
+
+def _refuse_same(kind: str, names: Sequence[str]) -> None:
+    """Raise ConfigError if two names are one for Vault, which takes those of policies and roles without case."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{kind}: {', '.join(twice)} is defined twice")
+    by_name: dict[str, list[str]] = {}
+    for name in names:
+        by_name.setdefault(name.lower(), []).append(name)
+    if same := [" and ".join(spellings) for spellings in by_name.values() if len(spellings) > 1]:
+        raise ConfigError(
+            f"{kind}: {', '.join(same)} are one name for Vault, whose policies and roles have no case",
+            remedy="rename one of them",
+        )
 
 
 def _checked(kind: str, name: Any, rule: NameRule) -> str:

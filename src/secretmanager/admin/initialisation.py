@@ -20,6 +20,9 @@ from .files import PrivateFile, check_folder, read_private, unfinished
 
 T = TypeVar("T")
 
+_LONGEST_KEY = 66
+"""Characters of a key of 33 bytes in hexadecimal; one that is encrypted with PGP has hundreds."""
+
 
 @dataclass(frozen=True)
 class Initialisation:
@@ -290,6 +293,18 @@ def _keys(path: str) -> list[str]:
     if not isinstance(keys, list):
         raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}")
     return [str(key) for key in keys]
+
+
+def plain_keys(path: str) -> list[str]:
+    """Return the unseal keys, or recovery keys, in a file; none if it is missing, or if they are encrypted with PGP.
+
+    Raises:
+        ConfigError: the file holds no keys, or cannot be read.
+    """
+    if read_private(path) is None:
+        return []
+    keys = _keys(path)
+    return keys if all(len(key) <= _LONGEST_KEY for key in keys) else []
 
 
 def unseal(vault: Vault, path: str, *, migrate: bool = False) -> None:

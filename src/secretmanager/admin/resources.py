@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
-from ..errors import ConfigError, VaultError
+from ..errors import ConfigError, PermissionDenied, VaultError
 from .comparison import Difference, differences
 from .connection import Vault
 
@@ -90,6 +92,13 @@ class Outcome:
     def fields(self) -> list[str]:
         """Names of the fields that differ."""
         return sorted({*self.before, *self.after})
+
+    @property
+    def summary(self) -> str:
+        """What changes: "new", "deleted", or the names of the fields; "not readable" if nothing is known."""
+        if self.fields and self.after.get("state") == "absent":
+            return "deleted"
+        return "new" if self.before.get("state") == "absent" else ", ".join(self.fields) or "not readable"
 
     def diff(self) -> dict[str, str]:
         """Return before and after as texts, for Ansible's diff."""
@@ -254,6 +263,29 @@ def check_batch(resources: Iterable[Resource]) -> None:
         seen.add(resource.path)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done to a resource.
+
+    Attributes:
+        kind: its kind.
+        outcome: what changes.
+        writes: the requests that do it; none for a resource that is as wanted, or is to be deleted.
+        deletes: whether it is to be deleted.
+    """
+
+    kind: Kind
+    outcome: Outcome
+    writes: Sequence[Write] = ()
+    deletes: bool = False
+
+    def denied(self, vault: Vault) -> bool:
+        """Whether the connection's token may not do it."""
+        paths = [path for path, _ in self.writes] or [self.outcome.path]
+        needed = {"delete"} if self.deletes else {"create", "update"}
+        return any(capabilities.isdisjoint({*needed, "root"}) for capabilities in map(vault.capabilities, paths))
+
+
 def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
     """Create, change or delete one resource; write nothing if Vault's state is the wanted one.
 
@@ -267,6 +299,72 @@ def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
         PermissionDenied: the token's policies lack a capability; names path and capability.
         VaultError: Vault refused a value, or returns another value than was written.
     """
+    plan = _plan(vault, resource)
+    if check or not plan.outcome.changed:
+        return plan.outcome
+    warnings = vault.delete(resource.path) if plan.deletes else ()
+    for target, body in plan.writes:
+        warnings += vault.write(target, body)
+    if not plan.deletes:
+        _verify(plan.kind, vault, resource)
+    return replace(plan.outcome, warnings=warnings)
+
+
+def denied(vault: Vault, resources: Iterable[Resource]) -> list[Outcome]:
+    """Return what would change in those resources that the connection's token may not write, delete or read.
+
+    Raises:
+        ConfigError, VaultError: as `apply`, of a resource that cannot become as wanted.
+    """
+    return [outcome for resource in resources if (outcome := _denied(vault, resource))]
+
+
+def _denied(vault: Vault, resource: Resource) -> Outcome | None:
+    try:
+        plan = _plan(vault, resource)
+    except PermissionDenied:
+        return Outcome(resource.path, changed=True)
+    return plan.outcome if plan.outcome.changed and plan.denied(vault) else None
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A list of Vault, and the mark of those of its entries that are ours.
+
+    Attributes:
+        path: the list, such as ``auth/kubernetes/role``.
+        field: the field of an entry that has the mark, a list or a text of lines.
+        contains: the mark, an item of that list or a line of that text.
+        names: patterns, as of `fnmatch`, of the names of the entries that are read.
+    """
+
+    path: str
+    field: str
+    contains: str
+    names: Sequence[str] = ("*",)
+
+    def marks(self, data: Values) -> bool:
+        """Whether an entry with this data is ours."""
+        value = data.get(self.field)
+        items = value.splitlines() if isinstance(value, str) else value
+        return isinstance(items, list) and self.contains in items
+
+
+def superfluous(vault: Vault, owned: Owned, resources: Iterable[Resource]) -> list[Resource]:
+    """Return, as absent, the entries of ours in a list of Vault that are not among the wanted resources.
+
+    Raises:
+        PermissionDenied, VaultError: the list, or an entry whose name matches, cannot be read.
+    """
+    wanted = {resource.path.lower() for resource in resources}  # Vault takes names of policies and roles without case
+    paths = [
+        f"{owned.path}/{name}" for name in vault.list(owned.path) if any(map(partial(fnmatchcase, name), owned.names))
+    ]
+    others = [path for path in paths if path.lower() not in wanted]
+    return [Resource(path, state="absent") for path in others if owned.marks(vault.read(path) or {})]
+
+
+def _plan(vault: Vault, resource: Resource) -> _Plan:
     kind = next(kind for pattern, kind in KINDS if pattern.fullmatch(resource.path))
     path = resource.path
     answer = kind.read(vault, path)
@@ -274,24 +372,17 @@ def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
 
     if resource.state == "absent":
         if found is None:
-            return Outcome(path)
+            return _Plan(kind, Outcome(path))
         kind.check_removal(path, found)
-        warnings = () if check else vault.delete(path)
-        return Outcome(path, True, {"state": "present"}, {"state": "absent"}, warnings)
+        return _Plan(kind, Outcome(path, True, {"state": "present"}, {"state": "absent"}), deletes=True)
 
     pending = differences(resource.data, found or {})
     unset = _unset(resource, found or {})
     if found is not None and not (pending or unset or resource.refresh):
-        return Outcome(path)
-
+        return _Plan(kind, Outcome(path))
     writes = list(kind.writes(path, {**resource.data, **resource.secret_data}, found, pending))
     before, after = _shown(resource, found, pending, unset)
-    warnings = ()
-    if not check:
-        for target, body in writes:
-            warnings += vault.write(target, body)
-        _verify(kind, vault, resource)
-    return Outcome(path, True, before, after, warnings)
+    return _Plan(kind, Outcome(path, True, before, after), writes)
 
 
 def _unset(resource: Resource, found: Values) -> list[str]:

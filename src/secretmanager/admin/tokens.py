@@ -21,17 +21,20 @@ class TokenSpec:
     """The properties of a wanted token.
 
     Attributes:
-        policies: its policies; Vault adds ``default``.
+        policies: its policies.
         period: TTL of a periodic token, such as ``768h``, which it can be renewed for without limit; None for a
             token that expires at the system's maximum TTL.
         orphan: whether it outlives the token that created it.
         display_name: its name in audit logs; not compared, because it grants nothing.
+        default_policy: whether Vault adds the policy ``default``. Without it, the policies themselves have to grant
+            what a token does with itself: to look itself up, to renew and to revoke itself.
     """
 
     policies: Sequence[str]
     period: str | None = None
     orphan: bool = False
     display_name: str | None = None
+    default_policy: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -41,8 +44,9 @@ class TokenSpec:
 
     def fields(self) -> dict[str, object]:
         """Return the fields that decide whether a token matches, in the form in which Vault returns them."""
+        added = {"default"} if self.default_policy and "root" not in self.policies else set()
         return {
-            "policies": sorted({*self.policies} | ({"default"} if "root" not in self.policies else set())),
+            "policies": sorted({*self.policies} | added),
             "period": seconds(self.period or ""),
             "orphan": self.orphan,
         }
@@ -55,7 +59,8 @@ class TokenSpec:
     def body(self) -> dict[str, object]:
         """Return the body of the request that creates the token."""
         optional = {"period": self.period, "display_name": self.display_name}
-        return {"policies": list(self.policies)} | {k: v for k, v in optional.items() if v is not None}
+        given = {name: value for name, value in optional.items() if value is not None}
+        return {"policies": list(self.policies), "no_default_policy": not self.default_policy, **given}
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def ensure_token(
     connect: Callable[[str], Vault],
     path: str,
     spec: TokenSpec,
-    authenticate: Callable[[], str],
+    authenticate: Callable[[], str | None],
     *,
     check: bool = False,
 ) -> TokenOutcome:
@@ -90,7 +95,8 @@ def ensure_token(
         connect: returns a connection that uses this token.
         path: the token's file.
         spec: the wanted properties.
-        authenticate: returns the token that creates tokens; called only if one has to be created.
+        authenticate: returns the token that creates tokens; called only if one has to be created. In check mode, None
+            for one that a run would make.
         check: report what would change, and write nothing.
 
     Raises:
@@ -113,11 +119,12 @@ def ensure_token(
 
     maker = authenticate()
     if check:
-        _check_maker(connect(maker), spec)
+        if maker:
+            _check_maker(connect(maker), spec)
         return TokenOutcome(True, found, wanted)
     with PrivateFile(path) as file:
         try:
-            answer = connect(maker).request("POST", spec.endpoint, spec.body())
+            answer = connect(maker or "").request("POST", spec.endpoint, spec.body())
         except (InvalidToken, PermissionDenied) as error:
             error.remedy = REMEDY
             raise
@@ -128,6 +135,15 @@ def ensure_token(
     return TokenOutcome(True, found, wanted)
 
 
+def may_create(vault: Vault, spec: TokenSpec) -> bool:
+    """Whether the connection's token may create such a token; not if it has expired."""
+    return not vault.capabilities(spec.endpoint).isdisjoint({_capability(spec), "root"})
+
+
+def _capability(spec: TokenSpec) -> str:
+    return "sudo" if spec.period else "update"  # Vault allows a period only with sudo
+
+
 def _check_maker(vault: Vault, spec: TokenSpec) -> None:
     """Raise InvalidToken or PermissionDenied if this token could not create such a token."""
     try:
@@ -135,8 +151,8 @@ def _check_maker(vault: Vault, spec: TokenSpec) -> None:
     except (InvalidToken, PermissionDenied) as error:
         error.remedy = REMEDY
         raise
-    needed = "sudo" if spec.period else "update"  # Vault allows a period only with sudo
-    if vault.capabilities(spec.endpoint).isdisjoint({needed, "root"}):
+    if not may_create(vault, spec):
+        needed = _capability(spec)
         raise PermissionDenied(
             f"{spec.endpoint}: the token's policies lack the capability {needed} on this path",
             path=spec.endpoint,

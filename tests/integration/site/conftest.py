@@ -19,3 +19,8 @@ def lab() -> Lab:
 @pytest.fixture(scope="session")
 def change(lab: Lab) -> changes.Change:
     return changes.make(lab)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what a plain lab shows first: a run with its own inventory takes away what the change has added."""
+    items.sort(key=lambda item: "change" in getattr(item, "fixturenames", ()))
