@@ -3,7 +3,8 @@
 """Action plugin of kubernetes.core's modules, as the roles use them: without the variables of the operator's shell.
 
 In check mode Kubernetes refuses what a new namespace would hold, because the namespace is not there: it counts as
-created. What of several objects would change is shown, but not of Secrets.
+created. What of several objects would change is shown, but not of Secrets; of removed ones the names, which the module
+does not show.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class ActionModule(InventoryOnly):
             result |= {"failed": True, "msg": "; ".join(problems)} if problems else {"changed": True}
         if objects != [result] and (differences := _differences(objects)):
             result["diff"] = differences
+        if self._task.diff and self._task.args.get("state") == "absent":
+            names = _names(self._task.args.get("definition"), objects)
+            result["diff"] = {"before": "".join(f"{name}\n" for name in names), "after": ""}
         return result
 
 
@@ -56,3 +60,13 @@ def _objects(result: dict[str, Any]) -> list[dict[str, Any]]:
 def _differences(objects: list[dict[str, Any]]) -> list[Any]:
     """Return what differs in each object but Secrets; the module leaves it where no callback shows it."""
     return [one["diff"] for one in objects if "diff" in one and one["result"].get("kind") != "Secret"]
+
+
+def _names(definition: Any, objects: list[dict[str, Any]]) -> list[str]:
+    """Return the kinds and names of the defined objects that were removed, or would be."""
+    definitions = definition if isinstance(definition, list) else [definition or {}]
+    removed = [each for each, one in zip(definitions, objects, strict=False) if one.get("changed") and each]
+    return [
+        f"{each['kind']} {'/'.join(filter(None, (each['metadata'].get('namespace'), each['metadata']['name'])))}"
+        for each in removed
+    ]

@@ -1,4 +1,4 @@
-"""Vault's administration for the Ansible roles: resources, initialisation, nodes of a cluster, tokens.
+"""Administration for the Ansible roles: Vault's resources, initialisation, nodes, tokens; what RBAC holds of ours.
 
 It imports `servers`, and the modules that all wings share. The plugins import it; a workload does not.
 """
@@ -11,6 +11,7 @@ __all__ = [
     "elevation",
     "files",
     "initialisation",
+    "rbac",
     "resources",
     "restoration",
     "tokens",

@@ -1,4 +1,4 @@
-"""The part of the Kubernetes API that KUBEVAULT needs: Secrets, ConfigMaps, TokenRequest, Leases, workloads.
+"""The part of the Kubernetes API that KUBEVAULT needs: Secrets, ConfigMaps, TokenRequest, Leases, workloads, RBAC.
 
 Objects are JSON dicts, as the API returns and accepts them.
 Source: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/
@@ -52,13 +52,23 @@ Resource = Literal[
     "deployments",
     "statefulsets",
     "daemonsets",
+    "roles",
+    "rolebindings",
+    "clusterroles",
+    "clusterrolebindings",
 ]
 
 _GROUPS: Mapping[str, str] = {
     "leases": "apis/coordination.k8s.io/v1",
     **dict.fromkeys(("deployments", "statefulsets", "daemonsets"), "apis/apps/v1"),
+    **dict.fromkeys(
+        ("roles", "rolebindings", "clusterroles", "clusterrolebindings"), "apis/rbac.authorization.k8s.io/v1"
+    ),
 }
 """API group and version of resources that are not of the core."""
+
+_OF_CLUSTER = ("clusterroles", "clusterrolebindings")
+"""Resources that are in no namespace."""
 
 QUOTA_LAG = 30.0
 """How long a quota may count what is deleted, in seconds."""
@@ -369,7 +379,7 @@ class KubernetesClient:
             if response.status == 410:
                 query["continue"] = self._renewed_token(response, namespace or "all namespaces")
                 continue
-            items, following = self._understood(response, partial(_page, response))
+            items, following = self._understood(response, partial(_page, response, _names_of(resource)))
             yield from items
             if not following:
                 return
@@ -531,10 +541,15 @@ def _headers(access: ClusterAccess) -> dict[str, Any]:
     return {**access.impersonation, **({"Authorization": authorization} if authorization else {})}
 
 
-def _page(response: Response) -> tuple[list[Object], str | None]:
+def _page(response: Response, names: Sequence[str]) -> tuple[list[Object], str | None]:
     """Return the objects of a page of a list, and the token of the next page, if there is one."""
     page = response.json()
-    return [_stored(item) for item in page["items"] or ()], page["metadata"].get("continue")
+    return [_stored(item, names) for item in page["items"] or ()], page["metadata"].get("continue")
+
+
+def _names_of(resource: str) -> Sequence[str]:
+    """Return what of an object's metadata says which one of its kind it is."""
+    return ("name",) if resource in _OF_CLUSTER else ("namespace", "name")
 
 
 def _event(line: bytes) -> tuple[str, Object]:
@@ -542,9 +557,9 @@ def _event(line: bytes) -> tuple[str, Object]:
     return str(event["type"]), dict(event["object"])
 
 
-def _stored(found: Object) -> Object:
+def _stored(found: Object, names: Sequence[str] = ("namespace", "name")) -> Object:
     """Return an object as the API stores it; of another form, it raises KeyError or TypeError."""
-    if not all(isinstance(found["metadata"][name], str) for name in ("namespace", "name")):
+    if not all(isinstance(found["metadata"][name], str) for name in names):
         raise TypeError
     if not all(isinstance(value, str) for value in (found.get("data") or {}).values()):
         raise TypeError
