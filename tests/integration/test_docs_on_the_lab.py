@@ -764,7 +764,11 @@ def test_settings_come_from_a_secret_and_do_not_show_it(reader: Reader, blocks: 
 def test_a_service_rotates_and_rewraps(reader: Reader, blocks: list[Block]) -> None:
     admin = kubernetes()
     kubeconfig = cluster_of("kubevault").kubeconfig_of(admin.create_token("kubevault", "rotator", None), reader.folder)
+    # As kubelet mounts it into a pod.
+    token = reader.folder / "vault-token"
+    token.write_text(admin.create_token("kubevault", "rotator", "vault"))
     options = {"SOURCE": "KUBEVAULT", "service_account": "rotator", "namespace": "kubevault", "role": "rotator"}
+    options |= {"token_file": str(token)}
     servers = {name: os.environ[name] for name in ("VAULT_ADDR", "VAULT_CACERT")}
     made = f"from secretmanager import SecretManager\nsm = SecretManager({options})\n"
     text = reader.here(blocks[0])

@@ -16,8 +16,10 @@ from secretmanager.errors import ConfigError
 from secretmanager.injection.options import Injection, from_options
 from secretmanager.injection.pods import KINDS, injected, removed
 from secretmanager.injection.text import with_injection, without_injection
+from secretmanager.login.methods import TOKEN_FILE
 
 WAYS = ("init", "sidecar", "exec")
+TOKEN = {"audience": "vault", "expirationSeconds": 600, "path": TOKEN_FILE.name}
 OPTIONS = {
     "secrets": ["shop-database/dsn", "shop-keys"],
     "vault_url": "https://vault.example.org:8200",
@@ -157,6 +159,7 @@ def test_what_is_added_by_exec() -> None:
     assert pod["volumes"] == [
         {"name": "kubevault", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": "kubevault-ca", "configMap": {"name": "kubevault-ca"}},
+        {"name": "kubevault-vault-token", "projected": {"sources": [{"serviceAccountToken": TOKEN}]}},
     ]
     assert pod["securityContext"] == {"fsGroup": 65532}
 
@@ -212,6 +215,24 @@ def test_our_container_mounts_the_token_that_the_others_shall_not_have() -> None
     assert "kubevault-token" in [mount["name"] for mount in found["initContainers"][0]["volumeMounts"]]
     assert [mount["name"] for mount in found["containers"][0]["volumeMounts"]] == ["kubevault"]
     assert found["volumes"][-1]["projected"]["sources"][0] == {"serviceAccountToken": {"path": "token"}}
+
+
+def test_a_token_for_vault_is_where_the_client_looks_and_in_our_container_alone() -> None:
+    found = pod_of(injected(manifest("Deployment"), injection(arguments=["--audience", "vault-eu"])))
+    (ours,) = found["initContainers"]
+    (mount,) = [mount for mount in ours["volumeMounts"] if mount["name"] == "kubevault-vault-token"]
+    assert mount == {"name": "kubevault-vault-token", "mountPath": str(TOKEN_FILE.parent), "readOnly": True}
+    assert [mount["name"] for mount in found["containers"][0]["volumeMounts"]] == ["kubevault"]
+    assert found["volumes"][-1]["projected"]["sources"] == [{"serviceAccountToken": {**TOKEN, "audience": "vault-eu"}}]
+
+
+def test_what_an_older_version_injected_gets_the_token_and_loses_all_of_it_again() -> None:
+    older = injected(manifest("Deployment"), injection())
+    pod = pod_of(older)
+    for items in (pod["volumes"], pod["initContainers"][0]["volumeMounts"]):
+        items[:] = [item for item in items if item["name"] != "kubevault-vault-token"]
+    assert injected(older, injection()) == injected(manifest("Deployment"), injection())
+    assert removed(older) == manifest("Deployment")
 
 
 def test_only_the_containers_that_are_named() -> None:
@@ -420,6 +441,7 @@ def test_a_container_without_a_command_is_an_error_for_exec() -> None:
         ({"role": 1}, "role: found int; allowed is text"),
         ({"user": 0}, "user: found 0; allowed is a number above 0"),
         ({"mount_path": "kubevault"}, "mount_path: found 'kubevault'"),
+        ({"mount_path": str(TOKEN_FILE.parent)}, "mount_path: found '/var/run/secrets/tokens'"),
         ({"command": {"a": ["b"]}}, "command: is only for exec"),
         ({"environment": {"A": 1}}, "environment: found 'A' with int"),
         ({"colour": "blue"}, "colour: there is no such option; allowed are arguments,"),

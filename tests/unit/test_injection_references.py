@@ -109,7 +109,12 @@ def test_files_are_rewritten_and_put_back(way: str) -> None:
         {"name": "kubevault", "mountPath": "/run/dsn", "readOnly": True, "subPath": "dsn"},
         {"name": "kubevault", "mountPath": "/kubevault", "readOnly": True},
     ]
-    assert [volume["name"] for volume in new["spec"]["volumes"]] == ["a", "kubevault", "kubevault-ca"]
+    assert [volume["name"] for volume in new["spec"]["volumes"]] == [
+        "a",
+        "kubevault",
+        "kubevault-ca",
+        "kubevault-vault-token",
+    ]
     check_way_back(before, way)
 
 

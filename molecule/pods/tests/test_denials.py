@@ -93,11 +93,11 @@ def refusal(pods: Namespace, pod: Manifest) -> str:
 
 
 def test_a_pod_of_another_service_account_gets_nothing(default: Namespace, another_account: str) -> None:
-    assert "serviceaccounts/token" in refusal(default, reader(another_account, "default"))
+    assert "service account name not authorized" in refusal(default, reader(another_account, "default"))
 
 
 def test_a_pod_of_another_namespace_gets_nothing(another_namespace: Namespace) -> None:
-    assert "serviceaccounts/token" in refusal(another_namespace, reader("default", another_namespace.name))
+    assert "namespace not authorized" in refusal(another_namespace, reader("default", another_namespace.name))
 
 
 def test_a_secret_that_is_not_named_is_refused(default: Namespace) -> None:

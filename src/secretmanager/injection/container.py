@@ -11,13 +11,16 @@ Object = dict[str, Any]
 NAME = "kubevault"
 """Name of the container, and of the volume of the values."""
 
-CA, CONFIG, TOKEN = f"{NAME}-ca", f"{NAME}-config", f"{NAME}-token"
-VOLUMES = (NAME, CA, CONFIG, TOKEN)
+CA, CONFIG, TOKEN, VAULT_TOKEN = f"{NAME}-ca", f"{NAME}-config", f"{NAME}-token", f"{NAME}-vault-token"
+VOLUMES = (NAME, CA, CONFIG, TOKEN, VAULT_TOKEN)
 """Names of our volumes."""
 
 CA_PATH = "/etc/kubevault"
 CONFIG_PATH = "/etc/kubevault-config"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+VAULT_TOKEN_PATH = "/var/run/secrets/tokens"
+"""Where the client finds the token for Vault: `login.methods.TOKEN_FILE`."""
 
 EXEC = "kubevault-exec"
 
@@ -60,6 +63,7 @@ def container(injection: Injection, user: tuple[int, int | None] | None, token: 
             {"name": NAME, "mountPath": injection.mount_path},
             *([{"name": CA, "mountPath": CA_PATH, "readOnly": True}] if injection.ca_config_map else []),
             *([{"name": CONFIG, "mountPath": CONFIG_PATH, "readOnly": True}] if injection.config else []),
+            {"name": VAULT_TOKEN, "mountPath": VAULT_TOKEN_PATH, "readOnly": True},
             *([{"name": TOKEN, "mountPath": TOKEN_PATH, "readOnly": True}] if token else []),
         ],
     }
@@ -71,6 +75,7 @@ def volumes(injection: Injection, token: bool) -> list[Object]:
         {"name": NAME, "emptyDir": {"medium": "Memory", "sizeLimit": SIZE}},
         *([{"name": CA, "configMap": {"name": injection.ca_config_map}}] if injection.ca_config_map else []),
         *([{"name": CONFIG, "configMap": {"name": injection.config}}] if injection.config else []),
+        {"name": VAULT_TOKEN, "projected": {"sources": [{"serviceAccountToken": _vault_token(injection)}]}},
         *([_token_volume()] if token else []),
     ]
 
@@ -116,6 +121,12 @@ def _startup_probe(injection: Injection) -> Object:
     """
     command = ["kubevault", "ready", injection.mount_path]
     return {"exec": {"command": command}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 2**31 - 1}
+
+
+def _vault_token(injection: Injection) -> Object:
+    """Return what kubelet renews: a token that serves at Vault alone, bound to the pod, so that it ends with that."""
+    audience = injection.argument("--audience") or "vault"
+    return {"audience": audience, "expirationSeconds": 600, "path": "vault-token"}
 
 
 def _token_volume() -> Object:

@@ -16,6 +16,9 @@ References = Literal["refuse", "rewrite", "keep"]
 MOUNT_PATH = "/kubevault"
 CA_CONFIG_MAP = "kubevault-ca"
 
+OURS = ("/etc/kubevault", "/var/run/secrets/tokens")
+"""Paths in our container at which it has something else than the values."""
+
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _PINNED = re.compile(r"[^\s@]+(:(?!latest$)[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
@@ -136,7 +139,7 @@ def _check(injection: Injection) -> None:
             f"image: found {injection.image!r}; allowed is a reference with a tag other than latest, or with a digest",
             remedy="pin it, so that a pod that starts again runs the same program",
         )
-    if not re.fullmatch(r"(/[-._\w]+)+", injection.mount_path) or injection.mount_path.startswith("/etc/kubevault"):
+    if not re.fullmatch(r"(/[-._\w]+)+", injection.mount_path) or injection.mount_path.startswith(OURS):
         raise ConfigError(f"mount_path: found {injection.mount_path!r}; allowed is an absolute path below /")
     if injection.user is not None and (_kind(injection.user) != "int" or injection.user < 1):
         raise ConfigError(f"user: found {injection.user!r}; allowed is a number above 0")

@@ -601,6 +601,10 @@ _REFUSALS: dict[int, tuple[type[KubernetesError], str]] = {
 }
 
 _FORBIDDEN = {
+    r" is forbidden: User \"[^\"]*\" cannot create resource \"serviceaccounts/token\" ": (
+        "in a pod, mount a projected token for Vault (docs/pods.md); elsewhere, grant it by RBAC: to a workload of the"
+        " inventory by token_request: true"
+    ),
     r" is forbidden: User \"[^\"]*\" cannot ": "grant it by RBAC",
     TERMINATING: "wait until the namespace is gone, and create it again",
     "exceeded quota": "raise the namespace's quota, or delete what is not needed",
