@@ -1,6 +1,7 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
-"""Filter plugins: what Vault has to hold, as resources of vault_resource, and what workloads need in manifests."""
+"""Filter plugins: what Vault has to hold, as resources of vault_resource, what workloads need in manifests, and what is
+wrong with what roles write into files."""
 
 from __future__ import annotations
 
@@ -44,5 +45,5 @@ class FilterModule:
             "role_resources",
             "workload_policy_resources",
         )
-        modules = {**dict.fromkeys(definitions, "admin.definitions"), "inject": "injection.objects"}
+        modules = {**dict.fromkeys(definitions, "admin.definitions"), "inject": "injection.objects", "unfit": "names"}
         return {f"kubevault_{name}": _filter(name, module) for name, module in modules.items()}

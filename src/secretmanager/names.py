@@ -1,5 +1,7 @@
 """What names Kubernetes and Vault allow.
 
+Also what roles write into files of systemd, nftables and shells, whose quoting differs: only what needs none is allowed.
+
 Sources: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and Vault's GenericNameRegex,
 which limits the names of keys and roles (https://pkg.go.dev/github.com/hashicorp/vault/sdk/framework#GenericNameRegex).
 """
@@ -7,7 +9,8 @@ which limits the names of keys and roles (https://pkg.go.dev/github.com/hashicor
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
@@ -47,3 +50,34 @@ VAULT_NAME = NameRule(
 )
 VAULT_PATH = NameRule(re.compile(r"[-.0-9A-Za-z_]+(/[-.0-9A-Za-z_]+)*"), 255, "names that are separated by '/'")
 """A mount's path."""
+
+UNQUOTED: Mapping[str, NameRule] = {
+    "key": VAULT_NAME,
+    "path": NameRule(
+        re.compile(r"/[-._+@A-Za-z0-9/]*"), 4095, "an absolute path of letters, digits, '-', '_', '.', '+', '@' and '/'"
+    ),
+    "user": NameRule(re.compile(r"[A-Za-z0-9_][-.A-Za-z0-9_]*"), 32, "letters, digits, '-', '_' and '.'"),
+    "word": NameRule(re.compile(r"[A-Za-z_][-A-Za-z0-9_]*"), 255, "letters, digits, '-' and '_', no digit first"),
+    "calendar": NameRule(re.compile(r"[-+*A-Za-z0-9:,./~ ]+"), 255, "a calendar event as of systemd.time(7)"),
+    "network": NameRule(
+        re.compile(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]*([/-][0-9a-fA-F.:]+)?"), 100, "an address, a network or a range of IP"
+    ),
+    "size": NameRule(re.compile(r"[0-9]+[kMG]?"), 20, "a number, with k, M or G after it"),
+}
+"""What roles write where it is not quoted, by kind."""
+
+
+def unfit(values: Mapping[str, Any], kind: str) -> list[str]:
+    """Return what is wrong with variables of a role that it writes unquoted, one line each; none if nothing is.
+
+    Args:
+        values: texts, or lists of them, by the names of the variables. An empty text counts as not given.
+        kind: key of `UNQUOTED`.
+    """
+    rule = UNQUOTED[kind]
+    return [
+        f"{name}: found {text!r}; allowed is {rule.text}, at most {rule.length} characters"
+        for name, value in values.items()
+        for text in map(str, value if isinstance(value, list | tuple) else [value])
+        if text and not rule.allows(text)
+    ]

@@ -64,3 +64,8 @@ def test_mlock_is_an_option_that_openbao_does_not_know(product: str, expected: b
 def test_systemd_hands_over_credentials() -> None:
     assert "\nLoadCredential=seal-key:/etc/vault-seal.key\n" in rendered("vault.service.j2")
     assert "LoadCredential" not in rendered("vault.service.j2", vault_server_credentials={})
+
+
+def test_a_text_of_the_inventory_stays_one_text() -> None:
+    text = rendered("vault.hcl.j2", vault_server_node_id='a"\n}\nui = true', vault_server_data_dir='/srv/a"b')
+    assert '\n  path    = "/srv/a\\"b"\n  node_id = "a\\"\\n}\\nui = true"\n}\n' in text

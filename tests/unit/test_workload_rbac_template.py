@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -48,3 +49,22 @@ def test_the_right_to_request_tokens_is_granted_by_name_and_on_request() -> None
     resources = [resource for each in rules(**everything) for resource in each["resources"]]
     assert resources == ["secrets", "deployments", "statefulsets", "daemonsets", "pods", "events", "leases"]
     assert rules(**everything, token_request=True) == [rule, *rules(**everything)]
+
+
+HOSTILE = ['a"b', "a; rm", "a: b", "a\nkind: b", "a\n---\napiVersion: v1\nkind: Secret", "{a: b}", "yes", "1", "a #b"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("field", ["role", "service_account", "namespace"])
+def test_a_name_stays_one_text_whatever_it_holds(field: str, text: str) -> None:
+    """The API server then refuses it, if it is no name."""
+    made = definitions(**{field: text, "rotates": ["k"], "namespaces": [text]})
+    kinds = ["Namespace", "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "Namespace", "RoleBinding"]
+    assert [each["kind"] for each in made] == kinds
+    names = {
+        "role": made[2]["metadata"]["name"].removeprefix("kubevault:"),
+        "service_account": made[1]["metadata"]["name"],
+        "namespace": made[0]["metadata"]["name"],
+    }
+    assert names[field] == text
+    assert made[5]["metadata"]["name"] == text
