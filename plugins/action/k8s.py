@@ -4,7 +4,8 @@
 
 In check mode Kubernetes refuses what a new namespace would hold, because the namespace is not there: it counts as
 created. What of several objects would change is shown, but not of Secrets; of removed ones the names, which the module
-does not show.
+does not show. Of Secrets a result has the names alone, because Ansible prints results at ``-v`` and writes them to its
+log.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ActionModule(InventoryOnly):
         if self._task.diff and self._task.args.get("state") == "absent":
             names = _names(self._task.args.get("definition"), objects)
             result["diff"] = {"before": "".join(f"{name}\n" for name in names), "after": ""}
-        return result
+        return _without_values(result) if module == "k8s" else result
 
 
 def _objects(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,7 +60,7 @@ def _objects(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _differences(objects: list[dict[str, Any]]) -> list[Any]:
     """Return what differs in each object but Secrets; the module leaves it where no callback shows it."""
-    return [one["diff"] for one in objects if "diff" in one and one["result"].get("kind") != "Secret"]
+    return [one["diff"] for one in objects if "diff" in one and not _is_secret(one["result"])]
 
 
 def _names(definition: Any, objects: list[dict[str, Any]]) -> list[str]:
@@ -70,3 +71,22 @@ def _names(definition: Any, objects: list[dict[str, Any]]) -> list[str]:
         f"{each['kind']} {'/'.join(filter(None, (each['metadata'].get('namespace'), each['metadata']['name'])))}"
         for each in removed
     ]
+
+
+def _is_secret(value: object) -> bool:
+    """Whether it is a Secret, or what Kubernetes lists them in."""
+    return isinstance(value, dict) and value.get("kind") in ("Secret", "SecretList")
+
+
+def _without_values(value: Any) -> Any:
+    """Return a result, or a part of it, without what Secrets hold, and without how they differ."""
+    if isinstance(value, list):
+        return [_without_values(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _is_secret(value):
+        # Annotations may hold the values too, as `kubectl apply` writes one.
+        names = {name: value.get("metadata", {}).get(name) for name in ("name", "namespace")}
+        return {"apiVersion": value.get("apiVersion"), "kind": value["kind"], "metadata": names}
+    secret = _is_secret(value.get("result"))
+    return {name: _without_values(item) for name, item in value.items() if not (secret and name == "diff")}

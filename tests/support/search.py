@@ -1,15 +1,22 @@
-"""Searches of what programs make and delete meanwhile: folders of running servers, and the processes of a machine."""
+"""Searches of what programs make and delete meanwhile: folders of running servers, and the processes of a machine.
+
+And of outputs for secrets, however they are written.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV}
 """Errors of what has vanished since its name was read, in file systems of disks, of processes and of control groups."""
+
+PIECE = 16
+"""Characters of a secret that count as a part of it."""
 
 _CHUNK = 1 << 20
 
@@ -48,6 +55,17 @@ def processes() -> Iterator[tuple[int, str]]:
         except OSError as error:
             if error.errno not in GONE:
                 raise
+
+
+def shows(output: str, secret: str) -> bool:
+    """Whether an output has a secret, or a part of it such as a line, as it is or in base64 within any other text."""
+    # Within another text, base64 has three ways to write it. The ends depend on what is beside it.
+    encoded = (b64encode(bytes(shift) + secret.encode()).decode()[4:-4] for shift in range(3))
+    return any(piece in output for text in (secret, *encoded) for piece in _pieces(text))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (text[start : start + PIECE] for start in range(0, len(text) - PIECE + 1, PIECE))
 
 
 def _holds(path: Path, text: bytes) -> bool:
