@@ -41,7 +41,7 @@ def snapshot(**sums: str | None) -> bytes:
 
 
 def configuration(folder: Path, **changed: Any) -> dict[str, Any]:
-    return {"folder": str(folder), "max_age": 3600, **changed}
+    return {"folder": str(folder), "metrics": f"{folder}/metrics.prom", "max_age": 3600, **changed}
 
 
 def test_a_snapshot_is_encrypted_as_it_came(program: ModuleType, tmp_path: Path) -> None:
@@ -243,3 +243,14 @@ def test_a_snapshot_gets_its_name_at_the_end_and_then_old_ones_are_deleted(
     assert seen("copying") == set(after)
     assert (tmp_path / "metrics.prom").read_bytes() == before["metrics.prom"]
     assert f"vault_snapshot_size_bytes {len(after[new])}".encode() in after["metrics.prom"]
+
+
+def test_metrics_that_cannot_be_written_fail_the_unit_and_the_snapshot_stays(
+    take: Callable[..., int], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(folder)
+    assert take(snapshot(), metrics=str(tmp_path / "none/vault-snapshot.prom")) == 1
+    said = capsys.readouterr().err
+    (new,) = contents(folder).keys() - before.keys()
+    assert f"{new} was taken, but {tmp_path}/none/vault-snapshot.prom not written: No such file or directory" in said
+    assert contents(folder)["metrics.prom"] == before["metrics.prom"]

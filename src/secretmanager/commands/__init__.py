@@ -20,4 +20,5 @@ __all__ = [
     "running",
     "seal",
     "statuses",
+    "textfile",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..rotation.keys import duration
 from ..rotation.rotation import Steps
-from . import rotation
+from . import rotation, textfile
 
 
 @click.command(name="rotate")
@@ -21,9 +22,17 @@ from . import rotation
 @click.option("--rewrap", is_flag=True, help="Bring the Secrets to the newest version.")
 @click.option("--retire", is_flag=True, help="Then have the key decrypt nothing older.")
 @click.option("--trim", is_flag=True, help="Also delete the older versions, for ever.")
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="After a success, write its time to this file of node_exporter's textfile collector, such as rotation.prom.",
+)
 @rotation.rewrapping
 @rotation.common
-def command(older_than: str, rewrap: bool, retire: bool, trim: bool, output: str, **given: Any) -> None:
+def command(
+    older_than: str, rewrap: bool, retire: bool, trim: bool, metrics: Path | None, output: str, **given: Any
+) -> None:
     """Make a new version of a Transit key, unless the newest one is young enough.
 
     It never sees a plaintext.
@@ -31,3 +40,5 @@ def command(older_than: str, rewrap: bool, retire: bool, trim: bool, output: str
     if trim and not retire:
         raise click.UsageError("--trim needs --retire")
     rotation.perform(Steps(True, duration(older_than, "--older-than"), rewrap, retire, trim), output, **given)
+    if metrics and not given["check"]:
+        textfile.record_rotation(metrics, given["transit_key"])

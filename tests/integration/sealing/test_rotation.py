@@ -172,10 +172,15 @@ def test_a_sealing_run_after_it_changes_nothing(life: Life, name: str) -> None:
 
 def test_one_command_does_all_three(one_life: Life, name: str) -> None:
     one_life.seal(one_life.spec(name))
-    options = ("--older-than", "0", "--rewrap", "--retire", "--trim")
+    metrics = one_life.folder / "rotation.prom"
+    options = ("--older-than", "0", "--rewrap", "--retire", "--trim", f"--metrics={metrics}")
     for status, more in ((3, ["--check"]), (0, [])):
         done = one_life.run("rotate", *options, *more, who="all", status=status)
         assert (done["rotated"], done["rewrapped"], done["retired"]) == (True, [one_life.place(name)], True)
+        assert metrics.exists() is (status == 0)
+    metric, value = metrics.read_text().splitlines()[-1].split(" ")
+    assert metric == f'kubevault_rotation_last_success_timestamp_seconds{{transit_key="{one_life.key}"}}'
+    assert value.isdigit()
 
 
 def test_each_command_as_users_start_it(one_life: Life, name: str) -> None:
@@ -201,7 +206,9 @@ def test_what_fails_ends_the_process_with_1(one_life: Life, name: str, command: 
     one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
     bad = one_life.folder / "bad.yml"
     bad.write_text("a: vault:v1:x\n b: [")
+    metrics = one_life.folder / "rotation.prom"
     options = ["--transit-key", one_life.key, "--output", output, "--manifest", str(bad)]
+    options += [f"--metrics={metrics}"] if command.startswith("rotate") else []
     run = subprocess.run(
         [BIN / "kubevault", *command.split(), *options],
         env=environment(one_life.chain, one_life.folder / "rotator"),
@@ -213,6 +220,7 @@ def test_what_fails_ends_the_process_with_1(one_life: Life, name: str, command: 
     assert "is not YAML" in run.stdout
     assert output == "text" or list(json.loads(run.stdout)["failed"]) == [str(bad)]
     assert run.stderr == "kubevault: 1 could not be rewrapped\n"
+    assert not metrics.exists()
     assert one_life.versions(name) == {2 + command.count("rotate")}
 
 
