@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client, config
-from support.ansible import ROOT, environment, play, play_in_lab
+from support.ansible import ROOT, environment, play, play_in_lab, run_playbook
 from support.change import vault_of
 from support.lab import Lab
-from support.servers import wait_until
+from support.servers import Decoy, wait_until
+from support.shell import misleading
 
 from secretmanager.login.methods import TOKEN_FILE
 from secretmanager.sealed import sealed_values
@@ -165,6 +167,22 @@ def test_shards_are_pods_of_an_indexed_job(lab: Lab) -> None:
     retiring = json.dumps({**given, "kubevault_rotation_retire": True})
     run = play_in_lab("playbooks/schedule.yml", lab.folder, "-e", retiring, fails=True)
     assert "a shard cannot know whether the others have ended" in " ".join(run.output.split())
+
+
+def test_the_shell_does_not_say_in_which_kubernetes_a_cronjob_is_made(lab: Lab, tmp_path: Path) -> None:
+    name = f"rotation-{uuid.uuid4().hex[:8]}"
+    options = {
+        "kubevault_scheduled_keys": ["aes256-key"],
+        "kubevault_rotation_image": IMAGE,
+        "kubevault_rotation_name": name,
+    }
+    decoy = Decoy()
+    shell = {**os.environ, **misleading(decoy.url, tmp_path)}
+    run = run_playbook("playbooks/schedule.yml", "-e", json.dumps(options), env=shell)
+    decoy.close()
+    assert (run.changed, decoy.connections) == (1, 0)
+    api = client.BatchV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+    api.delete_namespaced_cron_job(name, "kubevault")
 
 
 def test_an_age_without_a_unit_is_refused_before_a_cronjob_has_it(lab: Lab) -> None:
