@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,3 +80,10 @@ def test_a_program_that_does_not_exist_is_an_error(tool: Path) -> None:
     run = suites(tool, "run", "none", "/nonexistent/program")
     assert run.returncode == 1
     assert "No such file or directory: '/nonexistent/program'" in run.stderr
+
+
+def test_the_workflow_runs_actions_by_the_digest_of_a_commit() -> None:
+    """Whoever may move a tag of an action would otherwise run what he likes there, as root."""
+    used = re.findall(r"uses: *(.+)", (ROOT / ".github/workflows/test.yml").read_text())
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)] == []
