@@ -103,8 +103,8 @@ def test_an_archive_with_another_checksum_is_refused(
     assert installed(host) == []
 
 
-def test_a_mirror_without_https_needs_a_key(install: Callable[..., Run], host: Host) -> None:
-    output = install(fails=True, vault_server_release_key="").output
+def test_a_mirror_without_https_needs_a_signature(install: Callable[..., Run], host: Host) -> None:
+    output = install(fails=True, vault_server_verify_signature=False).output
     assert f"vault_server_mirror: found {URL}/releases.hashicorp.com; without https" in " ".join(output.split())
     assert installed(host) == []
 
