@@ -60,7 +60,9 @@ UNQUOTED: Mapping[str, NameRule] = {
     "word": NameRule(re.compile(r"[A-Za-z_][-A-Za-z0-9_]*"), 255, "letters, digits, '-' and '_', no digit first"),
     "calendar": NameRule(re.compile(r"[-+*A-Za-z0-9:,./~ ]+"), 255, "a calendar event as of systemd.time(7)"),
     "network": NameRule(
-        re.compile(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]*([/-][0-9a-fA-F.:]+)?"), 100, "an address, a network or a range of IP"
+        re.compile(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]*([/-][0-9a-fA-F.:]+)?"),
+        100,
+        "an address, a network or a range of IP",
     ),
     "size": NameRule(re.compile(r"[0-9]+[kMG]?"), 20, "a number, with k, M or G after it"),
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATES = Path(__file__).parents[2] / "roles/vault-server/templates"
@@ -69,3 +71,15 @@ def test_systemd_hands_over_credentials() -> None:
 def test_a_text_of_the_inventory_stays_one_text() -> None:
     text = rendered("vault.hcl.j2", vault_server_node_id='a"\n}\nui = true', vault_server_data_dir='/srv/a"b')
     assert '\n  path    = "/srv/a\\"b"\n  node_id = "a\\"\\n}\\nui = true"\n}\n' in text
+
+
+def test_root_loads_no_rules_from_a_folder_of_vault_s_user() -> None:
+    """Vault's user could put others in their place."""
+    variables = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
+    unit = rendered(
+        "vault-firewall.service.j2", vault_server_firewall_rules=variables.get("vault_server_firewall_rules")
+    )
+    loaded = re.findall(r"^Exec\w+=/usr/sbin/nft -f (\S+)$", unit, re.MULTILINE)
+    owned = [VARIABLES[f"vault_server_{name}_dir"] for name in ("config", "data", "audit")]
+    assert loaded
+    assert [path for path in loaded if any(Path(path).is_relative_to(folder) for folder in owned)] == []
