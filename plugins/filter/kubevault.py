@@ -5,11 +5,13 @@ wrong with what roles write into files."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 
 
 def _filter(name: str, module: str) -> Callable[..., Any]:
@@ -23,9 +25,13 @@ def _filter(name: str, module: str) -> Callable[..., Any]:
         except ImportError as error:
             raise AnsibleFilterError(f"kubevault_{name} needs the Python package kubevault") from error
         try:
-            return function(value, *args, **options)
+            with warnings.catch_warnings(record=True, action="always", category=UserWarning) as caught:
+                return function(value, *args, **options)
         except ConfigError as error:
             raise AnsibleFilterError(f"kubevault_{name}: {error}") from error
+        finally:
+            for each in caught:
+                Display().warning(f"kubevault_{name}: {each.message}")
 
     return call
 

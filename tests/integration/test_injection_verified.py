@@ -18,7 +18,7 @@ from support.modules import run_module
 OPTIONS = (
     "--with=exec",
     "--vault-url=https://vault.example.org:8200",
-    "--image=registry.example.org/kubevault:0.1.0",
+    "--image=registry.example.org/kubevault@sha256:0000000000000000000000000000000000000000000000000000000000000000",
     "--verify",
     "--in-place",
 )

@@ -19,6 +19,8 @@ from secretmanager.injection.options import Injection
 FOLDER = Path(__file__).parents[2] / "plugins/filter"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yml"))
 
+IMAGE = f"kubevault@sha256:{'0' * 64}"
+
 # In a process of its own: Ansible's controller and its modules, which other tests import, do not share one.
 CODE = """
 import json, sys
@@ -82,7 +84,7 @@ def test_the_documentation_of_inject_has_the_options_of_an_injection() -> None:
 
 def test_inject_takes_a_manifest_or_a_list() -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}}
-    options = {"secrets": ["a"], "vault_url": "https://vault:8200", "role": "a", "image": "kubevault:0.1.0"}
+    options = {"secrets": ["a"], "vault_url": "https://vault:8200", "role": "a", "image": IMAGE}
     expected = objects.inject(pod, "sidecar", **options)
     assert expected["spec"]["initContainers"][0]["name"] == "kubevault"
     assert filtered("kubevault_inject", pod, "sidecar", **options) == expected
@@ -90,6 +92,15 @@ def test_inject_takes_a_manifest_or_a_list() -> None:
         {"kind": "Service"},
         expected,
     ]
+
+
+def test_inject_warns_of_an_image_without_a_digest() -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}}
+    options = {"secrets": ["a"], "vault_url": "https://vault:8200", "role": "a", "image": "kubevault:0.1.0"}
+    command = [sys.executable, "-c", CODE, FOLDER, "kubevault_inject", json.dumps([[pod, "sidecar"], options])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "[WARNING]: kubevault_inject: image: found 'kubevault:0.1.0', which has no digest" in done.stderr
+    assert json.loads(done.stdout)["spec"]["initContainers"][0]["image"] == "kubevault:0.1.0"
 
 
 @pytest.mark.parametrize(

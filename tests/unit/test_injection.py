@@ -24,7 +24,7 @@ OPTIONS = {
     "secrets": ["shop-database/dsn", "shop-keys"],
     "vault_url": "https://vault.example.org:8200",
     "role": "shop",
-    "image": "registry.example.org/kubevault:0.1.0",
+    "image": "registry.example.org/kubevault@sha256:0000000000000000000000000000000000000000000000000000000000000000",
 }
 
 

@@ -30,14 +30,14 @@ OPTIONS = [
     "--secret=shop-keys",
     "--vault-url=https://vault:8200",
     "--role=shop",
-    "--image=registry.example.org/kubevault:0.1.0",
+    "--image=registry.example.org/kubevault@sha256:0000000000000000000000000000000000000000000000000000000000000000",
 ]
 SPEC = {
     "with": "init",
     "secrets": ["shop-keys"],
     "vaultUrl": "https://vault:8200",
     "role": "shop",
-    "image": "registry.example.org/kubevault:0.1.0",
+    "image": "registry.example.org/kubevault@sha256:0000000000000000000000000000000000000000000000000000000000000000",
 }
 
 
@@ -171,6 +171,21 @@ def test_a_resource_list_makes_it_a_krm_function(kubevault: Kubevault, arguments
     assert found["results"] == [{"message": "injected init", "severity": "info", "resourceRef": reference}]
     again = kubevault(*arguments, given=resource_list(found["items"]))
     assert again.stdout == resource_list(found["items"])
+
+
+def test_an_image_without_a_digest_is_warned_of(kubevault: Kubevault) -> None:
+    """Its tag can come to mean another program."""
+    image = "registry.example.org/kubevault:0.1.0"
+    said = f"image: found {image!r}, which has no digest"
+    done = kubevault("inject", *OPTIONS, f"--image={image}", given=POD)
+    assert (done.returncode, f"image: {image}" in done.stdout) == (0, True)
+    assert done.stderr.startswith(f"kubevault: {said}")
+    done = kubevault(given=resource_list([yaml.safe_load(POD)], {**SPEC, "image": image}))
+    warning, injected = yaml.safe_load(done.stdout)["results"]
+    assert (warning["severity"], warning["message"].startswith(said)) == ("warning", True)
+    assert injected["severity"] == "info"
+    both = f"--image={image}@sha256:{'0' * 64}"
+    assert kubevault("inject", *OPTIONS, both, given=POD).stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ OPTIONS = {
     "secrets": ["database"],
     "vault_url": "https://vault.example.org:8200",
     "role": "shop",
-    "image": "registry.example.org/kubevault:0.1.0",
+    "image": "registry.example.org/kubevault@sha256:0000000000000000000000000000000000000000000000000000000000000000",
 }
 
 FROM_KEY = {"name": "DSN", "valueFrom": {"secretKeyRef": {"name": "database", "key": "dsn"}}}

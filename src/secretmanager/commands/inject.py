@@ -23,7 +23,7 @@ from ..options import KUBERNETES, VAULT, with_variables
 from ..reading.verification import Workload, connecting, read_as
 from ..servers.vault import VaultClient
 from . import options
-from .connections import kubernetes_of
+from .connections import kubernetes_of, warn
 
 
 @click.command(name="inject")
@@ -38,7 +38,7 @@ from .connections import kubernetes_of
 @click.option("--secret", "secrets", multiple=True, metavar="NAME[/KEY]", help="Secret of the workload's namespace.")
 @click.option("--vault-url", help="Address of Vault as a pod reaches it.")
 @click.option("--role", help="Role of Vault that the workload logs in to.")
-@click.option("--image", help="Image that holds kubevault, with a tag or a digest.")
+@click.option("--image", help="Image that holds kubevault, with a digest; a tag alone is warned of.")
 @click.option("--workload", "workloads", multiple=True, metavar="KIND/NAME", help="Only this workload of the files.")
 @click.option("--container", "containers", multiple=True, metavar="NAME", help="Only this container gets the values.")
 @click.option(
@@ -96,6 +96,8 @@ def command(
         return
     connection = {option.name: given.pop(option.name, None) for option in KUBERNETES}
     injection = None if remove else _injection(given)
+    if injection and injection.warning:
+        warn(injection.warning)
     if injection and verify:
         for name, text in texts.items():
             for workload in workloads_in(text, _shown(name), injection):

@@ -64,10 +64,12 @@ def run(text: str) -> tuple[str, str | None]:
 
 
 def _injected(content: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Return the items with a way in them, and a result for each that changed."""
+    """Return the items with a way in them, and a result for each that changed, and for what is not safe."""
     injection = from_options(_options(content.get("functionConfig")))
     items = list(content.get("items") or [])
-    results = []
+    results: list[dict[str, Any]] = []
+    if injection.warning:
+        results.append({"message": injection.warning, "severity": "warning"})
     secrets = secrets_among(items)
     for index in chosen(items, set(injection.workloads), "items"):
         new = injected(items[index], injection, secrets)

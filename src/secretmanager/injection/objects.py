@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,12 +21,16 @@ def inject(manifests: Any, way: str, **options: Any) -> Any:
         way: "init", "sidecar" or "exec".
         options: the other attributes of `options.Injection`.
 
+    What is not safe, as `options.Injection.warning` says, is a warning of Python.
+
     Raises:
         ConfigError: an option is wrong, there is no workload, or something in one is in the way.
     """
     if isinstance(manifests, str) or not isinstance(manifests, Mapping | Sequence):
         raise ConfigError(f"manifests: found a value of type {type(manifests).__name__}; allowed is a dict or a list")
     injection = from_options({"with": way, **options})
+    if injection.warning:
+        warnings.warn(injection.warning, stacklevel=2)
     items = [manifests] if isinstance(manifests, Mapping) else list(manifests)
     secrets = secrets_among(items)
     for index in chosen(items, set(injection.workloads), "manifests"):

@@ -34,7 +34,7 @@ class Injection:
         secrets: Secrets of the workload's namespace, ``NAME`` or ``NAME/KEY``.
         vault_url: address of Vault as a pod reaches it.
         role: role of Vault that the workload logs in to.
-        image: image that holds the command kubevault, with a tag or a digest.
+        image: image that holds the command kubevault, with a tag or, better, a digest.
         workloads: workloads that are meant, ``KIND/NAME``; all if it is empty.
         containers: containers whose programs get the values, by name; all but init containers if it is empty.
         command: for "exec", the command of a container whose manifest has none, by the container's name. The name ""
@@ -65,6 +65,16 @@ class Injection:
     arguments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     references: References = "refuse"
+
+    @property
+    def warning(self) -> str | None:
+        """What is allowed and yet not safe: an image without a digest; None if there is nothing."""
+        if "@sha256:" in self.image:
+            return None
+        return (
+            f"image: found {self.image!r}, which has no digest: whoever may push to its registry can have another"
+            " program run under this tag, with the rights of the workload; write it with one, as IMAGE@sha256:..."
+        )
 
     @property
     def names(self) -> list[str]:

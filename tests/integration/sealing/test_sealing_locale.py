@@ -76,7 +76,13 @@ def test_values_are_handed_on_as_they_are(
 
 
 def test_manifests_stay_byte_for_byte(kubevault: Kubevault, tmp_path: Path) -> None:
-    options = ["--with=exec", "--secret=a", "--role=r", "--vault-url=https://v:8200", "--image=kubevault:0.1.0"]
+    options = [
+        "--with=exec",
+        "--secret=a",
+        "--role=r",
+        "--vault-url=https://v:8200",
+        f"--image=kubevault@sha256:{64 * '0'}",
+    ]
     (tmp_path / "pod.yaml").write_text(POD)
     printed = kubevault("inject", "pod.yaml", *options)
     assert printed.startswith(f"# {TEXT}\n".encode())

@@ -26,7 +26,7 @@ metadata: {name: shop, namespace: shop}
 spec: {containers: [{name: shop, command: [shop]}]}
 """
 # In place it is done once, in the order of the cases.
-INJECT = "--with=exec --secret=a --role=r --vault-url=https://v:8200 --image=kubevault:0.1.0"
+INJECT = "--with=exec --secret=a --role=r --vault-url=https://v:8200 --image=kubevault@sha256:" + 64 * "0"
 FILES = "files --allow-disk --to={folder}/volume --service-account={namespace}/default"
 
 
