@@ -1,7 +1,8 @@
 # Copyright: the KUBEVAULT authors
 # SPDX-License-Identifier: Apache-2.0
 """Filter plugins: what Vault has to hold, as resources of vault_resource, what workloads need in manifests, and what is
-wrong with what roles write into files."""
+wrong with what roles write into files.
+"""
 
 from __future__ import annotations
 

@@ -195,11 +195,11 @@ def main() -> None:
             except SecretNotFound:
                 secrets = []
         else:
-            secrets = list(kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"])))
-        if params["namespace"] and not secrets and not module.check_mode:  # where it may be created before a run
-            kubernetes.require_namespace(params["namespace"])
+            secrets = kubernetes.list_secrets(params["namespace"], ",".join(params["label_selectors"]))
         with logged_in_vault(module) if connection_options(module)["vault_url"] else nullcontext() as vault:
             infos = list(inspect(secrets, KeyStates(vault), params["transit_key"]))
+        if params["namespace"] and not infos and not module.check_mode:  # where it may be created before a run
+            kubernetes.require_namespace(params["namespace"])
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
     infos = [info for info in infos if info.values or info.transit_key or info.error]

@@ -1,6 +1,6 @@
 """What names Kubernetes and Vault allow.
 
-Also what roles write into files of systemd, nftables and shells, whose quoting differs: only what needs none is allowed.
+Also what roles write into files of systemd, nftables and shells, whose quoting differs: what needs none is allowed.
 
 Sources: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and Vault's GenericNameRegex,
 which limits the names of keys and roles (https://pkg.go.dev/github.com/hashicorp/vault/sdk/framework#GenericNameRegex).

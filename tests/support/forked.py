@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -105,9 +106,24 @@ def start(*arguments: str | Path, env: Mapping[str, str], folder: Path | None = 
     return Forked(_kubevault, [str(argument) for argument in arguments], env=env, folder=folder, stdin=stdin)
 
 
+def peak(*arguments: str | Path, env: Mapping[str, str]) -> tuple[CompletedProcess[bytes], int]:
+    """Run the command kubevault to its end; return what it had most of memory, too, in bytes."""
+    process = Forked(_measured, [str(argument) for argument in arguments], env=env)
+    status = process.wait()
+    *errors, last = process.stderr.splitlines(keepends=True)
+    return CompletedProcess(arguments, status, process.stdout, b"".join(errors)), int(last)
+
+
 def _kubevault(arguments: Sequence[str]) -> None:
     sys.argv = ["kubevault", *arguments]
     main()
+
+
+def _measured(arguments: Sequence[str]) -> None:
+    try:
+        _kubevault(arguments)
+    finally:
+        print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 
 
 def _run(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from secretmanager.commands.rewrap import command as rewrap
 from secretmanager.errors import ConflictError, SecretNotFound, VaultError
-from secretmanager.rotation import rewrapper
+from secretmanager.rotation import usage
 from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, make_candidate
 from secretmanager.rotation.rewrapper import ATTEMPTS, Report, Rewrapper
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Manifest, Scope, checksum, encode, sealed_values
@@ -198,7 +198,7 @@ def run(api: FakeApi, options: Options, shards: int, fate: Fate) -> Report:
     report = Report()
     api.fate = fate
     vault = FakeVault(fate)
-    with patch.object(rewrapper, "PAGE", 2):
+    with patch.object(usage, "PAGE", 2):
         for index in range(shards):
             shard = Shard(index, shards)
             Rewrapper(vault, api, options, NEWEST, concurrency=2, shard=shard).run(report)  # type: ignore[arg-type]

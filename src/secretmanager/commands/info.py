@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import indent
 from typing import Any, get_args
 
 import click
@@ -61,27 +63,61 @@ def command(
             [kubernetes.get_secret(namespace, name)] if name else kubernetes.list_secrets(namespace or None, selector)
         )
         states = KeyStates(vault)
-        infos = list(inspect(found, states, transit_key))
-        if not infos:
+        keys: set[str | None] = set()
+        wrong = False
+
+        def told() -> Iterator[SecretInfo]:
+            """Yield what is known of each Secret; nothing of it is kept, since it may be much."""
+            nonlocal wrong
+            for info in inspect(found, states, transit_key):
+                keys.add(info.transit_key)
+                yield info
+                for line in faults(info, kinds):
+                    wrong = True
+                    warn(line)
+
+        if leaked:
+            _print_leaked(told(), leaked, version, transit_key, output)
+        else:
+            _print(told(), output)
+        if not keys:
             if namespace:
                 kubernetes.require_namespace(namespace)
             warn(f"there is no sealed Secret{f' in {namespace}' if namespace else ''} with the labels {selector!r}")
-        if leaked and leaked not in {info.transit_key for info in infos}:
+        if leaked and leaked not in keys:
             _require_key(leaked, states)
-    if leaked:
-        keys = [(info, compromised(info, leaked, version, transit_key)) for info in infos]
-        report = [{"namespace": info.namespace, "name": info.name, "keys": names} for info, names in keys if names]
-        lines = [f"{item['namespace']}/{item['name']}: {', '.join(item['keys'])}" for item in report]
-    else:
-        report = [facts(info) for info in infos]
-        lines = [line for info in infos for line in _lines(info)]
-    for line in [json.dumps(report, indent=2)] if output == "json" else lines:
-        click.echo(line)
-    wrong = [line for info in infos for line in faults(info, kinds)]
-    for line in wrong:
-        warn(line)
     if wrong:
         sys.exit(FINDING)
+
+
+def _print(infos: Iterable[SecretInfo], output: str) -> None:
+    if output == "json":
+        _print_json(map(facts, infos))
+        return
+    for info in infos:
+        for line in _lines(info):
+            click.echo(line)
+
+
+def _print_leaked(
+    infos: Iterable[SecretInfo], leaked: str, version: int | None, transit_key: str | None, output: str
+) -> None:
+    keys = ((info, compromised(info, leaked, version, transit_key)) for info in infos)
+    report = ({"namespace": info.namespace, "name": info.name, "keys": names} for info, names in keys if names)
+    if output == "json":
+        _print_json(report)
+        return
+    for item in report:
+        click.echo(f"{item['namespace']}/{item['name']}: {', '.join(item['keys'])}")
+
+
+def _print_json(items: Iterable[Any]) -> None:
+    """Print a list of JSON, item by item, as `json.dumps` writes it."""
+    before = "["
+    for item in items:
+        click.echo(f"{before}\n{indent(json.dumps(item, indent=2), '  ')}", nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
 
 
 def _place(text: str) -> tuple[str, str]:

@@ -74,6 +74,12 @@ class Candidate:
         """``namespace/name``."""
         return place_of(self.secret)
 
+    @property
+    def size(self) -> int:
+        """About how many bytes its Secret has: those of its data and annotations."""
+        parts = self.secret.get("data"), self.secret["metadata"].get("annotations")
+        return sum(len(key) + len(text) for part in parts for key, text in (part or {}).items())
+
 
 def make_candidate(secret: Object, newest: int, options: Options) -> Candidate | None:
     """Look at a Secret.

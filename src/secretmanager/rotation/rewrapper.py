@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError
 from ..sealed import SEALED_LABEL, place_of, with_ciphertexts
 from ..sealing import recreation
-from ..servers.kubernetes import PAGE, KubernetesClient, Object
+from ..servers.kubernetes import KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, Shard, Skip, make_candidate
 from .usage import foreign, pages
@@ -78,6 +78,13 @@ Progress = Callable[[Report], None]
 """Called after each Secret, with what was done so far."""
 
 
+class Copy(NamedTuple):
+    """Where a copy is that a run has left behind, and the Secret that it stands for, both ``namespace/name``."""
+
+    place: str
+    original: str
+
+
 class Rewrapper:
     """Rewraps Secrets in Kubernetes.
 
@@ -137,7 +144,7 @@ class Rewrapper:
         """
         self._report, self._progress = report, progress
         with ThreadPoolExecutor(self._concurrency) as pool:
-            copies: list[Object] = []
+            copies: list[Copy] = []
             self._rewrap_all(self._secrets(copies), pool, still_held, check=check)
             if copies and check:
                 self._foretell_restored(copies)
@@ -146,8 +153,8 @@ class Rewrapper:
                 # Only now does nothing else recreate the same Secrets.
                 self._rewrap_all(self._finished(copies), pool, still_held, check=False)
 
-    def _secrets(self, copies: list[Object]) -> Iterator[Object]:
-        """List the Secrets; the copies that a run has left behind are put into a list instead."""
+    def _secrets(self, copies: list[Copy]) -> Iterator[Object]:
+        """List the Secrets; the places of copies that a run has left behind are put into a list instead."""
         selector = None if self._options.unmanaged else f"{SEALED_LABEL}=true"
         for namespace in self._namespaces or (None,):
             empty = True
@@ -155,50 +162,67 @@ class Rewrapper:
                 empty = False
                 if recreation.is_copy(secret):
                     # It belongs to the shard of its original, so that no other one deletes it meanwhile.
-                    copies += [secret] if recreation.original(secret) in self._shard else []
+                    original = recreation.original(secret)
+                    copies += [Copy(place_of(secret), place_of(original))] if original in self._shard else []
                 elif secret in self._shard:
                     yield secret
             if namespace and empty:
                 self._kubernetes.require_namespace(namespace)
 
-    def _finished(self, copies: Iterable[Object]) -> Iterator[Object]:
+    def _finished(self, copies: Iterable[Copy]) -> Iterator[Object]:
         """Finish recreations; yield the Secrets that were missing until then."""
         for copy in copies:
             try:
-                if secret := recreation.finish(self._kubernetes, copy):
-                    self._report.restored.append(place_of(secret))
+                if secret := self._finish(copy):
+                    self._report.restored.append(copy.original)
                     yield secret
             except SecretManagerError as error:
-                self._report.failed[place_of(copy)] = str(error)
+                self._report.failed[copy.place] = str(error)
 
-    def _foretell_restored(self, copies: Iterable[Object]) -> None:
+    def _finish(self, copy: Copy) -> Object | None:
+        try:
+            secret = self._kubernetes.get_secret(*copy.place.split("/"))
+        except SecretNotFound:
+            return None  # another run has finished it
+        return recreation.finish(self._kubernetes, secret) if recreation.is_copy(secret) else None
+
+    def _foretell_restored(self, copies: Iterable[Copy]) -> None:
         for copy in copies:
-            place = place_of(recreation.original(copy))
             try:
-                self._kubernetes.get_secret(*place.split("/"))
+                self._kubernetes.get_secret(*copy.original.split("/"))
             except SecretNotFound:
-                self._report.restored.append(place)
+                self._report.restored.append(copy.original)
 
     def _rewrap_all(
         self, secrets: Iterable[Object], pool: ThreadPoolExecutor, still_held: Callable[[], None], *, check: bool
     ) -> None:
         writing: list[Future[None]] = []
         try:
-            for page in pages(secrets, PAGE):
+            for page in pages(self._candidates(secrets)):
                 still_held()
                 written, writing = writing, self._rewrap(page, pool, check=check)
                 _wait(written)
         finally:
             _wait(writing)
 
-    def _rewrap(self, page: Sequence[Object], pool: ThreadPoolExecutor, *, check: bool) -> list[Future[None]]:
+    def _candidates(self, secrets: Iterable[Object]) -> Iterator[tuple[str, Candidate]]:
+        """Yield the Secrets to rewrap, and the damaged ones, each with its place; of the others nothing is kept."""
+        for secret in secrets:
+            candidate = make_candidate(secret, self._newest, self._options)
+            if candidate is None:
+                continue
+            place = candidate.place
+            if candidate.skip is Skip.DAMAGED or not self._report.settles(place, candidate):
+                yield place, candidate
+
+    def _rewrap(
+        self, page: Sequence[tuple[str, Candidate]], pool: ThreadPoolExecutor, *, check: bool
+    ) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
-        made = (make_candidate(secret, self._newest, self._options) for secret in page)
-        found = {candidate.place: candidate for candidate in made if candidate}
-        damaged = {place: candidate for place, candidate in found.items() if candidate.skip is Skip.DAMAGED}
+        damaged = {place: candidate for place, candidate in page if candidate.skip is Skip.DAMAGED}
         strange = foreign(self._vault, self._options.transit_key, damaged)
-        ours = {place: candidate for place, candidate in found.items() if place not in strange}
-        candidates = [candidate for place, candidate in ours.items() if not self._report.settles(place, candidate)]
+        ours = [(place, candidate) for place, candidate in page if place not in strange]
+        candidates = [candidate for place, candidate in ours if not self._report.settles(place, candidate)]
         if check:
             for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates):
                 self._foretell(candidate, ciphertexts)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import TypeVar
 
 from ..errors import PermissionDenied, VaultError
-from ..servers.kubernetes import PAGE, Object
+from ..servers.kubernetes import PAGE, PAGE_BYTES, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, make_candidate
-
-T = TypeVar("T")
 
 
 def behind(
@@ -32,19 +28,25 @@ def behind(
         The name of each that is behind, and why.
     """
     options = Options(transit_key, unmanaged=True, gitops=True, recreate=True)
-    for page in pages(secrets, PAGE):
-        candidates = {name: make_candidate(secret, newest, options) for name, secret in page}
-        found = {name: candidate for name, candidate in candidates.items() if candidate}
-        strange = foreign(vault, transit_key, found)
-        for name, candidate in found.items():
-            if name not in strange and (candidate.behind or candidate.skip):
+    candidates = ((name, make_candidate(secret, newest, options)) for name, secret in secrets)
+    for page in pages((name, each) for name, each in candidates if each and (each.behind or each.skip)):
+        strange = foreign(vault, transit_key, dict(page))
+        for name, candidate in page:
+            if name not in strange:
                 yield name, f"version {candidate.oldest}" if candidate.behind else str(candidate.skip)
 
 
-def pages(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield items in lists of this size, the last of which may be shorter."""
-    iterator = iter(items)
-    while page := list(islice(iterator, size)):
+def pages(candidates: Iterable[tuple[str, Candidate]]) -> Iterator[list[tuple[str, Candidate]]]:
+    """Yield Secrets with their names in lists, each of as many, and with as many bytes, as a page of a list."""
+    page: list[tuple[str, Candidate]] = []
+    size = 0
+    for name, candidate in candidates:
+        if page and (len(page) == PAGE or size + candidate.size > PAGE_BYTES):
+            yield page
+            page, size = [], 0
+        page.append((name, candidate))
+        size += candidate.size
+    if page:
         yield page
 
 

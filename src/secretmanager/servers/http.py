@@ -109,11 +109,19 @@ class ConnectionFailed(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """A server's response. Body and headers are not part of repr(): they may hold a secret."""
+    """A server's response. Body and headers are not part of repr(): they may hold a secret.
+
+    Attributes:
+        status: HTTP status.
+        body: its body; empty if it has more bytes than the request allowed.
+        headers: its headers.
+        too_long: whether it has more.
+    """
 
     status: int
     body: bytes = field(repr=False)
     headers: Mapping[str, str] | HTTPMessage = field(default_factory=dict, repr=False)
+    too_long: bool = False
 
     @property
     def ok(self) -> bool:
@@ -411,6 +419,7 @@ class JsonApi:
         body: Mapping[str, Any] | Iterable[bytes] | None = None,
         *,
         headers: Headers | None = None,
+        max_bytes: int | None = None,
         idempotent: bool = True,
     ) -> Response:
         """Send one request.
@@ -420,6 +429,7 @@ class JsonApi:
             path: path and query, beginning with a slash.
             body: JSON object to send; or the parts of a binary body, iterated over for each time that it is sent.
             headers: further headers, besides those for JSON.
+            max_bytes: bytes of the response's body above which it is not read to its end; see `Response.too_long`.
             idempotent: False if sending the request twice differs from sending it once; it is then repeated only while
                 the server says that it did nothing and has no leader.
 
@@ -430,7 +440,7 @@ class JsonApi:
         """
         payload = json.dumps(body, separators=(",", ":")).encode() if isinstance(body, Mapping) else body
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
-        request = _Request(method, path, payload, sent, idempotent)
+        request = _Request(method, path, payload, sent, idempotent, max_bytes)
         begun = time.monotonic()
         for attempt in count():
             outcome = self._send_to_any(request)
@@ -586,11 +596,11 @@ class JsonApi:
             except LOST:
                 whole = False  # the server may have answered before it read everything, as with status 413
             received = connection.getresponse()
-            response = _read(received)
+            response = _read(received, request.max_bytes)
         except BaseException:
             connection.close()
             raise
-        if received.will_close or not whole:
+        if received.will_close or response.too_long or not whole:
             connection.close()
         else:
             connection.used_at = time.monotonic()
@@ -680,12 +690,20 @@ class _Request(NamedTuple):
     payload: bytes | Iterable[bytes] | None
     headers: Headers
     idempotent: bool
+    max_bytes: int | None
 
 
-def _read(received: HTTPResponse) -> Response:
+def _read(received: HTTPResponse, max_bytes: int | None) -> Response:
     if len(set(received.headers.get_all("Content-Length", ()))) > 1:
         raise _Ambiguous
-    return Response(received.status, received.read(), received.headers)
+    if max_bytes is None:
+        return Response(received.status, received.read(), received.headers)
+    body = received.read(max_bytes + 1)
+    if len(body) > max_bytes:
+        return Response(received.status, b"", received.headers, too_long=True)
+    if received.length:  # read() with a number takes the end of the connection for the end of the body
+        raise IncompleteRead(body, received.length)
+    return Response(received.status, body, received.headers)
 
 
 class _Ambiguous(HTTPException):

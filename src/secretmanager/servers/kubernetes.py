@@ -11,7 +11,9 @@ import json
 import re
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +31,13 @@ from .http import ELECTION_TIMEOUT, ConnectionFailed, JsonApi, Parsed, Response,
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
-"""Objects in one page of a list, as with kubectl's ``--chunk-size``."""
+"""Objects that one page of a list has at most, as with kubectl's ``--chunk-size``."""
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes above which a page of several objects is not read to its end; fewer are asked for instead.
+
+Who may create Secrets could fill a page of 500 with 700 MB. What ordinary ones have fits: 8 KiB each.
+"""
 
 FIELD_MANAGER = "kubevault"
 """Who wrote a field, in a Secret's ``managedFields``."""
@@ -227,12 +235,16 @@ class KubernetesClient:
         return Events(self, stream, place)
 
     def list_secrets(self, namespace: str | None = None, label_selector: str | None = None) -> Iterator[Object]:
-        """Yield the Secrets of a namespace, or of all namespaces; they are fetched page by page.
+        """Yield the Secrets of a namespace, or of all namespaces, without ``managedFields``.
+
+        They are fetched page by page. What the caller drops is not kept: their size is up to those who write them.
 
         Raises:
             Forbidden: RBAC lacks ``list``.
         """
-        yield from self.list_objects("secrets", namespace, label_selector)
+        for secret in self.list_objects("secrets", namespace, label_selector):
+            secret["metadata"].pop("managedFields", None)
+            yield secret
 
     def require_namespace(self, namespace: str) -> None:
         """Check that a namespace is there, as far as the caller may know: a list of what is in none is empty.
@@ -371,19 +383,37 @@ class KubernetesClient:
     ) -> Iterator[Object]:
         path = _path(namespace, resource)
         headers = {"Accept": accept} if accept else {}
-        query = {"limit": str(PAGE), **query}
+        limit, token = PAGE, ""
         while True:
-            response = self._call(
-                "GET", f"{path}?{urlencode(query)}", namespace or "all namespaces", headers=headers, allowed=(410,)
-            )
-            if response.status == 410:
-                query["continue"] = self._renewed_token(response, namespace or "all namespaces")
+            # A token holds where the list goes on, and not how many objects a page has.
+            asked = {"limit": str(limit), **query, **({"continue": token} if token else {})}
+            max_bytes = PAGE_BYTES if limit > 1 else None
+            page = self._page(f"{path}?{urlencode(asked)}", namespace, _names_of(resource), headers, max_bytes)
+            if page is None:
+                limit = max(1, limit // _FEWER)
                 continue
-            items, following = self._understood(response, partial(_page, response, _names_of(resource)))
-            yield from items
-            if not following:
+            limit, token = page.next_limit(limit), page.token
+            while page.items:
+                yield page.items.popleft()
+            if not token:
                 return
-            query["continue"] = following
+
+    def _page(
+        self,
+        path: str,
+        namespace: str | None,
+        names: Sequence[str],
+        headers: Mapping[str, str],
+        max_bytes: int | None,
+    ) -> _Page | None:
+        """Return one page; None if it has more bytes."""
+        place = namespace or "all namespaces"
+        response = self._call("GET", path, place, headers=headers, allowed=(410,), max_bytes=max_bytes)
+        if response.too_long:
+            return None
+        if response.status == 410:
+            return _Page(deque(), self._renewed_token(response, place), 0)
+        return self._understood(response, partial(_parsed, response, names))
 
     def _renewed_token(self, response: Response, place: str) -> str:
         """Return the token with which a list goes on whose own one has expired, by what is stored now.
@@ -427,15 +457,20 @@ class KubernetesClient:
         *,
         headers: Mapping[str, str] = MappingProxyType({}),
         allowed: Sequence[int] = (),
+        max_bytes: int | None = None,
     ) -> Response:
         """Send one request; return the response if it is the API's, and no refusal but of an allowed status."""
+
+        def send(known: dict[str, Any]) -> Response:
+            return self._api.request(method, path, body, headers=known | {**headers}, max_bytes=max_bytes)
+
         try:
-            response = self._as_known(lambda known: self._api.request(method, path, body, headers=known | {**headers}))
+            response = self._as_known(send)
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
         if not response.ok and response.status not in allowed:
             raise self._refusal(response, place)
-        if not response.is_object:
+        if not response.is_object and not response.too_long:
             raise self._foreign(response)
         return response
 
@@ -541,15 +576,40 @@ def _headers(access: ClusterAccess) -> dict[str, Any]:
     return {**access.impersonation, **({"Authorization": authorization} if authorization else {})}
 
 
-def _page(response: Response, names: Sequence[str]) -> tuple[list[Object], str | None]:
-    """Return the objects of a page of a list, and the token of the next page, if there is one."""
-    page = response.json()
-    return [_stored(item, names) for item in page["items"] or ()], page["metadata"].get("continue")
-
-
 def _names_of(resource: str) -> Sequence[str]:
     """Return what of an object's metadata says which one of its kind it is."""
     return ("name",) if resource in _OF_CLUSTER else ("namespace", "name")
+
+
+_FEWER = 8
+"""By what the number of objects is divided after a page of too many bytes."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A page of a list.
+
+    Attributes:
+        items: its objects.
+        token: the token of the next page; empty if there is none.
+        size: its bytes.
+    """
+
+    items: deque[Object]
+    token: str
+    size: int
+
+    def next_limit(self, limit: int) -> int:
+        """Return how many objects to ask for next, so that they have three quarters of the bytes, if they are alike."""
+        if not self.items:
+            return limit
+        return max(1, min(PAGE, 2 * limit, 3 * PAGE_BYTES * len(self.items) // (4 * self.size)))
+
+
+def _parsed(response: Response, names: Sequence[str]) -> _Page:
+    page = response.json()
+    items = deque(_stored(item, names) for item in page["items"] or ())
+    return _Page(items, str(page["metadata"].get("continue") or ""), len(response.body))
 
 
 def _event(line: bytes) -> tuple[str, Object]:

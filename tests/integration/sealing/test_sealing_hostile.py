@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,3 +63,44 @@ def test_rotation_and_information_go_on(chain: Chain, name: str, tmp_path: Path)
         assert info.returncode == 3, told
         for hostile in HOSTILE.keys() - {"version-of-digits"}:
             assert f"{life.place(hostile)}: damaged: {MANIFEST_KEY}" in told
+
+
+LARGE = 100
+"""Secrets of nearly a megabyte that one tenant writes; with all of them in memory, a run takes 400 MiB and more."""
+
+MEMORY = 200 * 1024 * 1024
+"""Bytes that a run may have, of which Python and the imports take 50 MiB."""
+
+
+@contextmanager
+def large(life: Life, *, sealed: int) -> Iterator[None]:
+    """Write large Secrets, of which the key has sealed some; delete them in the end, since others list all."""
+    chain, labels = life.chain, {SEALED_LABEL: "true"}
+    junk = {"big": base64.b64encode(os.urandom(950_000)).decode(), "a": base64.b64encode(b"vault:v1:AAAA").decode()}
+    try:
+        for number in range(LARGE - sealed):
+            body = {"metadata": {"name": f"large-{number}", "labels": labels}, "data": junk}
+            chain.api.create_namespaced_secret(chain.namespace, body)
+        for number in range(sealed):
+            life.seal(life.spec(f"sealed-{number}", {"a": b"PLAIN-" + bytes(700_000)}))
+        yield
+    finally:
+        chain.api.delete_collection_namespaced_secret(chain.namespace)
+
+
+def test_large_secrets_take_no_memory(chain: Chain, name: str, tmp_path: Path) -> None:
+    with own_namespace("large") as cluster:
+        life = make(replace(chain, cluster=cluster), name, tmp_path, derived=False)
+        key, here = ["--transit-key", life.key], ["--namespace", cluster.namespace]
+        with large(life, sealed=20):
+            for who, status, *arguments in (
+                ("rotator", 0, "info", cluster.namespace, *key),
+                ("rotator", 3, "rotate", *key, "--older-than", "0", "--rewrap", *here, "--check"),
+                ("rotator", 0, "rotate", *key, "--older-than", "0", "--rewrap", *here),
+                ("rotator", 0, "rewrap", *key, "--unmanaged", *here),
+                ("retirer", 0, "retire", *key),
+            ):
+                done, peak = forked.peak(*arguments, env=environment(life.chain, tmp_path / who))
+                assert done.returncode == status, done.stderr
+                assert peak < MEMORY, (arguments, peak)
+            assert all(life.versions(f"sealed-{number}") == {2} for number in range(20))
