@@ -24,9 +24,9 @@ from typing import Any
 
 import yaml
 
+from . import safeyaml
 from .errors import ConfigError
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _WIDTH = 2**31 - 1  # never break a line
@@ -56,15 +56,13 @@ def parse(text: str, place: str) -> list[Document]:
         ConfigError: it is not YAML.
     """
     try:
-        events = yaml.parse(text, _LOADER)
+        events = safeyaml.events(text)
         starts = [_mark(event).index for event in events if isinstance(event, yaml.DocumentStartEvent)]
-        documents = list(_composed(text))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
+        documents = list(safeyaml.documents(text))
+    except safeyaml.NotYaml as error:
+        line = f" (line {error.line})" if error.line else ""
         remedy = "give what `helm template` renders, not a template" if "{{" in text else None
-        # Not "from" the original, which quotes the file.
-        raise ConfigError(f"{place}: is not YAML{line}; a file of manifests is needed", remedy=remedy) from None
+        raise ConfigError(f"{place}: {error}{line}; a file of manifests is needed", remedy=remedy) from None
     ends = [*starts, len(text)][1:]
     return [Document(start, end, *each) for start, end, each in zip(starts, ends, documents, strict=True)]
 
@@ -91,7 +89,7 @@ def edited(text: str, document: Document, content: Any) -> str | None:
             new = new.removesuffix(missing)
     if new is not None:
         with contextlib.suppress(yaml.YAMLError):
-            if list(yaml.load_all(new, _LOADER)) == [content]:
+            if list(yaml.load_all(new, safeyaml.LOADER)) == [content]:
                 return new
     return None
 
@@ -154,7 +152,7 @@ def with_contents(
 
 def _require_contents(text: str, contents: Sequence[Any], place: str) -> None:
     try:
-        parsed = list(yaml.load_all(text, _LOADER))
+        parsed = list(yaml.load_all(text, safeyaml.LOADER))
     except yaml.YAMLError:
         parsed = []
     if parsed != contents:
@@ -254,17 +252,6 @@ def _mode(path: Path) -> int:
         mask = os.umask(0)
         os.umask(mask)
         return 0o666 & ~mask
-
-
-def _composed(text: str) -> Iterator[tuple[yaml.Node, Any]]:
-    """Yield each document's nodes and its content, from one pass over the text."""
-    loader = _LOADER(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            yield node, loader.construct_document(node)
-    finally:
-        loader.dispose()
 
 
 class _PlainDumper(_DUMPER):  # type: ignore[misc]  # the C one has no types

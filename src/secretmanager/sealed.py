@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import SealedDataError
-from .names import VAULT_NAME
+from .names import DATA_KEY, NAMESPACE, SUBDOMAIN, VAULT_NAME
 
 MANIFEST_KEY = ".kubevault"
 """Data key of the manifest. The leading dot hides it if the Secret is mounted as files."""
@@ -41,6 +41,20 @@ STAMP_ANNOTATION = "kubevault.io/digest"
 """Annotation of a workload's pod template: by Secret, the `values_digest` that its pods were started for."""
 
 FORMAT = 1
+
+MOST_BYTES = 1024 * 1024
+"""Bytes that all values of a Secret have at most, of which the manifest is one.
+
+Source: ``MaxSecretSize`` in https://pkg.go.dev/k8s.io/api/core/v1
+"""
+
+_VERSIONS = range(1, 10**9)
+
+_BEGINNING = "dmF1bHQ6d"
+"""How a ciphertext begins in base64."""
+
+_VERSION_END = 24
+"""Characters of base64 that hold the version of a ciphertext."""
 
 # Base64 in its canonical form only: Vault's decoder ignores the unused bits of the last character.
 _CIPHERTEXT = re.compile(
@@ -128,6 +142,35 @@ class Manifest:
             case Scope.CLUSTER_WIDE:
                 return True
 
+    @classmethod
+    def _of(cls, facts: Mapping[str, Any]) -> Manifest:
+        """Return the manifest of an object of JSON; of another form, it raises an error of Python's own."""
+        manifest = cls(
+            facts["transit_key"],
+            Scope(facts["scope"]),
+            facts["digest_key"],
+            facts["digests"],
+            facts.get("checksums", {}),
+            facts.get("oldest_versions", {}),
+            facts.get("place", ""),
+        )
+        if facts["format"] != FORMAT or not manifest._is_sound:
+            raise ValueError
+        return manifest
+
+    @property
+    def _is_sound(self) -> bool:
+        """Whether all is of the form that it has here: names become parts of paths and requests, and are printed."""
+        namespace, slash, name = self.place.partition("/")
+        return (
+            VAULT_NAME.allows(self.transit_key)
+            and VAULT_NAME.allows(self.digest_key)
+            and all(map(DATA_KEY.allows, (*self.digests, *self.checksums, *self.oldest_versions)))
+            and all(isinstance(text, str) for text in (*self.digests.values(), *self.checksums.values()))
+            and all(type(version) is int and version in _VERSIONS for version in self.oldest_versions.values())
+            and (not self.place or (NAMESPACE.allows(namespace) and bool(slash) and SUBDOMAIN.allows(name)))
+        )
+
     def dump(self) -> bytes:
         """Return the manifest as JSON: the same bytes for the same content."""
         facts = {
@@ -155,25 +198,14 @@ class Manifest:
 
         """
         try:
-            facts = json.loads(text)
-            found = facts["format"]
-            if found != FORMAT:
+            facts = json.loads(text[: MOST_BYTES + 1])  # what is longer is cut, and so no JSON
+            if (found := facts["format"]) != FORMAT and type(found) is int and found in _VERSIONS:
                 raise SealedDataError(
-                    f"the manifest has format {found!r}; this version reads {FORMAT}",
+                    f"the manifest has format {found}; this version reads {FORMAT}",
                     place=place,
                     remedy="upgrade the package kubevault",
                 )
-            digests, checksums = facts["digests"], facts.get("checksums", {})
-            oldest, sealed_in = facts.get("oldest_versions", {}), facts.get("place", "")
-            texts = [facts["transit_key"], facts["digest_key"], sealed_in, *digests.values(), *checksums.values()]
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError("a field is not a string")  # noqa: TRY301 - handled below with all other malformed manifests
-            if not all(type(version) is int for version in oldest.values()):
-                raise TypeError("a version is not a number")  # noqa: TRY301 - as above
-            if not all(map(VAULT_NAME.allows, texts[:2])):
-                raise ValueError("no name of a key")  # noqa: TRY301 - as above; it would become a part of a path
-            scope = Scope(facts["scope"])
-            return cls(facts["transit_key"], scope, facts["digest_key"], digests, checksums, oldest, sealed_in)
+            return cls._of(facts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SealedDataError(
                 f"the manifest in data key {MANIFEST_KEY!r} is damaged",
@@ -204,8 +236,11 @@ def key_version(ciphertext: str) -> int | None:
 
 
 def is_plaintext(encoded: str) -> bool:
-    """Whether a value of ``data`` is plaintext: a ciphertext, whole or damaged, begins with ``vault:v``."""
-    return not base64.b64decode(encoded).startswith(b"vault:v")
+    """Whether a value of ``data`` is plaintext: a ciphertext, whole or damaged, begins with ``vault:v``.
+
+    It is not decoded for that, since it may be a megabyte.
+    """
+    return not encoded.lstrip().startswith(_BEGINNING)
 
 
 def place_of(secret: Mapping[str, Any]) -> str:
@@ -260,6 +295,8 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
     manifest = manifest_of(secret)
     values = {}
     for key, encoded in (secret.get("data") or {}).items():
+        if is_plaintext(encoded):
+            continue
         try:
             ciphertext = base64.b64decode(encoded, validate=True).decode("ascii")
         except ValueError:
@@ -306,7 +343,10 @@ def oldest_version(manifest: Manifest, key: str, encoded: str) -> int | None:
 
 def encoded_version(encoded: str) -> int | None:
     """Return the version of the Transit key of a ciphertext in ``data``, of which only the beginning is looked at."""
-    match = _VERSION.match(base64.b64decode(encoded))
+    try:
+        match = _VERSION.match(base64.b64decode("".join(encoded[: 2 * _VERSION_END].split())[:_VERSION_END]))
+    except binascii.Error:
+        return None  # cut short, so no ciphertext
     return int(match[1]) if match else None
 
 

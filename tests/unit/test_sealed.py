@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 from secretmanager.errors import SealedDataError
 from secretmanager.sealed import (
     MANIFEST_KEY,
+    MOST_BYTES,
     Manifest,
     Place,
     Scope,
     checksum,
     encode,
+    encoded_version,
     key_version,
     manifest_of,
     oldest_version,
@@ -72,6 +76,47 @@ def test_a_manifest_comes_back_as_it_was(key: str, scope: Scope, digest_key: str
 def test_a_damaged_manifest_is_an_error(text: bytes) -> None:
     with pytest.raises(SealedDataError, match="manifest"):
         Manifest.load(text, "ns/name")
+
+
+SOUND = {"format": 1, "transit_key": "k", "scope": "strict", "digest_key": "d", "digests": {"a": "vault:v1:x"}}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"transit_key": "../x"},
+        {"transit_key": "k" * 256},
+        {"digest_key": "d e"},
+        {"digests": {"\x1b[2J": "vault:v1:x"}},
+        {"digests": {"a" * 254: "vault:v1:x"}},
+        {"checksums": {"../a": "x"}},
+        {"oldest_versions": {"a b": 1}},
+        {"oldest_versions": {"a": 0}},
+        {"oldest_versions": {"a": 10**9}},
+        {"place": "name"},
+        {"place": "Name/space"},
+        {"place": "a/b/c"},
+        {"place": "a/\x1b[2J"},
+        {"format": "1"},
+        {"format": "\x1b[2J" * 1000},
+        {"format": -(10**4000)},
+        {"more": "x" * MOST_BYTES},
+    ],
+    ids=lambda facts: str(facts)[:40],
+)
+def test_names_and_sizes_in_a_manifest_are_checked(facts: dict[str, Any]) -> None:
+    Manifest.load(json.dumps(SOUND).encode(), "ns/name")
+    with pytest.raises(SealedDataError) as caught:
+        Manifest.load(json.dumps({**SOUND, **facts}).encode(), "ns/name")
+    assert str(caught.value).startswith("ns/name: the manifest in data key '.kubevault' is damaged")
+
+
+@pytest.mark.parametrize(
+    ("encoded", "version"), [("", None), ("dmF1bHQ6dj", None), ("dmF1bHQ6djE6", 1), ("dmF1bHQ6\ndjE6QUJD", 1)]
+)
+def test_the_beginning_of_a_ciphertext_has_its_version(encoded: str, version: int | None) -> None:
+    assert encoded_version(encoded) == version
+    assert sealed_values({"metadata": {"namespace": "ns", "name": "n"}, "data": {"a": encoded}}) == {}
 
 
 @pytest.mark.parametrize(

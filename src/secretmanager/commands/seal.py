@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from .. import safeyaml
 from ..errors import ConfigError, SealingFailed
 from ..notices.announcer import announcing
 from ..restarts.finding import find_workloads
@@ -204,12 +205,10 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
 
 
 def _entries(file: Any) -> list[dict[str, Any]]:
-    import yaml
-
     try:
-        content = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-13-01
-        raise ConfigError("--secrets: is not YAML") from None  # the original quotes the file
+        content = safeyaml.load(file.read())
+    except safeyaml.NotYaml as error:
+        raise ConfigError(f"--secrets: {error}") from None
     entries = content.get("secrets") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError("--secrets: allowed is a list of Secrets, or a mapping with the key secrets")

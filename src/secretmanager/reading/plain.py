@@ -118,13 +118,12 @@ def load_json(text: str, place: object = None) -> dict[str, Any]:
 
 
 def _load_yaml(text: str, place: str) -> dict[str, Any]:
-    import yaml
+    from .. import safeyaml  # here, because few need it
 
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
-        mark = getattr(error, "problem_mark", None)
-        problem = "it is not YAML" + (f", by line {mark.line + 1}" if mark else "")
+        found = safeyaml.load(text)
+    except safeyaml.NotYaml as error:
+        problem = f"it {error}" + (f", by line {error.line}" if error.line else "")
     else:
         return _object(found, place, "YAML")
     raise SecretFormatError(problem, place=place, remedy="put a YAML mapping there")

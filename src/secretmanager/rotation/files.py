@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import SecretManagerError, VaultError
+from ..errors import ConfigError, SecretManagerError, VaultError
 from ..sealed import with_ciphertexts
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Action
@@ -42,17 +42,16 @@ class FileRewrapper:
         Raises:
             VaultError: Vault refused, or is unreachable.
         """
-        for path in files_of(self._paths):
+        for path, folder in files_of(self._paths):
             try:
-                self._rewrap(path, report, check=check)
+                self._rewrap(path, _opened(path, folder), report, check=check)
             except VaultError:
                 raise
             except SecretManagerError as error:
                 report.failed[str(path)] = str(error)
             progress(report)
 
-    def _rewrap(self, path: Path, report: Report, *, check: bool) -> None:
-        file = ManifestFile(path)
+    def _rewrap(self, path: Path, file: ManifestFile, report: Report, *, check: bool) -> None:
         found = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
         behind = []
         for candidate in filter(None, found):
@@ -78,10 +77,10 @@ def secrets_of(paths: Sequence[Path]) -> Iterator[tuple[str, Object]]:
     """Yield the Secrets in files, each with the file and its ``namespace/name``.
 
     Raises:
-        ConfigError: a file cannot be read, or is not YAML.
+        ConfigError: a file cannot be read, is not YAML, or is a link that leads out of its folder.
     """
-    for path in files_of(paths):
-        file = ManifestFile(path)
+    for path, folder in files_of(paths):
+        file = _opened(path, folder)
         yield from ((f"{path}: {place}", secret) for place, secret in file.load().items())
         yield from _unplaced(path, file)
 
@@ -97,10 +96,31 @@ def _is_manifest(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml", ".json") and path.is_file()
 
 
-def files_of(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files that may hold a ciphertext; of a folder, in the order of their names."""
+def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, Path | None]]:
+    """Yield the files that may hold a ciphertext; of a folder, in the order of their names, each with the folder."""
     for path in paths:
-        files = sorted(item for item in path.rglob("*") if _is_manifest(item)) if path.is_dir() else [path]
-        for file in files:
-            if file == path or any(sign in file.read_bytes() for sign in _SIGNS):
-                yield file
+        if not path.is_dir():
+            yield path, None
+            continue
+        for file in sorted(item for item in path.rglob("*") if _is_manifest(item)):
+            if _may_hold_ciphertext(file):
+                yield file, path
+
+
+def _may_hold_ciphertext(file: Path) -> bool:
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return True  # whoever reads it is told why not
+    return any(sign in content for sign in _SIGNS)
+
+
+def _opened(path: Path, folder: Path | None) -> ManifestFile:
+    """Return a file of a folder.
+
+    Raises:
+        ConfigError: it is a link that leads out of the folder, so that something else would be written.
+    """
+    if folder and not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{path}: is a link that leads out of {folder}", remedy="remove it, or name the file itself")
+    return ManifestFile(path)

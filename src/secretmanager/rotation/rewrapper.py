@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError
+from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError, unexpected
 from ..sealed import SEALED_LABEL, place_of, with_ciphertexts
 from ..sealing import recreation
 from ..servers.kubernetes import KubernetesClient, Object
@@ -208,7 +208,11 @@ class Rewrapper:
     def _candidates(self, secrets: Iterable[Object]) -> Iterator[tuple[str, Candidate]]:
         """Yield the Secrets to rewrap, and the damaged ones, each with its place; of the others nothing is kept."""
         for secret in secrets:
-            candidate = make_candidate(secret, self._newest, self._options)
+            try:
+                candidate = make_candidate(secret, self._newest, self._options)
+            except Exception as error:  # noqa: BLE001 - what one tenant wrote ends the run for no other
+                self._report.failed[place_of(secret)] = unexpected(error)
+                continue
             if candidate is None:
                 continue
             place = candidate.place
@@ -272,6 +276,8 @@ class Rewrapper:
             pass  # somebody deleted it
         except SecretManagerError as error:
             self._report.failed[place] = str(error)
+        except Exception as error:  # noqa: BLE001 - as in `_candidates`
+            self._report.failed[place] = unexpected(error)
         self._progress(self._report)
 
     def _done(self, place: str) -> None:

@@ -46,12 +46,15 @@ def exposing_annotations(
 def _applied_plaintext(text: str, sealed_keys: Container[str]) -> bool:
     try:
         applied = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True  # nobody can say what it holds
     if not isinstance(applied, dict):
         return True
     for section, encoded in (("data", True), ("stringData", False)):
-        for key, value in (applied.get(section) or {}).items():
+        values = applied.get(section) or {}
+        if not isinstance(values, dict):
+            return True
+        for key, value in values.items():
             if key in sealed_keys and key != MANIFEST_KEY and not _is_ciphertext(str(value), encoded=encoded):
                 return True
     return False

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ..errors import PermissionDenied, SealedDataError, TransitKeyNotFound
+from ..errors import (
+    PermissionDenied,
+    SealedDataError,
+    SecretManagerError,
+    TransitKeyNotFound,
+    VaultError,
+    unexpected,
+)
 from ..sealed import (
     MANIFEST_KEY,
     Scope,
@@ -153,6 +160,10 @@ class KeyStates:
             (ciphertext,) = vault.encrypt(transit_key, [TransitItem(b"", b"kubevault")])
         except (PermissionDenied, TransitKeyNotFound):
             return None
+        except VaultError as error:
+            if error.status != 400:
+                raise
+            return None  # a key of another type, which a manifest may name: anybody can write one
         return KeyState(key_version(ciphertext))
 
 
@@ -167,7 +178,12 @@ def inspect(
         transit_key: the Transit key of Secrets whose manifest does not name one.
     """
     for secret in secrets:
-        yield _inspected(secret, states, transit_key)
+        try:
+            yield _inspected(secret, states, transit_key)
+        except SecretManagerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what one tenant wrote hides no other Secret
+            yield _unread(secret, unexpected(error))
 
 
 def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
@@ -268,6 +284,11 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
         error,
         sealed_for,
     )
+
+
+def _unread(secret: Mapping[str, Any], error: str) -> SecretInfo:
+    metadata = secret["metadata"]
+    return SecretInfo(metadata["namespace"], metadata["name"], None, None, None, None, (), (), (), error=error)
 
 
 def age_days(value: ValueInfo) -> int | None:

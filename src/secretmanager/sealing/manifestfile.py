@@ -72,11 +72,15 @@ class ManifestFile:
         """Read the file; return all its Secrets that have a namespace, by ``namespace/name``.
 
         Raises:
-            ConfigError: the file cannot be read, or is not YAML, or holds a Secret twice.
+            ConfigError: the file cannot be read, or is not YAML, or holds a Secret twice, or one of a form that
+                Kubernetes does not take.
         """
         self._text = documents.read(self.path)
         self._documents = documents.parse(self._text or "", str(self.path))
         entries = [entry for number, each in enumerate(self._documents) for entry in _entries(number, each)]
+        for entry in entries:
+            if problem := _misformed(entry.content):
+                raise ConfigError(f"{self.path}: the Secret in line {entry.line}: {problem}", remedy="correct the file")
         self._placed, self._unplaced = {}, [entry for entry in entries if not entry.place]
         for entry in entries:
             if entry.place in self._placed:
@@ -187,8 +191,9 @@ class _Entry:
         secret.pop("stringData", None)
         metadata = {key: value for key, value in secret["metadata"].items() if key not in OF_THE_SERVER}
         secret["metadata"] = {**metadata, "namespace": self.namespace} if self.namespace else metadata
+        data = {key: text or "" for key, text in (secret.get("data") or {}).items()}
         plain = {key: encode(str(text).encode()) for key, text in (self.content.get("stringData") or {}).items()}
-        return {**secret, "data": {**(secret.get("data") or {}), **plain}}
+        return {**secret, "data": {**data, **plain}}
 
 
 def _entries(number: int, document: documents.Document) -> Iterator[_Entry]:
@@ -207,6 +212,32 @@ def _entries(number: int, document: documents.Document) -> Iterator[_Entry]:
         if isinstance(metadata, dict) and metadata.get("name"):
             line = documents.line_of(document, *(() if index is None else ("items", index)))
             yield _Entry(number, index, line, item, str(metadata.get("namespace") or ""))
+
+
+def _misformed(secret: Mapping[str, Any]) -> str | None:
+    """Say what of a Secret is of a form that Kubernetes does not take, or from which no place could be made."""
+    metadata = secret["metadata"]
+    for field in ("namespace", "name"):
+        if not _is_part(found := metadata.get(field) or "-"):
+            return f"metadata.{field}: found {found!r:.60}; allowed is a name"
+    mappings = {f"metadata.{field}": metadata.get(field) or {} for field in ("labels", "annotations")}
+    mappings |= {field: secret.get(field) or {} for field in ("data", "stringData")}
+    for field, found in mappings.items():
+        if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+            return f"{field}: allowed is a mapping with text as keys"
+        if not field.startswith("metadata") and not all(map(_is_part, found)):
+            return f"{field}: allowed are keys of letters, digits, '-', '_' and '.'"
+    if not all(isinstance(text, str | None) for text in mappings["data"].values()):
+        return "data: allowed are values of base64, as text"
+    return None
+
+
+def _is_part(text: object) -> bool:
+    """Whether a text may be a part of the place of a value.
+
+    Kubernetes has further rules, but a file may be a template that is filled in before it gets there.
+    """
+    return isinstance(text, str) and text.isascii() and "/" not in text
 
 
 def _with_changes(content: Any, changes: Sequence[tuple[_Entry, Change]]) -> Any:

@@ -332,9 +332,8 @@ class _File:
 
     @classmethod
     def load(cls, path: Path) -> _File:
-        import yaml
+        from .. import safeyaml  # here, because a service in a pod has no kubeconfig
 
-        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             text = path.read_bytes()
         except (OSError, ValueError) as error:
@@ -342,10 +341,9 @@ class _File:
             reason = getattr(error, "strerror", None) or "it is no path"
             raise ConfigError(f"kubeconfig: {shown(path)}: {reason}; name a file, or set KUBECONFIG") from None
         try:
-            content = yaml.load(text, loader)  # noqa: S506 - both are safe loaders
-        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that does not exist
-            # Not "from" the original, which quotes the file.
-            raise ConfigError(f"kubeconfig: {path} is not YAML") from None
+            content = safeyaml.load(text)
+        except safeyaml.NotYaml as error:
+            raise ConfigError(f"kubeconfig: {path} {error}") from None
         if not isinstance(content, dict):
             raise ConfigError(f"kubeconfig: {path} is not a kubeconfig file")
         return cls(path, content)

@@ -17,6 +17,7 @@ from support.sealing import Chain, environment
 from test_rotation import VALUES, Life, make
 
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL
+from secretmanager.sealing.exposure import APPLIED_ANNOTATION
 
 
 def manifest(**facts: Any) -> bytes:
@@ -31,14 +32,27 @@ HOSTILE = {
     "key-with-space": {MANIFEST_KEY: manifest(transit_key="a b"), "a": b"vault:v1:AAAA"},
     "key-of-a-path": {MANIFEST_KEY: manifest(transit_key="../../sys/seal"), "a": b"vault:v1:AAAA"},
     "digest-key-of-a-path": {MANIFEST_KEY: manifest(digest_key="../x"), "a": b"vault:v1:AAAA"},
+    "data-key-of-a-terminal": {MANIFEST_KEY: manifest(digests={"\x1b[2J": "vault:v1:AAAA"}), "a": b"vault:v1:AAAA"},
+    "place-of-a-terminal": {MANIFEST_KEY: manifest(place="x/\x1b[2J"), "a": b"vault:v1:AAAA"},
+    "format-of-a-terminal": {MANIFEST_KEY: manifest(format="\x1b[2J" * 1000), "a": b"vault:v1:AAAA"},
     "lone-surrogate": {MANIFEST_KEY: manifest(transit_key="\ud800"), "a": b"vault:v1:AAAA"},
     "not-a-dict": {MANIFEST_KEY: b"[]", "a": b"vault:v1:AAAA"},
 }
 
 
+DAMAGED = HOSTILE.keys() - {"version-of-digits"}
+"""Those whose manifest is told."""
+
+LEFT_BY_APPLY = {"left-brackets": "[" * 100_000, "left-list": '{"data": ["x"]}', "left-text": '{"stringData": "x"}'}
+"""What stands in the annotation of ``kubectl apply``, by name."""
+
+
 def plant(life: Life) -> None:
     """Write what is hostile, and Secrets that are to pass as copies."""
     labels = {SEALED_LABEL: "true"}
+    for name, text in LEFT_BY_APPLY.items():
+        metadata = {"name": name, "labels": labels, "annotations": {APPLIED_ANNOTATION: text}}
+        life.chain.api.create_namespaced_secret(life.chain.namespace, {"metadata": metadata})
     for name, values in HOSTILE.items():
         life.chain.put(name, values)
         life.chain.api.patch_namespaced_secret(name, life.chain.namespace, {"metadata": {"labels": labels}})
@@ -57,12 +71,24 @@ def test_rotation_and_information_go_on(chain: Chain, name: str, tmp_path: Path)
         assert (done["failed"], life.versions(name)) == ({}, {2})
         assert life.chain.opened(name) == VALUES
         assert life.run("retire", who="all")["retired"] is True
-        arguments = ["info", life.chain.namespace, "--transit-key", life.key, "--fail-if", "damaged"]
+        arguments = [
+            "info",
+            life.chain.namespace,
+            "--transit-key",
+            life.key,
+            "--fail-if",
+            "damaged",
+            "--fail-if",
+            "plain",
+        ]
         info = forked.kubevault(*arguments, env=environment(life.chain, tmp_path / "rotator"))
         told = info.stderr.decode()
         assert info.returncode == 3, told
-        for hostile in HOSTILE.keys() - {"version-of-digits"}:
+        for hostile in DAMAGED:
             assert f"{life.place(hostile)}: damaged: {MANIFEST_KEY}" in told
+        for left in LEFT_BY_APPLY:
+            assert f"{life.place(left)}: plain: {APPLIED_ANNOTATION}" in told
+        assert told.replace("\n", "").isprintable()
 
 
 LARGE = 100
