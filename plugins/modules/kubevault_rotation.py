@@ -144,7 +144,7 @@ rewrapped:
   elements: str
   sample: [default/matrix-secrets]
 skipped_secrets:
-  description: Those that are behind and were left so, and why.
+  description: Those that were left as they are, and why; behind, damaged, or not opened by the key.
   returned: success
   type: dict
   sample: {default/pinned: 'it is immutable: use --recreate'}

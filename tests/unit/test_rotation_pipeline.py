@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secretmanager.commands.rewrap import command as rewrap
-from secretmanager.errors import ConflictError, SecretNotFound, VaultError
+from secretmanager.errors import ConflictError, DecryptionFailed, SecretNotFound, VaultError
 from secretmanager.rotation import usage
 from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, make_candidate
 from secretmanager.rotation.rewrapper import ATTEMPTS, Report, Rewrapper
@@ -75,7 +75,7 @@ class FakeVault:
         version, sealed = item.value.decode().split(":")[1:]
         owner, context, plaintext = base64.b64decode(sealed).split(b"|")
         if owner != key.encode() or context != (item.context or b"") or int(version[1:]) < OLDEST:
-            return VaultError("refused", errors=("cipher: message authentication failed",))
+            return DecryptionFailed("refused", errors=("cipher: message authentication failed",))
         return seal(key, NEWEST, context, plaintext)
 
 

@@ -46,14 +46,16 @@ class KeyVersions:
             TransitKeyNotFound: there is no such key.
             PermissionDenied: the token lacks ``read`` on the key.
         """
-        found = vault.read_key(name)
-        return cls(
+        return vault.read_key_as(
             name,
-            int(found["latest_version"]),
-            int(found["min_decryption_version"]),
-            int(found["min_encryption_version"]),
-            int(found.get("min_available_version") or 0),
-            version_times(found),
+            lambda found: cls(
+                name,
+                int(found["latest_version"]),
+                int(found["min_decryption_version"]),
+                int(found["min_encryption_version"]),
+                int(found.get("min_available_version") or 0),
+                version_times(found),
+            ),
         )
 
     @property

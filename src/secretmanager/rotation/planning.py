@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
 from ..errors import ConfigError, SealedDataError
-from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, SealedValue, checksum, manifest_of, place_of, sealed_values
+from ..sealed import Manifest, Place, Scope, SealedValue, checksum, is_plaintext, manifest_of, place_of, sealed_values
+from ..sealing import recreation
 from ..servers.kubernetes import Object
 from ..servers.vault import TransitItem
 
@@ -19,6 +23,10 @@ https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/"""
 
 GITOPS_ANNOTATIONS = ("argocd.argoproj.io/tracking-id",)
 """Annotations of such objects. Argo CD can also use the label ``app.kubernetes.io/instance``, which Helm sets, too."""
+
+
+OVERHEAD = 2000
+"""About how many bytes a value takes besides its text, while Vault is asked to rewrap it."""
 
 
 class Skip(StrEnum):
@@ -52,22 +60,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A Secret with values of the Transit key.
+    """A Secret with values of the Transit key, to rewrap.
 
     Attributes:
         secret: as the API returns it.
         behind: the values to rewrap, by data key.
         oldest: oldest version among its values of this key.
         skip: why it is not rewrapped; None if it is, or if nothing is behind.
-        probes: if no manifest says that it is the key's, its values in each context that they may have. If the key
-            opens none of them, the Secret is none of its own.
+        suspects: its values if its manifest cannot be read. If the key opens none of them, the Secret is not its own.
     """
 
     secret: Object
     behind: Mapping[str, TransitItem]
     oldest: int
     skip: Skip | None = None
-    probes: Sequence[TransitItem] = ()
+    suspects: Sequence[Suspect] = ()
 
     @property
     def place(self) -> str:
@@ -76,9 +83,10 @@ class Candidate:
 
     @property
     def size(self) -> int:
-        """About how many bytes its Secret has: those of its data and annotations."""
+        """About how many bytes it takes, most of them for the data and annotations of its Secret."""
         parts = self.secret.get("data"), self.secret["metadata"].get("annotations")
-        return sum(len(key) + len(text) for part in parts for key, text in (part or {}).items())
+        texts = sum(len(key) + len(str(text)) for part in parts for key, text in (part or {}).items())
+        return texts + OVERHEAD * (len(self.behind) + len(self.suspects))
 
 
 def make_candidate(secret: Object, newest: int, options: Options) -> Candidate | None:
@@ -95,25 +103,22 @@ def make_candidate(secret: Object, newest: int, options: Options) -> Candidate |
     try:
         manifest = manifest_of(secret)
     except SealedDataError:
-        data = {key: text for key, text in secret["data"].items() if key != MANIFEST_KEY}
-        lost = sealed_values({**secret, "data": data})
-        return Candidate(secret, {}, 0, Skip.DAMAGED, _probes(secret, lost)) if lost else None
+        suspects = list(_suspects(secret, None))
+        return Candidate(secret, {}, 0, Skip.DAMAGED, suspects) if suspects else None
     ours = {key: value for key, value in sealed_values(secret).items() if _is_ours(value, options)}
     missing = manifest.digests.keys() - ours.keys() if manifest and manifest.transit_key == options.transit_key else ()
     if not ours and not missing:
         return None
-    managed = missing or any(value.transit_key for value in ours.values())
-    probes = [] if managed else _probes(secret, ours)
     behind = {key: value for key, value in ours.items() if value.version < newest}
     oldest = min((value.version for value in ours.values()), default=newest)
     if missing or any(_is_damaged(manifest, key, value) for key, value in ours.items()):
-        return Candidate(secret, {}, oldest, Skip.DAMAGED, probes)
+        return Candidate(secret, {}, oldest, Skip.DAMAGED)
     # Where a file names no namespace, it is not known whether it is a copy.
     if manifest and behind and secret["metadata"]["namespace"] and not manifest.is_of(place_of(secret)):
-        return Candidate(secret, {}, oldest, Skip.COPY, probes)
+        return Candidate(secret, {}, oldest, Skip.COPY)
     metadata = secret["metadata"]
     items = {key: _item(Place(metadata["namespace"], metadata["name"], key), value) for key, value in behind.items()}
-    return Candidate(secret, items, oldest, _skip(secret, options) if behind else None, probes)
+    return Candidate(secret, items, oldest, _skip(secret, options) if behind else None)
 
 
 def _is_ours(value: SealedValue, options: Options) -> bool:
@@ -130,14 +135,99 @@ def _item(place: Place, value: SealedValue) -> TransitItem:
     return TransitItem(value.ciphertext.encode(), context, str(place))
 
 
-def _probes(secret: Object, values: Mapping[str, SealedValue]) -> list[TransitItem]:
-    metadata = secret["metadata"]
-    places = {key: Place(metadata["namespace"], metadata["name"], key) for key in values}
-    return [
-        TransitItem(value.ciphertext.encode(), places[key].context(scope), str(places[key]))
-        for key, value in values.items()
-        for scope in Scope
-    ]
+@dataclass(frozen=True, eq=False, slots=True)
+class Suspect:
+    """A value that a Transit key may have sealed. A Secret may have tens of thousands, so it is small.
+
+    Attributes:
+        secret: its Secret, ``namespace/name``.
+        key: its data key.
+        version: version of the Transit key that the ciphertext names.
+        text: the ciphertext.
+        managed: whether the manifest says that the key sealed it.
+        homes: namespace and name of the Secrets that it may have been sealed for.
+    """
+
+    secret: str
+    key: str
+    version: int
+    text: bytes
+    managed: bool
+    homes: Sequence[tuple[str, str]]
+
+    @property
+    def items(self) -> list[TransitItem]:
+        """It in each context that it may have been sealed with."""
+        contexts = {Place(*home, self.key).context(scope) for home in self.homes for scope in Scope} | {None}
+        return [TransitItem(self.text, context, f"{self.secret}[{self.key}]") for context in contexts]
+
+
+@dataclass(frozen=True)
+class OldSecret:
+    """What of a Secret older versions of a Transit key may have sealed.
+
+    Attributes:
+        values: those values.
+        named: whether its manifest names the key.
+        fault: what is wrong with it, if something is.
+    """
+
+    values: Sequence[Suspect]
+    named: bool
+    fault: Skip | None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return sum(OVERHEAD + len(value.text) for value in self.values)
+
+
+def old_secret(secret: Object, newest: int, transit_key: str) -> OldSecret | None:
+    """Look for what older versions of a Transit key may have sealed. What is damaged may still be opened, so it counts.
+
+    Args:
+        secret: as the API returns it.
+        newest: newest version of the key.
+        transit_key: its name.
+
+    Returns:
+        None if there is nothing, and nothing is wrong with a Secret whose manifest names the key.
+    """
+    if recreation.is_copy(secret):
+        secret = recreation.original(secret)
+    fault: Skip | None = None
+    try:
+        manifest = manifest_of(secret)
+    except SealedDataError:
+        manifest, fault = None, Skip.DAMAGED
+    named = manifest is not None and manifest.transit_key == transit_key
+    if named and (candidate := make_candidate(secret, newest, Options(transit_key, gitops=True, recreate=True))):
+        fault = candidate.skip if candidate.skip in (Skip.DAMAGED, Skip.COPY) else None
+    values = [value for value in _suspects(secret, manifest) if value.version < newest and (named or not value.managed)]
+    return OldSecret(values, named, fault) if values or (named and fault) else None
+
+
+_CIPHERTEXT = re.compile(rb"vault:v(\d{1,9}):")
+"""As Vault takes it: with version 0 for the first one, too."""
+
+
+def _suspects(secret: Object, manifest: Manifest | None) -> Iterator[Suspect]:
+    """Yield the values that may be ciphertext, also where white space got into it."""
+    metadata, place = secret["metadata"], place_of(secret)
+    homes = [(metadata["namespace"], metadata["name"])] if metadata["namespace"] else []
+    if manifest and manifest.place:
+        namespace, _, name = manifest.place.partition("/")
+        homes.append((namespace, name))
+    for key, encoded in (secret.get("data") or {}).items():
+        if is_plaintext(encoded):
+            continue
+        try:
+            text = b"".join(base64.b64decode(encoded).split())
+        except binascii.Error:
+            continue  # Kubernetes does not take it either
+        if match := _CIPHERTEXT.match(text):
+            managed = manifest is not None and key in manifest.digests
+            yield Suspect(place, key, max(1, int(match[1])), text, managed, homes)
 
 
 def _skip(secret: Object, options: Options) -> Skip | None:

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..errors import ConflictError, SecretManagerError, SecretNotFound, VaultError, unexpected
+from ..errors import (
+    ConflictError,
+    DecryptionFailed,
+    SecretManagerError,
+    SecretNotFound,
+    VaultError,
+    unexpected,
+)
 from ..sealed import SEALED_LABEL, place_of, with_ciphertexts
 from ..sealing import recreation
 from ..servers.kubernetes import KubernetesClient, Object
@@ -33,7 +40,7 @@ class Report:
     Attributes:
         current: how many were at the newest version already.
         rewrapped: those that were rewrapped; in check mode, that would be.
-        skipped: those that are behind and were left so, and why.
+        skipped: those that were left as they are, and why: behind, damaged, or not opened by the key.
         failed: those that could not be written, and why.
         restored: those of which a run that was broken off had left a copy alone.
     """
@@ -60,8 +67,11 @@ class Report:
         return True
 
     def refuses(self, name: str, error: VaultError) -> None:
-        """Note that the key does not open a value of a Secret."""
-        self.skipped[name] = f"{Skip.REFUSED}: {'; '.join(error.errors)}"
+        """Note that Vault does not rewrap a value of a Secret: the key does not open it, or for another reason."""
+        if isinstance(error, DecryptionFailed):
+            self.skipped[name] = f"{Skip.REFUSED}: {'; '.join(error.errors)}"
+        else:
+            self.failed[name] = str(error)
 
     def facts(self) -> dict[str, Any]:
         """Return it as a JSON object."""

@@ -14,7 +14,7 @@ from ..servers.vault import VaultClient
 from .keys import KeyVersions, await_rotation, retire, rotate
 from .planning import Options, Shard
 from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
-from .usage import behind
+from .usage import find_usage
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def run(
 
     Raises:
         LeaseHeld: another rotation took over; what was done before stays.
-        NotRetired: something is behind, so that nothing was retired; what was done before stays.
+        NotRetired: something needs an older version, so that nothing was retired; what was done before stays.
         SecretManagerError: a server refused, or is unreachable.
     """
     outcome = Outcome() if outcome is None else outcome
@@ -128,11 +128,13 @@ def run(
 
             FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
     if steps.retire:
-        left = dict(behind(vault, _everything(kubernetes, manifests), options.transit_key, newest))
+        usage = find_usage(vault, _everything(kubernetes, manifests), versions, trim=steps.trim)
+        outcome.report.skipped = {**usage.unopened, **outcome.report.skipped}
+        left = usage.needed
         if check:  # they would not be left
             left = {place: why for place, why in left.items() if place not in {*outcome.report.rewrapped}}
-        if left or outcome.report.behind:
-            raise NotRetired(options.transit_key, {**outcome.report.behind, **left})
+        if left:
+            raise NotRetired(options.transit_key, left)
         still_held()
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
         if outcome.retired and not check:

@@ -147,14 +147,11 @@ class KeyStates:
 
     def _find(self, vault: VaultClient, transit_key: str) -> KeyState | None:
         try:
-            found = vault.read_key(transit_key)
+            return vault.read_key_as(transit_key, _key_state)
         except TransitKeyNotFound:
             return KeyState(None)
         except PermissionDenied:
             pass
-        else:
-            newest, oldest = int(found["latest_version"]), int(found["min_decryption_version"])
-            return KeyState(newest, oldest, version_times(found))
         try:
             # A key that is not derived ignores the context.
             (ciphertext,) = vault.encrypt(transit_key, [TransitItem(b"", b"kubevault")])
@@ -165,6 +162,10 @@ class KeyStates:
                 raise
             return None  # a key of another type, which a manifest may name: anybody can write one
         return KeyState(key_version(ciphertext))
+
+
+def _key_state(key: Mapping[str, Any]) -> KeyState:
+    return KeyState(int(key["latest_version"]), int(key["min_decryption_version"]), version_times(key))
 
 
 def inspect(

@@ -231,7 +231,7 @@ class VaultClient:
             PermissionDenied: the token lacks the capability.
         """
         found = _whole(self._each("decrypt", key, items, "ciphertext", "plaintext", token=token))
-        return [base64.b64decode(text) for text in found]
+        return understood(lambda: [base64.b64decode(text) for text in found], self._not_base64)
 
     def hmac(self, key: str, inputs: Sequence[bytes], *, key_version: int = 0, token: str | None = None) -> list[str]:
         """Return the HMAC-SHA256 (``vault:vN:...``) of each input with a version of the key; 0 is the newest.
@@ -261,9 +261,11 @@ class VaultClient:
             try:
                 results = self._each("rewrap", key, list(some.values()), "ciphertext", "ciphertext", token=token)
             except VaultError as error:
-                if derived or error.status != 400:
+                if derived or not any(_NO_CONTEXT in text for text in error.errors):
                     raise
-                results = [error] * len(some)  # the key is derived, so it opens none of them
+                # The key is derived, so it opens none of them.
+                path, said = f"{self._transit}/rewrap/{key}", "; ".join(error.errors)
+                results = [self._refused_item("rewrap", path, item, said, 400) for item in some.values()]
             found |= zip(some, results, strict=True)
         return [found[index] for index in range(len(items))]
 
@@ -312,6 +314,12 @@ class VaultClient:
         Raises:
             TransitKeyNotFound: there is no such key.
         """
+        return self.read_key_as(key, dict, token=token)
+
+    def read_key_as(
+        self, key: str, parse: Callable[[Mapping[str, Any]], Parsed], *, token: str | None = None
+    ) -> Parsed:
+        """Return what a function takes from the attributes of a Transit key; raises as `read_key`."""
         path = f"{self._transit}/keys/{key}"
         response = self.request("GET", path, token=token)
         if response.status == 404:
@@ -319,7 +327,7 @@ class VaultClient:
                 "there is no such Transit key", place=path, status=404, remedy="create it, or check its name"
             )
         found = self.checked("GET", path, response)
-        return self._understood(response, lambda: dict(found["data"]))
+        return self._understood(response, lambda: parse(found["data"]))
 
     def login_kubernetes(self, role: str, jwt: str, mount: str = "kubernetes") -> Login:
         """Log in with a service account's token.
@@ -483,6 +491,9 @@ class VaultClient:
         kind = VaultError if response.status == 413 else VaultUnavailable
         return kind(message, place=self.url, status=response.status, remedy=remedy)
 
+    def _not_base64(self) -> VaultError:
+        return VaultUnavailable("this is not an answer of Vault: a plaintext is not base64", place=self.url)
+
     def _post(self, path: str, body: Mapping[str, Any], token: str | None) -> None:
         self.checked("POST", path, self.request("POST", path, body, token=token, idempotent=False))
 
@@ -504,19 +515,30 @@ class VaultClient:
         """
         path = f"{self._transit}/{operation}/{key}"
         entries = [_entry(item, given) for item in items]
-        found: list[str | VaultError] = []
-        while (start := len(found)) < len(entries):
-            batch = _first_batch(entries[start : start + BATCH_ITEMS], self._batch_bytes)
+
+        def send(some: Sequence[TransitItem], batch: Sequence[Mapping[str, str]]) -> list[str | VaultError]:
             body = {"batch_input": batch, **(parameters or {})}
             try:
                 status, texts = self._sent_batch(path, body, wanted, token)
             except VaultError as error:
-                if error.status != 413 or len(batch) == 1:
+                if not _is_of_an_item(error):
                     raise
-                self._batch_bytes = sum(map(_size, batch)) // 2
-                continue
-            for item, (text, said) in zip(items[start : start + len(batch)], texts, strict=True):
-                found.append(self._refused_item(operation, path, item, said, status) if said else text)
+                if len(batch) == 1:
+                    refused = any(_NOT_OF_THE_KEY in text for text in error.errors)
+                    return [self._refused_item(operation, path, some[0], error.message, 400) if refused else error]
+                if error.status == 413:
+                    self._batch_bytes = sum(map(_size, batch)) // 2
+                half = len(batch) // 2
+                return send(some[:half], batch[:half]) + send(some[half:], batch[half:])
+            return [
+                self._refused_item(operation, path, item, said, status) if said else text
+                for item, (text, said) in zip(some, texts, strict=True)
+            ]
+
+        found: list[str | VaultError] = []
+        while (start := len(found)) < len(entries):
+            batch = _first_batch(entries[start : start + BATCH_ITEMS], self._batch_bytes)
+            found += send(items[start : start + len(batch)], batch)
         return found
 
     def _sent_batch(
@@ -624,6 +646,9 @@ _NO_LEADER = ("local node not active", "node is not the leader", "leadership los
 """What Vault says with status 500 while it has no leader, or loses it (``http/handler.go``, hashicorp/raft)."""
 
 
+_NO_CONTEXT = "missing 'context' for key derivation"
+
+
 def _remedy_403(path: str) -> str:
     """Say what to do where a token may not; nobody but readers should be granted decryption."""
     if "/decrypt/" in path:
@@ -700,6 +725,20 @@ def _is_own(method: str, response: Response) -> bool:
     found = response.json()
     # Of the states that sys/health gives by its status, there is no list of errors.
     return response.is_object and (response.ok or not {"errors", "request_id", "initialized"}.isdisjoint(found))
+
+
+_NOT_OF_THE_KEY = "failed to RSA decrypt the ciphertext"
+
+
+def _is_of_an_item(error: VaultError) -> bool:
+    """Whether a batch was refused as a whole for what one of its items is, so that the others are sent without it.
+
+    That is an item of more bytes than a limit allows, which Vault tells with status 500, or of a key of RSA one that it
+    does not open (``max_json_string_value_length``, and ``builtin/logical/transit/path_rewrap.go``).
+    """
+    reasons = ("exceeds allowed length", _NOT_OF_THE_KEY)
+    told = error.status == 500 and any(reason in text for text in error.errors for reason in reasons)
+    return told or error.status == 413
 
 
 def _is_sealed(response: Response) -> bool:
