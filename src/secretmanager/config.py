@@ -71,7 +71,7 @@ class Config:
         vault_token: Vault token, for ``auth`` "token"; it is neither renewed beyond its maximum nor revoked.
         vault_token_file: file that holds it, read again at each log-in; None for ``~/.vault-token``.
         transit_mount: where the Transit engine is mounted.
-        timeout: time that one response may take, in seconds; no further attempt starts after it.
+        timeout: time that one request may take, with its whole response, in seconds; no attempt starts after it.
         retries: how often a request is repeated that may succeed later.
         election_timeout: how long it is repeated while Vault, or Kubernetes' etcd, has no leader, in seconds.
         connections: how many connections to each server are kept; more threads than that wait for one another.

@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
+from ..servers.connection import LimitedConnection
 
 Notify = Callable[[], None]
 """Notifies a program; raises `NotNotified`."""
@@ -20,7 +21,9 @@ ATTEMPTS = 5
 """How often a request is sent until the program answers with a status of success."""
 
 TIMEOUT = 5.0
-"""Time that one answer may take, in seconds."""
+"""Time that one request may take, in seconds."""
+
+_ANSWER = 64 * 1024  # bytes of the answer's headers; its body is not read
 
 _PAUSE = 0.5  # seconds, doubled after each attempt
 _PROC = Path("/proc")
@@ -97,7 +100,8 @@ def by_request(url: str) -> Notify:
 
 def _posted(host: str, port: int, path: str) -> str:
     """Send one request; return what is wrong, or an empty text."""
-    connection = HTTPConnection(host, port, timeout=TIMEOUT)
+    connection = LimitedConnection(host, port)
+    connection.limits.begin(TIMEOUT, _ANSWER)
     try:
         connection.request("POST", path)
         status = connection.getresponse().status

@@ -5,23 +5,33 @@ Needs the extra ``kubevault[gcp]``. Source: https://developer.hashicorp.com/vaul
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPMessage
+from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError
+from ..servers.connection import LimitedConnection
 from ..servers.http import shown
 from ..servers.vault import Login, VaultClient
 
 try:
-    import google.auth.transport.urllib3
-    import urllib3
     from google.auth.compute_engine import IDTokenCredentials
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import GoogleAuthError, TransportError
     from google.auth.jwt import Credentials as KeyCredentials
 except ImportError as error:
     raise ConfigError("auth: gcp needs more packages; install kubevault[gcp]") from error
 
 JWT_LIFE = 600
 """Lifetime of a token that a key file signs, in seconds; Vault's roles take 15 minutes unless they say less."""
+
+
+METADATA_TIMEOUT = 10.0
+"""Time that one request to Google's metadata server may take, in seconds, where google-auth names none."""
+
+METADATA_ANSWER = 1024 * 1024
+"""Size that its answer may have, in bytes; a token has a few thousand."""
 
 
 class GoogleServiceAccount:
@@ -71,10 +81,9 @@ def from_metadata_server(role: str, mount: str) -> GoogleServiceAccount:
     """
 
     def jwt() -> str:
-        request = google.auth.transport.urllib3.Request(urllib3.PoolManager())
         try:
-            credentials = IDTokenCredentials(request, audience(role), use_metadata_identity_endpoint=True)
-            credentials.refresh(request)
+            credentials = IDTokenCredentials(ask_metadata_server, audience(role), use_metadata_identity_endpoint=True)
+            credentials.refresh(ask_metadata_server)
         except GoogleAuthError as error:
             raise ConfigError(
                 f"auth: Google's metadata server issues no token: {error}; on another machine name gcp_credentials_file"
@@ -87,3 +96,44 @@ def from_metadata_server(role: str, mount: str) -> GoogleServiceAccount:
 def audience(role: str) -> str:
     """Return the audience of a token: Vault's role, as the gcp auth method requires."""
     return f"vault/{role}"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer, as google-auth's ``transport.Response``."""
+
+    status: int
+    headers: HTTPMessage
+    data: bytes = field(repr=False)
+
+
+def ask_metadata_server(
+    url: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    **_: Any,
+) -> _Answer:
+    """Send a request to the metadata server, as google-auth's ``transport.Request`` does, but within limits.
+
+    Neither a proxy nor a redirect is followed: the metadata server is on the machine's own network.
+
+    Raises:
+        TransportError: there is no whole answer in time, or it is too large.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        raise TransportError(f"{parts.scheme}://{parts.netloc} is not asked; the metadata server has plain HTTP")
+    connection = LimitedConnection(parts.hostname or "", parts.port)
+    connection.limits.begin(timeout or METADATA_TIMEOUT, METADATA_ANSWER)
+    try:
+        connection.request(method, f"{parts.path}?{parts.query}", body, dict(headers or {}))
+        received = connection.getresponse()
+        return _Answer(received.status, received.headers, received.whole())
+    except (OSError, HTTPException, ValueError) as error:
+        # An HTTPException may quote the answer.
+        reason = type(error).__name__ if isinstance(error, HTTPException) else str(error)
+    finally:
+        connection.close()
+    raise TransportError(f"{parts.netloc}: {reason}")

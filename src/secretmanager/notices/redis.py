@@ -14,11 +14,11 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, NoticeError, SecretManagerError
-from ..servers.connection import CONNECT_TIMEOUT
+from ..servers.connection import CONNECT_TIMEOUT, Limits, TooLarge
 from ..servers.http import tls_context, tls_error
 from ..servers.kubeconfig import MountedToken
 
@@ -33,6 +33,9 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+
+ANSWER = 1024 * 1024
+"""Size that one answer or notice may have, in bytes; a notice has a few hundred."""
 
 HEALTH_CHECK = 15
 """How often a quiet connection is checked, in seconds."""
@@ -85,7 +88,7 @@ class Notices:
         ca_cert: path of the PEM file of the CA of Redis' certificate, besides the system's own CAs; True for these
             alone.
         channel: first part of the channels' names.
-        timeout: time that one response may take, in seconds.
+        timeout: time that one whole response may take, in seconds.
 
     Raises:
         ConfigError: the address, password file or CA cannot be used.
@@ -122,12 +125,12 @@ class Notices:
         credentials = _Credentials(unquote(parts.username or ""), unquote(parts.password or ""), password_file)
         credentials.get_credentials()  # for its errors
         self._channel = channel
-        self._redis = redis.Redis(
-            parts.hostname,
-            parts.port or 6379,
-            database,
+        pool = redis.ConnectionPool(
+            _Connection,
+            host=parts.hostname,
+            port=parts.port or 6379,
+            db=database,
             credential_provider=credentials,
-            ssl=True,
             ssl_ca_certs=None if ca_cert is True else str(ca_cert),
             ssl_cert_reqs="required",
             ssl_check_hostname=True,
@@ -138,6 +141,7 @@ class Notices:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
+        self._redis = redis.Redis.from_pool(pool)
 
     def __enter__(self) -> Self:
         return self
@@ -183,7 +187,8 @@ class Notices:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (redis.RedisError, OSError, ValueError) as error:  # ValueError: a host that no name can be
+        # ValueError: a host that no name can be; RecursionError: an answer of lists in lists.
+        except (redis.RedisError, OSError, ValueError, RecursionError) as error:
             raise self._translation(error) from error
 
     def _translation(self, error: Exception) -> SecretManagerError:
@@ -208,6 +213,72 @@ class Notices:
                 remedy="check the address, and that Redis is running",
             )
         return NoticeError(f"Redis: {error}", reason="other", place=self.place)
+
+
+class _Connection(redis.SSLConnection):
+    """A connection each of whose answers has `Limits`: redis-py's time limit is that of a single recv."""
+
+    def __init__(self, *, socket_timeout: float, **options: Any) -> None:
+        self._limits = Limits()
+        self._seconds = socket_timeout
+        super().__init__(socket_timeout=socket_timeout, **options)
+
+    def _connect(self) -> Any:
+        return _Socket(super()._connect(), self._limits)  # type: ignore[no-untyped-call] # it has no types
+
+    def send_packed_command(self, *args: Any, **options: Any) -> None:
+        self._limits.begin(self._seconds, ANSWER)
+        super().send_packed_command(*args, **options)  # type: ignore[no-untyped-call] # it has no types
+
+    def can_read(self, timeout: float = 0) -> bool:
+        self._limits.begin(max(timeout, self._seconds), ANSWER)
+        return bool(super().can_read(timeout))
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        self._limits.begin(self._seconds, ANSWER)
+        return super().read_response(*args, **options)
+
+
+class _Socket:
+    """A socket that is read and written within limits."""
+
+    def __init__(self, sock: ssl.SSLSocket, limits: Limits) -> None:
+        self._sock = sock
+        self._limits = limits
+        self._timeout = sock.gettimeout()
+
+    def settimeout(self, timeout: float | None) -> None:
+        self._timeout = timeout
+
+    def recv(self, number: int) -> bytes:
+        self._wait()
+        block = self._sock.recv(number)
+        self._count(len(block))
+        return block
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Receive as `socket.socket.recv_into`, for redis-py's parser hiredis."""
+        self._wait()
+        number = self._sock.recv_into(buffer)
+        self._count(number)
+        return number
+
+    def sendall(self, data: bytes) -> None:
+        self._wait()
+        self._sock.sendall(data)
+
+    def _wait(self) -> None:
+        left = self._limits.seconds()
+        self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
+
+    def _count(self, number: int) -> None:
+        try:
+            self._limits.count(number)
+        except TooLarge as error:
+            raise redis.ConnectionError(f"it sends more than {error.size:,} bytes in one answer") from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 class _Credentials(CredentialProvider):

@@ -1,16 +1,19 @@
-"""Connections to a server: its address, a proxy on the way, and the TCP options by which a lost one is noticed."""
+"""Connections to a server: its address, a proxy on the way, the limits of an answer, and how a lost one is noticed."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import errno
+import io
 import select
 import socket
 import ssl
-from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPSConnection
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
@@ -109,7 +112,180 @@ Headers = Mapping[str, Any]
 """Headers of a request, each text, or a list of bytes: it is then sent once for each (RFC 9110 section 5.3)."""
 
 
-class Connection(HTTPSConnection):
+class Ambiguous(HTTPException):
+    """A response with two lengths, which is no valid HTTP (RFC 9112 section 6.3)."""
+
+
+class TooLarge(HTTPException):
+    """An answer is larger than its limit; it was not read further.
+
+    Attributes:
+        size: the limit, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"more than {size} bytes")
+        self.size = size
+
+
+class Limits:
+    """The time and the size that one answer may have. Every wait for the other side asks for the time that is left.
+
+    A time limit of the socket alone would begin again with each byte that the other side sends.
+    """
+
+    def __init__(self) -> None:
+        self._ends = self._size = self._unread = 0.0
+
+    def begin(self, seconds: float, size: int) -> None:
+        """Begin a request.
+
+        Args:
+            seconds: time for all of it, from connecting to the answer's last byte.
+            size: size of the answer with its headers, and with those of interim ones, in bytes.
+        """
+        self._ends = time.monotonic() + seconds
+        self._size = self._unread = size
+
+    def renew_size(self) -> None:
+        """Begin the next part of a stream; its time goes on."""
+        self._unread = self._size
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Within it, the time is not longer than a number of seconds."""
+        ends = self._ends
+        self._ends = min(ends, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self._ends = ends
+
+    def seconds(self) -> float:
+        """Return the time that is left, in seconds, for `socket.socket.settimeout`.
+
+        Raises:
+            TimeoutError: there is none left.
+        """
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+    def count(self, number: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            TooLarge: they are too many.
+        """
+        self._unread -= number
+        if self._unread < 0:
+            raise TooLarge(int(self._size))
+
+    def check(self, length: int) -> None:
+        """Raise TooLarge if an answer says that it is too long: before memory is taken for it."""
+        if length > self._size:
+            raise TooLarge(int(self._size))
+
+
+class _Reader(io.RawIOBase):
+    """Reads a socket within limits."""
+
+    def __init__(self, sock: socket.socket, raw: socket.SocketIO, limits: Limits) -> None:
+        self._sock, self._raw, self._limits = sock, raw, limits
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._limits.seconds())
+        number: int | None = self._raw.readinto(buffer)
+        self._limits.count(number or 0)
+        return number
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class LimitedAnswer(HTTPResponse):
+    """A response that is read within limits."""
+
+    def __init__(self, limits: Limits, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self._limits = limits
+        self.fp = io.BufferedReader(_Reader(sock, cast(socket.SocketIO, self.fp.detach()), limits))
+
+    def whole(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            TooLarge: it is larger than its limit, or says so.
+            Ambiguous: it has two lengths.
+            HTTPException: it is cut short, or not in the form that its headers say.
+            OSError: the connection was lost, or the time has passed.
+        """
+        if len(set(self.headers.get_all("Content-Length", ()))) > 1:
+            raise Ambiguous
+        try:
+            if self.chunked:
+                return b"".join(iter(partial(self.read, _BLOCK), b""))
+            self._limits.check(self.length or 0)
+            return self.read()
+        except ValueError as error:
+            raise HTTPException("a chunk without a size") from error
+
+
+_BLOCK = 64 * 1024  # bytes; of a chunk that says that it is larger, memory is taken for so much at a time
+
+
+class LimitedConnection(HTTPConnection):
+    """A connection of plain HTTP whose requests have `Limits`; call ``limits.begin`` before each.
+
+    Args:
+        host: host name or address.
+        port: port.
+        options: further arguments of the base class.
+    """
+
+    def __init__(self, host: str, port: int | None = None, **options: Any) -> None:
+        super().__init__(host, port, **options)
+        self.limits = Limits()
+        self.response_class = partial(LimitedAnswer, self.limits)  # type: ignore[assignment] # it is called
+        self._create_connection = self._dial
+
+    def getresponse(self) -> LimitedAnswer:
+        """Return the response, of which the headers were read."""
+        response = super().getresponse()
+        assert isinstance(response, LimitedAnswer)  # noqa: S101 - for the type checker
+        return response
+
+    def send(self, data: Any) -> None:
+        """Send bytes, in the time that is left."""
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(self.limits.seconds())
+        super().send(data)
+
+    def _dial(self, address: tuple[str, int], *_: object) -> socket.socket:
+        """Connect as socket.create_connection, whose time limit is that of each of the host's addresses."""
+        places = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        for index, (family, kind, protocol, _name, place) in enumerate(places, 1):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                # The last may use all that is left.
+                sock.settimeout(self.limits.seconds() / (len(places) - index + 1))
+                sock.connect(place)
+            except OSError:
+                sock.close()
+                if index == len(places):
+                    raise
+            else:
+                return sock
+        raise OSError("the name has no address")
+
+
+class Connection(LimitedConnection, HTTPSConnection):
     """A connection to one address, directly or through a proxy, which notices when it is lost.
 
     Args:
@@ -124,7 +300,7 @@ class Connection(HTTPSConnection):
         self, address: Address, context: ssl.SSLContext, proxy: Proxy | None, server_name: str | None, timeout: float
     ) -> None:
         via = proxy or address
-        super().__init__(via.host, via.port, context=context, timeout=min(CONNECT_TIMEOUT, timeout))
+        super().__init__(via.host, via.port, context=context)
         if proxy:
             self.set_tunnel(address.host, address.port, dict(proxy.headers))
         self.address = address
@@ -135,10 +311,11 @@ class Connection(HTTPSConnection):
 
     def connect(self) -> None:
         """Connect; as the base class, but for the name in the certificate and options of TCP."""
-        HTTPConnection.connect(self)
-        self._keep_alive()
-        self.sock = self.context.wrap_socket(self.sock, server_hostname=self._server_name)
-        self.sock.settimeout(self._response_timeout)
+        with self.limits.within(CONNECT_TIMEOUT):
+            HTTPConnection.connect(self)
+            self._keep_alive()
+            self.sock.settimeout(self.limits.seconds())
+            self.sock = self.context.wrap_socket(self.sock, server_hostname=self._server_name)
 
     def putheader(self, header: str | bytes, *values: Any) -> None:
         """Send a header of `Headers`."""

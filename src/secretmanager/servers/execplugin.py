@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 import ssl
 import subprocess
 import sys
@@ -30,6 +31,7 @@ INTERACTIVE_MODES = ("Never", "IfAvailable", "Always")
 """Whether a plugin may, or must, ask its user."""
 
 _TIMEOUT = 60.0  # seconds for a plugin that cannot ask anybody
+_OUTPUT = 1024 * 1024  # bytes; a token or a certificate and its key are far smaller
 
 
 class ExecPlugin:
@@ -108,27 +110,59 @@ class ExecPlugin:
         spec = {"interactive": interactive, **self._spec}
         told = {"apiVersion": self._version, "kind": "ExecCredential", "spec": spec}
         try:
-            done = subprocess.run(  # noqa: S603 - the user's own kubeconfig names the program, as for kubectl
+            with subprocess.Popen(  # noqa: S603 - the user's own kubeconfig names the program, as for kubectl
                 self._command,
                 env={**os.environ, **self._environment, "KUBERNETES_EXEC_INFO": json.dumps(told)},
                 stdin=None if interactive else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 # To a user it may speak; elsewhere it would end in a log, with what it holds.
                 stderr=None if interactive else subprocess.DEVNULL,
-                timeout=None if interactive else _TIMEOUT,
-                check=False,
-            )
+            ) as process:
+                try:
+                    output = self._output(process, math.inf if interactive else time.monotonic() + _TIMEOUT)
+                except BaseException:
+                    process.kill()
+                    raise
         except OSError as error:
             raise ConfigError(f"{self._where}: {self._command[0]}: {error.strerror}", remedy=self._hint) from error
-        except subprocess.TimeoutExpired:
-            # Not "from" the original, which holds the output.
-            raise ConfigError(f"{self._where}: {self._command[0]}: did not end within {_TIMEOUT:.0f} s") from None
-        if done.returncode:
+        if process.returncode:
             raise ConfigError(
-                f"{self._where}: {self._command[0]} ended with status {done.returncode}",
+                f"{self._where}: {self._command[0]} ended with status {process.returncode}",
                 remedy="`kubectl version` with this kubeconfig shows what it says",
             )
-        return done.stdout
+        return output
+
+    def _output(self, process: subprocess.Popen[bytes], ends: float) -> bytes:
+        """Return what a plugin writes until it ends.
+
+        Args:
+            process: the plugin.
+            ends: when it has to have ended, by the monotonic clock.
+
+        Raises:
+            ConfigError: it did not end in time, or wrote too much.
+        """
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        poll, output = select.poll(), bytearray()
+        poll.register(process.stdout, select.POLLIN)
+        while poll.poll(_left(ends)):
+            block = os.read(process.stdout.fileno(), 64 * 1024)
+            output += block
+            if len(output) > _OUTPUT:
+                raise ConfigError(
+                    f"{self._where}: {self._command[0]}: writes more than {_OUTPUT:,} bytes",
+                    remedy="check that it is the program for this: a token is far smaller",
+                )
+            if not block:
+                break
+        try:
+            process.wait(None if math.isinf(ends) else max(0.0, ends - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise ConfigError(
+                f"{self._where}: {self._command[0]}: did not end within {_TIMEOUT:.0f} s",
+                remedy="run it, and see what it waits for",
+            ) from None
+        return bytes(output)
 
     def _take(self, output: bytes) -> tuple[str | None, float]:
         """Take the credentials from a plugin's output; return the header and when they end."""
@@ -153,3 +187,8 @@ class ExecPlugin:
         pems = cert.encode(errors="replace"), key.encode(errors="replace")
         load_client_cert(self._context, *pems, (f"{where}: {names[1]}", names[2]))
         return (f"Bearer {credential(token, f'{where}: token')}" if token else None), ends
+
+
+def _left(ends: float) -> float | None:
+    """Return the time that is left until then, in milliseconds, as poll(2) takes it; None for no end."""
+    return None if math.isinf(ends) else max(0.0, ends - time.monotonic()) * 1000

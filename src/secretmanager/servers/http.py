@@ -26,7 +26,6 @@ from functools import cached_property
 from http.client import (
     HTTPException,
     HTTPMessage,
-    HTTPResponse,
     IncompleteRead,
     InvalidURL,
 )
@@ -34,7 +33,19 @@ from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError, TLSError
-from .connection import LOST, Address, Connection, Headers, Proxy, is_gone, is_lost
+from .connection import (
+    CONNECT_TIMEOUT,
+    LOST,
+    Address,
+    Ambiguous,
+    Connection,
+    Headers,
+    LimitedAnswer,
+    Proxy,
+    TooLarge,
+    is_gone,
+    is_lost,
+)
 from .forking import renewed_in_children, unforked
 
 log = logging.getLogger(__name__)
@@ -47,6 +58,12 @@ An election takes Vault's Raft up to 15 s (``performance_multiplier`` 5, the def
 
 MAX_TIMEOUT = 1e9
 """Longest timeout, in seconds; Python cannot wait for much longer."""
+
+ANSWER = 8 * 1024 * 1024
+"""Size that an answer may have unless a request says otherwise, in bytes: that of a token, a key, one object.
+
+An object that etcd stores has 1.5 MiB; as JSON it is larger, and at the very most, with all escaped, six times so.
+"""
 
 MAX_PAUSE = 10.0
 """Longest pause between two attempts, in seconds, whatever a server's Retry-After says."""
@@ -100,28 +117,26 @@ class ConnectionFailed(Exception):
 
     Attributes:
         sent: whether the server may have received the request.
+        remedy: what to do about it, if that is known.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, remedy: str | None = None) -> None:
         super().__init__(message)
         self.sent = sent
+        self.remedy = remedy
+
+
+class AnswerTooLarge(ConnectionFailed):
+    """What came in answer is larger than its limit. Sending the request again would bring as much again."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """A server's response. Body and headers are not part of repr(): they may hold a secret.
-
-    Attributes:
-        status: HTTP status.
-        body: its body; empty if it has more bytes than the request allowed.
-        headers: its headers.
-        too_long: whether it has more.
-    """
+    """A server's response. Body and headers are not part of repr(): they may hold a secret."""
 
     status: int
     body: bytes = field(repr=False)
     headers: Mapping[str, str] | HTTPMessage = field(default_factory=dict, repr=False)
-    too_long: bool = False
 
     @property
     def ok(self) -> bool:
@@ -350,7 +365,8 @@ class JsonApi:
         option: name of the option that the address comes from, for errors.
         context: verifies the server's certificate, and presents the client's.
         renewed: returns a new context, from files that may have been renewed; called once after a refusal.
-        timeout: time that one response may take, in seconds; no further attempt starts after it.
+        timeout: time that one attempt may take, from connecting to the answer's last byte, in seconds; no further one
+            starts after it. Of a body that is sent in parts, each part has as much.
         connections: how many are kept alive; further threads wait.
         retries: how often a request is repeated after one of RETRYABLE_STATUSES or a lost connection, after a pause
             with jitter or as long as Retry-After says (RFC 9110 section 10.2.3); with 0 nothing is repeated.
@@ -419,8 +435,8 @@ class JsonApi:
         body: Mapping[str, Any] | Iterable[bytes] | None = None,
         *,
         headers: Headers | None = None,
-        max_bytes: int | None = None,
         idempotent: bool = True,
+        size: int = ANSWER,
     ) -> Response:
         """Send one request.
 
@@ -429,18 +445,19 @@ class JsonApi:
             path: path and query, beginning with a slash.
             body: JSON object to send; or the parts of a binary body, iterated over for each time that it is sent.
             headers: further headers, besides those for JSON.
-            max_bytes: bytes of the response's body above which it is not read to its end; see `Response.too_long`.
             idempotent: False if sending the request twice differs from sending it once; it is then repeated only while
                 the server says that it did nothing and has no leader.
+            size: size that the answer may have, in bytes.
 
         Raises:
             TLSError: verification of the server's certificate failed, or the server refused the client's.
-            ConnectionFailed: there is no connection, or no response in time.
+            ConnectionFailed: there is no connection, or no whole response in time.
+            AnswerTooLarge: the response is larger than its limit.
             ConfigError: HTTP cannot carry a header or the path.
         """
         payload = json.dumps(body, separators=(",", ":")).encode() if isinstance(body, Mapping) else body
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
-        request = _Request(method, path, payload, sent, idempotent, max_bytes)
+        request = _Request(method, path, payload, sent, idempotent, size)
         begun = time.monotonic()
         for attempt in count():
             outcome = self._send_to_any(request)
@@ -459,7 +476,8 @@ class JsonApi:
         Args:
             path: path and query, beginning with a slash.
             headers: further headers, besides those for JSON.
-            timeout: time that the next line may take, in seconds; the response begins as soon as that of a request.
+            timeout: time that all lines together may take, in seconds; the response begins as soon as that of a
+                request, and each line may be as large as an answer.
 
         Raises:
             TLSError, ConnectionFailed, ConfigError: as `request`.
@@ -494,6 +512,8 @@ class JsonApi:
 
     def _pause(self, outcome: Response | ConnectionFailed, attempt: int, passed: float) -> float | None:
         """Return how long to wait before the next attempt, in seconds; None if there is none."""
+        if isinstance(outcome, AnswerTooLarge):
+            return None
         answer = outcome if isinstance(outcome, Response) else None
         recovers = answer is not None and self._recovers(answer)
         if not self._retries or (answer and answer.status not in RETRYABLE_STATUSES and not recovers):
@@ -570,17 +590,18 @@ class JsonApi:
             try:
                 if kept := self._checkout(address, context, request):
                     try:
+                        kept.limits.begin(self._timeout, request.size)
                         return self._exchange(kept, request)
                     except OSError as error:
                         # To a host that is gone, another connection would take long, too.
                         gone = is_gone(error) and len(self._addresses) > 1
                         if not request.idempotent or not is_lost(error) or gone:
                             raise
-                return self._exchange(self._opened(address, context), request)
+                return self._exchange(self._opened(address, context, request.size), request)
             except ConnectionFailed as error:
                 return error
             except (OSError, HTTPException, ValueError) as error:
-                failure = self._translated(error)
+                failure = self._translated(error, self._timeout)
         if isinstance(failure, ConnectionFailed):
             return failure
         raise failure  # here, so that the original, which may quote the request, is not its context
@@ -590,17 +611,18 @@ class JsonApi:
         whole = True
         try:
             try:
-                connection.request(
-                    request.method, connection.address.path + request.path, request.payload, request.headers
-                )
+                payload = request.payload
+                if payload is not None and not isinstance(payload, bytes):
+                    payload = self._parts(connection, payload, request.size)
+                connection.request(request.method, connection.address.path + request.path, payload, request.headers)
             except LOST:
                 whole = False  # the server may have answered before it read everything, as with status 413
             received = connection.getresponse()
-            response = _read(received, request.max_bytes)
+            response = Response(received.status, received.whole(), received.headers)
         except BaseException:
             connection.close()
             raise
-        if received.will_close or response.too_long or not whole:
+        if received.will_close or not whole:
             connection.close()
         else:
             connection.used_at = time.monotonic()
@@ -608,6 +630,13 @@ class JsonApi:
             if self._closed:  # by another thread, during this request
                 self.close()
         return response
+
+    def _parts(self, connection: Connection, payload: Iterable[bytes], size: int) -> Iterator[bytes]:
+        """Yield the parts of a body; each, and the answer to the last one, has the time of a request."""
+        for part in payload:
+            connection.limits.begin(self._timeout, size)
+            yield part
+        connection.limits.begin(self._timeout, size)
 
     def _checkout(self, address: Address, context: ssl.SSLContext, request: _Request) -> Connection | None:
         """Return the connection that was used last, if a request may be sent over it; None if there is none."""
@@ -621,19 +650,20 @@ class JsonApi:
                 return connection
             connection.close()
 
-    def _opened(self, address: Address, context: ssl.SSLContext) -> Connection:
-        """Return a new connection.
+    def _opened(self, address: Address, context: ssl.SSLContext, size: int) -> Connection:
+        """Return a new connection, in which the time of a request, and the size of its answer, have begun.
 
         Raises:
             TLSError, ConnectionFailed, ConfigError: as `request`.
         """
         proxy = self._proxies[address]
         connection = Connection(address, context, proxy, self._server_name, self._timeout)
+        connection.limits.begin(self._timeout, size)
         try:
             connection.connect()
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            failure = self._translated(error)
+            failure = self._translated(error, min(CONNECT_TIMEOUT, self._timeout))
         else:
             return connection
         if isinstance(failure, ConnectionFailed):
@@ -644,36 +674,50 @@ class JsonApi:
 
     def _stream(self, context: ssl.SSLContext, path: str, headers: Headers, timeout: float) -> Stream:
         address = self._addresses[0]
-        connection = self._opened(address, context)
+        connection = self._opened(address, context, ANSWER)
         try:
-            sock = connection.sock
             connection.request("GET", address.path + path, headers={"Accept": "application/json", **headers})
             response = connection.getresponse()
-            sock.settimeout(timeout)
+            connection.limits.begin(timeout, ANSWER)
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            failure = self._translated(error)
+            failure = self._translated(error, self._timeout)
         else:
-            return Stream(self, connection, response)
+            return Stream(self, connection, response, timeout)
         raise failure  # here, so that the original, which may quote the response, is not its context
 
-    def _translated(self, error: OSError | HTTPException | ValueError) -> TLSError | ConnectionFailed | ConfigError:
-        """Return what to raise instead; its cause is the original, unless that quotes the path or a header."""
+    def _translated(
+        self, error: OSError | HTTPException | ValueError, seconds: float
+    ) -> TLSError | ConnectionFailed | ConfigError:
+        """Return what to raise instead; its cause is the original, unless that quotes the path or a header.
+
+        Args:
+            error: the original.
+            seconds: the time limit that counted, in seconds.
+        """
         if isinstance(error, InvalidURL) or not isinstance(error, OSError | HTTPException):
             return ConfigError(
                 "a name, a token or a namespace holds a character that HTTP does not allow, such as a line break",
                 place=self.url,
             )
-        failure = self._lost_or_untrusted(error)
+        failure = self._lost_or_untrusted(error, seconds)
         failure.__cause__ = error if isinstance(error, OSError) else None
         return failure
 
-    def _lost_or_untrusted(self, error: OSError | HTTPException) -> TLSError | ConnectionFailed:
+    def _lost_or_untrusted(self, error: OSError | HTTPException, seconds: float) -> TLSError | ConnectionFailed:
         if isinstance(error, ssl.SSLError) and not isinstance(error, LOST):
             return tls_error(error, self.url)
         if isinstance(error, TimeoutError) and not is_lost(error):
-            return ConnectionFailed(f"timed out after {self._timeout:g} s")
-        if isinstance(error, _Ambiguous):
+            return ConnectionFailed(
+                f"timed out after {seconds:g} s, before there was a whole answer",
+                remedy="check the address, and that the server is running; if it is only slow, raise the timeout",
+            )
+        if isinstance(error, TooLarge):
+            return AnswerTooLarge(
+                f"what came is larger than {error.size:,} bytes, the limit of this answer, and was not read further",
+                remedy="check the address, and what is in front of the server, such as a proxy",
+            )
+        if isinstance(error, Ambiguous):
             return ConnectionFailed("the answer gives its length twice, so something in front of the server is broken")
         if isinstance(error, IncompleteRead):
             return ConnectionFailed("the answer is cut short")
@@ -690,31 +734,15 @@ class _Request(NamedTuple):
     payload: bytes | Iterable[bytes] | None
     headers: Headers
     idempotent: bool
-    max_bytes: int | None
-
-
-def _read(received: HTTPResponse, max_bytes: int | None) -> Response:
-    if len(set(received.headers.get_all("Content-Length", ()))) > 1:
-        raise _Ambiguous
-    if max_bytes is None:
-        return Response(received.status, received.read(), received.headers)
-    body = received.read(max_bytes + 1)
-    if len(body) > max_bytes:
-        return Response(received.status, b"", received.headers, too_long=True)
-    if received.length:  # read() with a number takes the end of the connection for the end of the body
-        raise IncompleteRead(body, received.length)
-    return Response(received.status, body, received.headers)
-
-
-class _Ambiguous(HTTPException):
-    """A response with two lengths, which is no valid HTTP (RFC 9112 section 6.3)."""
+    size: int
 
 
 class Stream:
     """The lines of a response that stays open; iteration ends when the server or `close` ends it."""
 
-    def __init__(self, api: JsonApi, connection: Connection, response: HTTPResponse) -> None:
+    def __init__(self, api: JsonApi, connection: Connection, response: LimitedAnswer, timeout: float) -> None:
         self._api = api
+        self._timeout = timeout
         self._connection = connection
         self._response = response
         self._closed = False
@@ -725,9 +753,9 @@ class Stream:
         """Return the response with the rest of the body, for example a refusal.
 
         Raises:
-            ConnectionFailed: the connection was lost.
+            ConnectionFailed: the connection was lost, it took too long, or is too large.
         """
-        return self.response(b"".join(self))
+        return self.response(self._reading(self._response.whole))
 
     def response(self, line: bytes) -> Response:
         """Return the response with one line as its body."""
@@ -737,18 +765,24 @@ class Stream:
         """Yield the lines.
 
         Raises:
-            ConnectionFailed: the connection was lost, or the next line took too long.
+            ConnectionFailed: the connection was lost, the time of the stream has passed, or a line is too large.
         """
+        while line := self._reading(self._response.readline):
+            yield line
+            self._connection.limits.renew_size()
+
+    def _reading(self, read: Callable[[], bytes]) -> bytes:
+        """Return what a function reads; nothing if another thread closes the stream meanwhile."""
         try:
-            yield from self._response
+            return read()
         except (OSError, HTTPException, ValueError, AttributeError) as error:
             if self._closed:
-                return  # a thread that was waiting for the next line fails in one of these ways
-            if not isinstance(error, OSError | HTTPException):
+                return b""  # a thread that was waiting for the next line fails in one of these ways
+            if isinstance(error, AttributeError):
                 raise
-            failure = self._api._translated(error)
-        else:
-            return
+            # ValueError: a chunk without a size.
+            original = error if isinstance(error, OSError | HTTPException) else HTTPException()
+            failure = self._api._translated(original, self._timeout)
         raise failure
 
     def close(self) -> None:

@@ -27,7 +27,17 @@ from ..errors import (
     KubernetesUnavailable,
     SecretNotFound,
 )
-from .http import ELECTION_TIMEOUT, ConnectionFailed, JsonApi, Parsed, Response, Stream, understood
+from .http import (
+    ANSWER,
+    ELECTION_TIMEOUT,
+    AnswerTooLarge,
+    ConnectionFailed,
+    JsonApi,
+    Parsed,
+    Response,
+    Stream,
+    understood,
+)
 from .kubeconfig import ClusterAccess, find_access
 
 PAGE = 500
@@ -88,7 +98,7 @@ class KubernetesClient:
     Args:
         find: finds address and credentials; called again if the API does not accept the credentials, or its
             certificate is not trusted, since the files that hold them may have been renewed.
-        timeout: time that one response may take, in seconds.
+        timeout: time that one request may take, with its whole response, in seconds.
         connections: how many connections are kept alive.
         retries: how often a request is repeated that may succeed later.
         election_timeout: how long it is repeated while etcd has no leader, in seconds.
@@ -387,8 +397,8 @@ class KubernetesClient:
         while True:
             # A token holds where the list goes on, and not how many objects a page has.
             asked = {"limit": str(limit), **query, **({"continue": token} if token else {})}
-            max_bytes = PAGE_BYTES if limit > 1 else None
-            page = self._page(f"{path}?{urlencode(asked)}", namespace, _names_of(resource), headers, max_bytes)
+            size = PAGE_BYTES if limit > 1 else ANSWER
+            page = self._page(f"{path}?{urlencode(asked)}", namespace, _names_of(resource), headers, size)
             if page is None:
                 limit = max(1, limit // _FEWER)
                 continue
@@ -404,12 +414,15 @@ class KubernetesClient:
         namespace: str | None,
         names: Sequence[str],
         headers: Mapping[str, str],
-        max_bytes: int | None,
+        size: int,
     ) -> _Page | None:
-        """Return one page; None if it has more bytes."""
+        """Return one page; None if one of several objects is larger than its size, in bytes."""
         place = namespace or "all namespaces"
-        response = self._call("GET", path, place, headers=headers, allowed=(410,), max_bytes=max_bytes)
-        if response.too_long:
+        try:
+            response = self._call("GET", path, place, headers=headers, allowed=(410,), size=size)
+        except KubernetesUnavailable as error:
+            if not isinstance(error.__cause__, AnswerTooLarge) or size == ANSWER:
+                raise
             return None
         if response.status == 410:
             return _Page(deque(), self._renewed_token(response, place), 0)
@@ -457,20 +470,18 @@ class KubernetesClient:
         *,
         headers: Mapping[str, str] = MappingProxyType({}),
         allowed: Sequence[int] = (),
-        max_bytes: int | None = None,
+        size: int = ANSWER,
     ) -> Response:
         """Send one request; return the response if it is the API's, and no refusal but of an allowed status."""
-
-        def send(known: dict[str, Any]) -> Response:
-            return self._api.request(method, path, body, headers=known | {**headers}, max_bytes=max_bytes)
-
         try:
-            response = self._as_known(send)
+            response = self._as_known(
+                lambda known: self._api.request(method, path, body, headers=known | {**headers}, size=size)
+            )
         except ConnectionFailed as error:
             raise self._unavailable(error) from error
         if not response.ok and response.status not in allowed:
             raise self._refusal(response, place)
-        if not response.is_object and not response.too_long:
+        if not response.is_object:
             raise self._foreign(response)
         return response
 
@@ -526,7 +537,7 @@ class KubernetesClient:
         return KubernetesUnavailable(
             f"no response from the Kubernetes API: {error}",
             place=self.url,
-            remedy="check the address, and that the API server is running",
+            remedy=error.remedy or "check the address, and that the API server is running",
         )
 
 

@@ -24,6 +24,7 @@ from ..errors import (
     VaultUnavailable,
 )
 from .http import (
+    ANSWER,
     ELECTION_TIMEOUT,
     ConnectionFailed,
     JsonApi,
@@ -48,6 +49,9 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 What is in front of Vault may take less; after status 413 batches are halved.
 """
+
+BATCH_ANSWER = 4 * BATCH_BYTES
+"""Size that the answer to a batch may have, in bytes; of each value about as much comes back."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class VaultClient:
         proxy: address of an HTTP proxy, ``http://[USER:PASSWORD@]HOST:PORT``; "environment" for what ``HTTPS_PROXY``
             and ``NO_PROXY`` say; None for no proxy.
         namespace: Vault namespace (Enterprise, OpenBao).
-        timeout: time that one response may take, in seconds.
+        timeout: time that one request may take, with its whole response, in seconds.
         token: token to authenticate with; with the attribute ``token_source``, what that returns for each request.
         transit_mount: where the Transit engine is mounted.
         retries: how often a request is repeated that may succeed later.
@@ -415,6 +419,7 @@ class VaultClient:
         *,
         token: str | None = None,
         idempotent: bool = True,
+        size: int = ANSWER,
     ) -> Response:
         """Send one request; return the response, whatever its status.
 
@@ -425,18 +430,19 @@ class VaultClient:
             token: token to send instead of the client's own; an empty string to send none.
             idempotent: False if sending the request twice differs from sending it once; it is then repeated only while
                 Vault says that it did nothing and has no leader.
+            size: size that the response may have, in bytes.
 
         Raises:
             TLSError: verification of Vault's certificate failed.
-            VaultUnavailable: there is no connection, no response in time, or a response that is not Vault's.
+            VaultUnavailable: there is no connection, no whole response in time, or a response that is not Vault's.
             VaultError: something in front of Vault takes no request of this size (status 413).
         """
         source = self.token_source if token is None else None
         used = source() if source else self.token if token is None else token
-        response = self._sent(method, path, body, used, idempotent=idempotent)
+        response = self._sent(method, path, body, used, idempotent=idempotent, size=size)
         # A request waits for an election longer than some tokens live.
         if source and _is_invalid_token(response) and (fresh := source()) != used:
-            response = self._sent(method, path, body, fresh, idempotent=idempotent)
+            response = self._sent(method, path, body, fresh, idempotent=idempotent, size=size)
         return response
 
     def _sent(
@@ -447,15 +453,16 @@ class VaultClient:
         token: str | None,
         *,
         idempotent: bool,
+        size: int,
     ) -> Response:
         headers = {**self._headers, "X-Vault-Token": token} if token else self._headers
         try:
-            response = self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent)
+            response = self._api.request(method, f"/v1/{path}", body, headers=headers, idempotent=idempotent, size=size)
         except ConnectionFailed as error:
             raise VaultUnavailable(
                 f"no response from Vault: {error}",
                 place=self.url,
-                remedy="check the address, and that Vault is running",
+                remedy=error.remedy or "check the address, and that Vault is running",
             ) from error
         if not _is_own(method, response):
             raise self._foreign(response)
@@ -545,7 +552,7 @@ class VaultClient:
         self, path: str, body: Mapping[str, Any], wanted: str, token: str | None
     ) -> tuple[int, list[tuple[str, str]]]:
         """Send one batch; return the response's status, and text and error of each item, as of `_texts`."""
-        response = self.request("POST", path, body, token=token)
+        response = self.request("POST", path, body, token=token, size=BATCH_ANSWER)
         if (results := _results(response)) is None:
             self.checked("POST", path, response)
             raise self._foreign(response)
