@@ -55,6 +55,7 @@ _raw:
   elements: raw
 """
 
+import sys
 from base64 import b64encode
 from contextlib import closing
 from typing import Any
@@ -76,6 +77,20 @@ class LookupModule(LookupBase):
             AnsibleError: an option is missing or wrong, or a server refused; says which and why.
         """
         try:
+            from secretmanager.errors import drop_frames
+        except ImportError as error:
+            raise AnsibleError("The lookup kubevault needs the Python package kubevault") from error
+        outer = sys.exception()
+        try:
+            return self._read(terms, variables, kwargs)
+        except BaseException as error:
+            # The variables of all frames down from here hold secrets.
+            del variables, kwargs
+            drop_frames(error, outer)
+            raise
+
+    def _read(self, terms: list[str], variables: dict[str, Any] | None, given: dict[str, Any]) -> list[Any]:
+        try:
             from secretmanager.errors import SecretManagerError, unexpected
             from secretmanager.login.methods import Credentials, method_of
             from secretmanager.login.session import logged_in
@@ -87,10 +102,10 @@ class LookupModule(LookupBase):
         except ImportError as error:
             raise AnsibleError("The lookup kubevault needs the Python package kubevault") from error
         try:
-            check_types(kwargs)
+            check_types(given)
         except SecretManagerError as error:
             raise AnsibleOptionsError(str(error)) from None
-        self.set_options(var_options=variables, direct=kwargs)
+        self.set_options(var_options=variables, direct=given)
         places = [self._place(term) for term in terms]
         options = with_variables(self.get_options(), VAULT, KUBERNETES, others=True)
         transit_key = options["transit_key"]

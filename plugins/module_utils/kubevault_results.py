@@ -44,21 +44,32 @@ class Concealed(dict[str, str]):
 def guarded(main: Callable[[], None]) -> Callable[[], None]:
     """Decorate the main function of a module: an exception that nothing translates is replaced by one without its text.
 
-    Ansible returns the text, and with some settings the traceback; they may hold a secret.
+    Ansible returns the text, and with some settings the traceback; they may hold a secret. The end of a module is an
+    exception too (SystemExit): none leaves with the frames below, whose variables hold secrets.
     """
 
     @wraps(main)
     def run() -> None:
         try:
             main()
-        except Exception as error:  # noqa: BLE001 - the boundary
-            try:
-                from secretmanager.errors import unexpected
-            except ImportError:
-                raise error from None  # an error of Ansible itself: nothing of ours was imported
-            raise RuntimeError(unexpected(error)) from None
+        except BaseException as error:  # noqa: BLE001 - the boundary
+            leaving = _leaving(error)
+        else:
+            return
+        raise leaving  # here, so that the original is not its context
 
     return run
+
+
+def _leaving(error: BaseException) -> BaseException:
+    try:
+        from secretmanager.errors import drop_frames, unexpected
+    except ImportError:
+        return error  # an error of Ansible itself: nothing of ours was imported
+    if isinstance(error, Exception):
+        return RuntimeError(unexpected(error))
+    drop_frames(error)
+    return error
 
 
 def conceal(module: AnsibleModule, holder: dict[str, Any], option: str) -> dict[str, Any]:

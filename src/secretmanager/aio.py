@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from .errors import SecretManagerError
+from .errors import SecretManagerError, frameless
 from .manager import SecretManager
 from .notices.watch import PAUSE, Watch
 from .reading.requests import ReadType, Request
@@ -28,6 +28,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+@frameless
 class AsyncSecretManager:
     """Reads secrets. Its methods are those of `manager.SecretManager`, each to be awaited, with the same errors.
 
@@ -197,6 +198,7 @@ class AsyncSecretManager:
         return await loop.run_in_executor(self._threads, partial(function, *args, **options))
 
 
+@frameless
 class AsyncWatch:
     """Yields the secret again after each change, as `notices.watch.Watch` does; to be closed, as by ``async with``."""
 
@@ -265,9 +267,10 @@ class AsyncWatch:
         on_error: Callable[[SecretManagerError], Awaitable[None]] | None,
     ) -> None:
         async def run() -> None:
+            changed: list[dict[str, Any]] = []
             while True:
                 try:
-                    secrets = await anext(self)
+                    changed.append(await anext(self))
                 except StopAsyncIteration:
                     return
                 except SecretManagerError as error:
@@ -277,6 +280,6 @@ class AsyncWatch:
                         log.error("%s", error)  # noqa: TRY400 - its message says all; a trace would show locals
                     await asyncio.sleep(PAUSE)
                 else:
-                    await on_change(secrets)
+                    await on_change(changed.pop())  # so that an error of it has them in no frame of ours
 
         self._task = asyncio.create_task(run(), name=f"watch {self._watch}")

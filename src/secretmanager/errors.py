@@ -35,10 +35,12 @@ No message holds a value, a token or a key. What a server said is quoted in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
+from inspect import iscoroutinefunction
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, GeneratorType
 from typing import Any, TypeVar
 
 __all__ = [
@@ -396,33 +398,128 @@ class NoticeError(SecretManagerError):
 
 def unexpected(error: BaseException) -> str:
     """Describe an exception that no one translated, by its type and place alone: its text may hold a secret."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
+    where = getattr(error, _PLACE, "") or _raised_in(error)
     return f"unexpected {type(error).__name__}{where}; this is a bug of kubevault: please report it with this line"
 
 
+def _raised_in(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
+
+
+_PLACE = "_kubevault_place"
+"""Attribute of an exception whose frames were dropped: where it was raised, for `unexpected`."""
+
+
+def drop_frames(error: BaseException, outer: BaseException | None = None) -> None:
+    """Drop the frames of an exception, and of those that it came from, before it leaves this package.
+
+    The frames' variables hold tokens, ciphertexts and plaintexts, and what records errors may record these: Sentry,
+    tracebacks of rich, ``pytest --showlocals``. Frames of the caller follow while the exception goes on.
+
+    Args:
+        error: the exception.
+        outer: what the caller was handling when it called, which keeps its frames: `sys.exception`.
+    """
+    pending: list[BaseException | None] = [error]
+    seen = {id(outer)}
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if not isinstance(one, SecretManagerError) and one.__traceback__ and not hasattr(one, _PLACE):
+            setattr(one, _PLACE, _raised_in(one))
+        one.__traceback__ = None
+        several = [item for item in getattr(one, "errors", ()) if isinstance(item, BaseException)]
+        pending += [one.__cause__, one.__context__, *several]
+
+
 def guarded(kind: Guarded) -> Guarded:
-    """Have the public methods of a class raise errors of this package alone: the text of others may hold a secret."""
+    """Have the public methods of a class raise errors of this package alone, without frames (`drop_frames`).
+
+    The text of other errors may hold a secret.
+    """
+    return _bounded(kind, translate=True)
+
+
+def frameless(kind: Guarded) -> Guarded:
+    """Have the public methods of a class raise errors without frames (`drop_frames`), also while they are iterated."""
+    return _bounded(kind, translate=False)
+
+
+_SPECIAL = ("__init__", "__next__", "__anext__", "__iter__")
+
+
+def _bounded(kind: Guarded, *, translate: bool) -> Guarded:
     for name, method in list(vars(kind).items()):
-        if isinstance(method, FunctionType) and (name in ("__init__", "__next__") or not name.startswith("_")):
-            setattr(kind, name, _guarded(method))
+        if name.startswith("_") and name not in _SPECIAL:
+            continue
+        if isinstance(method, classmethod | staticmethod):
+            setattr(kind, name, type(method)(_boundary(method.__func__, translate=translate)))
+        elif isinstance(method, FunctionType):
+            setattr(kind, name, _boundary(method, translate=translate))
     return kind
 
 
-def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+def _boundary(method: Callable[..., Any], *, translate: bool) -> Callable[..., Any]:
+    """Return a function that calls another one, and drops the frames of what that raises."""
+    # A frame of these functions goes along with the exception, so it forgets the arguments.
+    if iscoroutinefunction(method):
+
+        @wraps(method)
+        async def called(*args: Any, **options: Any) -> Any:
+            outer = sys.exception()
+            try:
+                return await method(*args, **options)
+            except BaseException as error:
+                del args, options
+                failure = _leaving(error, outer, method, translate=translate)
+                if failure is error:
+                    raise
+            raise failure  # here, so that the original is not its context
+
+        return called
+
     @wraps(method)
     def call(*args: Any, **options: Any) -> Any:
+        outer = sys.exception()
         try:
-            return method(*args, **options)
-        except (SecretManagerError, StopIteration):
-            raise
-        except Exception as error:
-            if error.__traceback__ and error.__traceback__.tb_next is None:
-                raise  # Python's own TypeError: the method was called with arguments that it does not have
-            said = f"{method.__name__}: {unexpected(error)}"
-            failure = SecretManagerError(said, remedy="check the types of the arguments first")
-        raise failure  # here, so that the original is not its context
+            found = method(*args, **options)
+            return _steps(found, translate=translate) if isinstance(found, GeneratorType) else found
+        except BaseException as error:
+            del args, options
+            failure = _leaving(error, outer, method, translate=translate)
+            if failure is error:
+                raise
+        raise failure
 
     return call
+
+
+def _steps(generator: GeneratorType[Any, Any, Any], *, translate: bool) -> Iterator[Any]:
+    """Yield what a generator of a method yields; its exceptions leave without frames, too."""
+    following = _boundary(generator.__next__, translate=translate)
+    try:
+        while True:
+            yield following()
+    except StopIteration:
+        return
+    finally:
+        generator.close()
+
+
+def _leaving(
+    error: BaseException, outer: BaseException | None, method: Callable[..., Any], *, translate: bool
+) -> BaseException:
+    """Return what to raise instead of an exception, or itself without its frames."""
+    # Python's own TypeError has no further frame: the method was called with arguments that it does not have.
+    ours = not error.__traceback__ or error.__traceback__.tb_next is not None
+    known = isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
+    if translate and ours and not known:
+        said = f"{method.__name__}: {unexpected(error)}"
+        return SecretManagerError(said, remedy="check the types of the arguments first")
+    drop_frames(error, outer)
+    return error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, frameless
 from .manager import SecretManager
 
 try:
@@ -18,6 +18,7 @@ except ImportError as error:
     raise ConfigError("settings need the package pydantic-settings; install kubevault[pydantic]") from error
 
 
+@frameless
 class SecretManagerSettingsSource(InitSettingsSource):
     """Gives the fields of a settings class from one secret; keys that are not fields are left out.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import importlib
 import pickle
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from support.frames import chain, frames
 
 import secretmanager
 from secretmanager import errors
@@ -114,3 +116,87 @@ def test_an_unexpected_exception_is_told_by_type_and_place_alone() -> None:
     assert re.match(r"unexpected KeyError in test_errors\.py, line \d+; this is a bug of kubevault", text)
     assert "rabbit" not in text
     assert unexpected(ValueError("rabbit")).startswith("unexpected ValueError; this is a bug")
+
+
+@errors.guarded
+class Guarded:
+    """Methods that fail with a secret among their variables."""
+
+    def fails(self, secret: str) -> None:
+        copied = secret
+        raise errors.ConfigError(f"of {len(copied)} characters") from ValueError(7)
+
+    def has_a_bug(self, secret: str) -> None:
+        {}[len(secret)]
+
+    def is_interrupted(self, secret: str) -> None:
+        raise KeyboardInterrupt
+
+    def several(self, secret: str) -> Iterator[int]:
+        yield len(secret)
+        with pytest.raises(errors.ConfigError) as caught:
+            fail(secret)
+        raise errors.SealingFailed([caught.value])
+
+    async def later(self, secret: str) -> None:
+        await asyncio.sleep(0)
+        raise errors.ConfigError(f"of {len(secret)} characters")
+
+    @classmethod
+    def of_the_class(cls, secret: str) -> None:
+        raise errors.ConfigError(f"of {len(secret)} characters")
+
+    @staticmethod
+    def static(secret: str) -> None:
+        raise errors.ConfigError(f"of {len(secret)} characters")
+
+
+def fail(secret: str) -> None:
+    raise errors.ConfigError(f"of {len(secret)} characters")
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda one: one.fails("PLAIN-x"), errors.ConfigError),
+        (lambda one: one.has_a_bug("PLAIN-x"), errors.SecretManagerError),
+        (lambda one: one.is_interrupted("PLAIN-x"), KeyboardInterrupt),
+        (lambda one: list(one.several("PLAIN-x")), errors.SealingFailed),
+        (lambda one: asyncio.run(one.later("PLAIN-x")), errors.ConfigError),
+        (lambda one: one.of_the_class("PLAIN-x"), errors.ConfigError),
+        (lambda one: one.static("PLAIN-x"), errors.ConfigError),
+        (lambda one: one.fails("PLAIN-x", "PLAIN-y"), TypeError),
+        (lambda one: one.nosuch("PLAIN-x"), AttributeError),
+    ],
+)
+def test_no_frame_of_a_guarded_class_leaves(call: Callable[[Guarded], object], kind: type[BaseException]) -> None:
+    with pytest.raises(kind) as caught:
+        call(Guarded())
+    names = [frame.f_code.co_name for error in chain(caught.value) for frame in frames(error)]
+    ours = {"call", "called", "__next__", "fails", "has_a_bug", "is_interrupted", "several", "later", "fail"}
+    # Python's own frames of a coroutine's run, and the one that raises another error instead.
+    assert ours.intersection(names) <= {"call"}
+    kept = [frame for error in chain(caught.value) for frame in frames(error) if frame.f_code.co_name == "call"]
+    assert all("PLAIN-" not in repr(frame.f_locals) for frame in kept)
+
+
+def test_a_bug_is_told_by_its_place_through_several_boundaries() -> None:
+    @errors.frameless
+    class Inner:
+        def fails(self) -> None:
+            raise ZeroDivisionError
+
+    @errors.guarded
+    class Outer:
+        def fails(self) -> None:
+            Inner().fails()
+
+    with pytest.raises(errors.SecretManagerError, match=r"fails: unexpected ZeroDivisionError in test_errors.py, line"):
+        Outer().fails()
+
+
+def test_the_cause_stays_without_its_frames() -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        Guarded().fails("PLAIN-x")
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.__cause__.args == (7,)

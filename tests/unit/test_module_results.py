@@ -14,6 +14,9 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
+from support.frames import chain, frames
+
+from secretmanager.errors import SecretFileError
 
 sys.path.append(str(Path(__file__).parents[2] / "plugins" / "module_utils"))
 
@@ -127,6 +130,27 @@ def test_an_unexpected_exception_fails_a_module_without_its_text() -> None:
     with pytest.raises(RuntimeError, match=r"^unexpected KeyError in test_module_results\.py, line \d+") as caught:
         main()
     assert "rabbit" not in "".join(traceback.format_exception(caught.value))
+    assert list(chain(caught.value)) == [caught.value]
+
+
+def test_a_module_that_fails_leaves_no_frame(module_of: Make) -> None:
+    """Ansible ends a module by SystemExit, whose context is what it failed for."""
+
+    def read(secret: str) -> None:
+        raise SecretFileError(f"of {len(secret)} characters", reason="missing", place="x")
+
+    @results.guarded
+    def main() -> None:
+        try:
+            read(LONG)
+        except SecretFileError as error:
+            module_of(path="x").fail_json(msg=str(error))
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert any(isinstance(error, SecretFileError) for error in chain(caught.value))
+    names = {frame.f_code.co_name for error in chain(caught.value) for frame in frames(error)}
+    assert names == {"test_a_module_that_fails_leaves_no_frame", "run"}
 
 
 def test_a_guarded_module_ends_as_ansible_ends_it(module_of: Make, run: Run) -> None:

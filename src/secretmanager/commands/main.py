@@ -66,19 +66,25 @@ def main() -> NoReturn:
         # PYTHONIOENCODING counts in that mode too.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
+    # Here, so that the exit has none of the frames of what ended the command: their variables hold secrets.
+    sys.exit(_status())
+
+
+def _status() -> int | str | None:
+    """Run the command; return its exit status."""
     try:
         # Outside of standalone mode, click returns the status of an Exit. The subcommands return None.
-        status = cli(standalone_mode=False)
+        return int(cli(standalone_mode=False) or 0)
+    except SystemExit as end:
+        return end.code
     except click.exceptions.Abort:
         click.echo("kubevault: aborted", err=True)
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except SecretManagerError as error:
         click.echo(f"kubevault: {error}", err=True)
-        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the boundary: a traceback or the text could show a secret
         click.echo(f"kubevault: {unexpected(error)}", err=True)
-        sys.exit(1)
-    sys.exit(status or 0)
+    return 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from ..errors import ConfigError, NoticeError, SecretManagerError
+from ..errors import ConfigError, NoticeError, SecretManagerError, frameless
 from ..servers.connection import CONNECT_TIMEOUT, Limits, TooLarge
 from ..servers.http import tls_context, tls_error
 from ..servers.kubeconfig import MountedToken
@@ -79,6 +79,7 @@ class Notice:
             return None
 
 
+@frameless
 class Notices:
     """Sends and receives change notices over one Redis, by TLS and with a password.
 
@@ -294,6 +295,7 @@ class _Credentials(CredentialProvider):
         return (self._user, password) if self._user else (password,)
 
 
+@frameless
 class Subscription:
     """A subscription to the notices of one Secret; redis-py renews it when the connection was lost."""
 

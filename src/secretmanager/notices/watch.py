@@ -199,10 +199,11 @@ def start(
     """Iterate over a watch in a thread of its own, and call back."""
 
     def run() -> None:
+        changed: list[dict[str, Any]] = []
         with watch:
             while True:
                 try:
-                    secrets = next(watch)
+                    changed.append(next(watch))
                 except StopIteration:
                     return
                 except SecretManagerError as error:
@@ -212,7 +213,7 @@ def start(
                         log.error("%s", error)  # noqa: TRY400 - its message says all; a trace would show locals
                     watch._stop.wait(PAUSE)
                 else:
-                    on_change(secrets)
+                    on_change(changed.pop())  # so that an error of it has them in no frame of ours
 
     thread = threading.Thread(target=run, name=f"watch {watch._request}", daemon=True)
     thread.start()

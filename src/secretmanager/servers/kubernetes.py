@@ -26,6 +26,7 @@ from ..errors import (
     KubernetesError,
     KubernetesUnavailable,
     SecretNotFound,
+    frameless,
 )
 from .http import (
     ANSWER,
@@ -92,6 +93,7 @@ QUOTA_LAG = 30.0
 """How long a quota may count what is deleted, in seconds."""
 
 
+@frameless
 class KubernetesClient:
     """A client of one Kubernetes API. Threads may share it.
 
@@ -541,6 +543,7 @@ class KubernetesClient:
         )
 
 
+@frameless
 class Events:
     """The events of a watch, each its kind ("ADDED", "MODIFIED", "DELETED") and the object; they end with the watch.
 

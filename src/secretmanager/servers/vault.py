@@ -22,6 +22,7 @@ from ..errors import (
     VaultError,
     VaultSealed,
     VaultUnavailable,
+    frameless,
 )
 from .http import (
     ANSWER,
@@ -114,6 +115,7 @@ class Login:
         return not (self.is_batch or self.given)
 
 
+@frameless
 class VaultClient:
     """A client of one Vault. Threads may share it.
 
