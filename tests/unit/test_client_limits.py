@@ -250,10 +250,12 @@ def test_the_size_of_a_watchs_refusal(tmp_path: Path, kubeconfig: Any) -> None:
             client.watch("secrets", "a", "b")
 
 
-def test_a_page_that_is_too_large_is_halved(tmp_path: Path, kubeconfig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_page_that_is_too_large_fewer_are_asked_for(
+    tmp_path: Path, kubeconfig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As of 500 Secrets of 1 MiB each."""
     monkeypatch.setattr(kubernetes, "PAGE", 4)
-    monkeypatch.setattr(kubernetes, "PAGE_ANSWER", 100_000)
+    monkeypatch.setattr(kubernetes, "PAGE_BYTES", 100_000)
     secrets = [{"metadata": {"namespace": "a", "name": str(n)}, "x": "x" * 40_000} for n in range(5)]
     limits: list[int] = []
     monkeypatch.setattr(KubernetesClient, "_as_known", lambda self, send: send({}))
@@ -275,8 +277,8 @@ def test_a_page_that_is_too_large_is_halved(tmp_path: Path, kubeconfig: Any, mon
     with hostile(tmp_path, serve) as server:
         client = KubernetesClient.from_kubeconfig(kubeconfig(server))
         assert list(client.list_secrets()) == secrets
-        assert limits == [4, 2, 2, 2]
-        monkeypatch.setattr(kubernetes, "PAGE_ANSWER", 20_000)
+        assert limits == [4, 1, 1, 1, 1, 1]
+        monkeypatch.setattr(kubernetes, "ANSWER", 20_000)
         with refused(KubernetesUnavailable, "larger than 20,000 bytes", place=server.url):
             list(client.list_secrets())
 
