@@ -10,6 +10,7 @@ __all__ = [
     "info",
     "inject",
     "main",
+    "memory",
     "options",
     "read",
     "ready",

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..options import KUBERNETES, REDIS, VAULT, Option, with_variables
+from .memory import protect
 
 Command = Callable[..., Any]
 
@@ -21,12 +22,13 @@ _TYPES: dict[str, Any] = {"str": str, "path": FILE, "raw": FILE, "float": float,
 def from_table(*options: Option) -> Callable[[Command], Command]:
     """Return a decorator that adds those of a server's options that the command has; they keep the table's names.
 
-    The command gets all of the options, completed by variables.
+    The command gets all of the options, completed by variables. It holds secrets, so its memory is protected.
     """
 
     def add(command: Command) -> Command:
         @wraps(command)
         def completed(**given: Any) -> Any:
+            protect()
             return command(**with_variables(given, options))
 
         decorated: Command = completed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 from ..delivery.values import check_name
 from ..delivery.volume import is_tmpfs, require_folder
 from ..errors import ConfigError, ProgramError
+from .memory import protect
 
 CANNOT_RUN, NOT_FOUND, FAILED = 126, 127, 125
 """Exit statuses of a command that runs another, as of env(1): it cannot be run, it is not there; the command failed."""
@@ -85,10 +87,7 @@ def end_as(status: int) -> NoReturn:
         status: as `run_with_files` returns it.
     """
     if status < 0:
-        # No core file: its memory holds the secrets.
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        protect()  # the signal may have it write a core file
         signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
         os.kill(os.getpid(), -status)
@@ -96,9 +95,13 @@ def end_as(status: int) -> NoReturn:
 
 
 def _execute(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
-    """Become the program, which ignores no signal that Python alone ignores: `yes | head` ends by SIGPIPE."""
+    """Become the program, which ignores no signal that Python alone ignores: `yes | head` ends by SIGPIPE.
+
+    Its limit of core files is the one that this process was started with.
+    """
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, protect())
     os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
 
 

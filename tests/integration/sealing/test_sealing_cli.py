@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -406,6 +407,43 @@ def test_a_program_does_not_get_what_kubevault_logs_in_with(
     kept = kubevault(*run, "--keep-env", "VAULT_SECRET_ID", "--", "env", **credentials).stdout.decode()
     assert "VAULT_SECRET_ID=PLAIN-1\n" in kept
     assert "VAULT_TOKEN=" not in kept
+
+
+SEEN = """
+import json, os, resource
+parent, readable = os.getppid(), []
+for name in ("environ", "mem", "maps", "fd/0"):
+    try:
+        (os.readlink if name == "fd/0" else open)(f"/proc/{parent}/{name}")
+    except PermissionError:
+        continue
+    readable.append(name)
+limits = [line.split()[4:6] for line in open(f"/proc/{parent}/limits") if line.startswith("Max core file size")]
+open("/proc/self/environ")
+print(json.dumps([readable, limits, resource.getrlimit(resource.RLIMIT_CORE), sorted(os.environ)]))
+"""
+"""A program that prints what it can read of its parent, and its own limit of core files."""
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_a_program_cannot_read_kubevault(
+    chain: Chain, name: str, env: dict[str, str], tmp_path: Path, files: bool
+) -> None:
+    """As root of a container, who has none of the capabilities of root on a host, and so is as any other user."""
+    chain.seal(chain.wanted(name, {"a": b"x"}))
+    token = chain.token_for({"transit/decrypt/derived": ["update"]})
+    limited = ["prlimit", "--core=4096:8192", "setpriv", "--bounding-set", "-all", "--inh-caps=-all"]
+    if not files:  # then kubevault becomes the program, and its parent is one that is not protected
+        limited += ["sh", "-c", '"$@"; true', "sh"]
+    run = [BIN / "kubevault", "exec", *(["--files"] if files else []), "--secret", f"{chain.namespace}/{name}"]
+    command = [*limited, *run, "--", sys.executable, "-c", SEEN]
+    given = {**env, "VAULT_TOKEN": token}
+    done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True, check=True)
+    readable, limits, own, variables = json.loads(done.stdout)
+    assert own == [4096, 8192]
+    assert readable == ([] if files else ["environ", "mem", "maps", "fd/0"])
+    assert limits == [["0" if files else "4096", "8192"]]
+    assert "VAULT_TOKEN" not in variables
 
 
 def test_a_token_that_it_got_is_revoked(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
