@@ -104,9 +104,9 @@ class SecretManagerError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Return place, message and remedy in one line."""
+        """Return place, message and remedy in one line, as a terminal shows it: others wrote parts of it."""
         text = f"{self.place}: {self.message}" if self.place else self.message
-        return f"{text}; {self.remedy}" if self.remedy else text
+        return printable(f"{text}; {self.remedy}" if self.remedy else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tell pickle and copy how to make it again: by default by a call with the message, which most do not take."""
@@ -394,6 +394,16 @@ class NoticeError(SecretManagerError):
     def __init__(self, message: str, *, reason: str, place: str, remedy: str | None = None) -> None:
         super().__init__(message, place=place, remedy=remedy)
         self.reason = reason
+
+
+def printable(text: str) -> str:
+    """Return a text in which a character that a terminal would obey, or cannot show, is written as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def unexpected(error: BaseException) -> str:

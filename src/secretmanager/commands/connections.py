@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..delivery.values import named
+from ..errors import printable
 from ..login.methods import Credentials, from_file, method_of
 from ..login.session import logged_in
 from ..reading.opening import open_secrets
@@ -97,4 +98,4 @@ def open_named(
 
 def warn(text: str) -> None:
     """Print a warning."""
-    click.echo(f"kubevault: {text}", err=True)
+    click.echo(f"kubevault: {printable(text)}", err=True)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, printable
 from ..names import NAMESPACE, SUBDOMAIN
 from ..sealing.inspection import Fault, KeyStates, SecretInfo, age_days, compromised, facts, faults, inspect
 from . import options
@@ -96,7 +96,7 @@ def _print(infos: Iterable[SecretInfo], output: str) -> None:
         return
     for info in infos:
         for line in _lines(info):
-            click.echo(line)
+            click.echo(printable(line))
 
 
 def _print_leaked(
@@ -108,7 +108,7 @@ def _print_leaked(
         _print_json(report)
         return
     for item in report:
-        click.echo(f"{item['namespace']}/{item['name']}: {', '.join(item['keys'])}")
+        click.echo(printable(f"{item['namespace']}/{item['name']}: {', '.join(item['keys'])}"))
 
 
 def _print_json(items: Iterable[Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ..errors import NotRetired, SecretManagerError
+from ..errors import NotRetired, SecretManagerError, printable
 from ..rotation.lease import one_at_a_time
 from ..rotation.planning import Options, Shard
 from ..rotation.rewrapper import Report
@@ -185,7 +185,7 @@ def _print(outcome: Outcome, steps: Steps, output: str, key: str) -> None:
     if steps.rewrap:
         click.echo(f"{key}: {_so_far(outcome.report)}")
     for place, why in sorted(outcome.report.behind.items()):
-        click.echo(f"  {place}: {why}")
+        click.echo(printable(f"  {place}: {why}"))
     if steps.retire:
         done = "retired" if outcome.retired else "nothing to retire"
         click.echo(f"{key}: {done}, oldest that decrypts is version {outcome.min_decryption_version}")

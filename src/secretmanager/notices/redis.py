@@ -75,7 +75,7 @@ class Notice:
             facts = json.loads(text)
             versions = {str(key): int(version) for key, version in facts["key_versions"].items()}
             return cls(str(facts["namespace"]), str(facts["name"]), str(facts["resource_version"]), versions)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..names import DATA_KEY, NAMESPACE, QUALIFIED, SUBDOMAIN
+from ..names import DATA_KEY, NAMESPACE, QUALIFIED, SUBDOMAIN, VAULT_NAME
 from ..sealed import DIGEST_SUFFIX, MANIFEST_KEY, SEALED_LABEL, Scope
 from . import types
 
@@ -136,6 +136,8 @@ class SecretSpec:
     def _problems(self) -> Iterator[str]:
         names = [("namespace", self.namespace, NAMESPACE), ("name", self.name, SUBDOMAIN)]
         names += [("data key", key, DATA_KEY) for key in sorted({*self.values, *self.absent_keys})]
+        keys = {"transit_key": self.transit_key, "digest_key": self.digest_key}
+        names += [(option, key, VAULT_NAME) for option, key in keys.items() if key]
         yield from (rule.refusal(kind, name) for kind, name, rule in names if not rule.allows(name))
         if MANIFEST_KEY in {*self.values, *self.absent_keys}:
             yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
@@ -166,9 +168,13 @@ class SecretSpec:
                     yield f"{option}: key {key!r} is not allowed; allowed is [DOMAIN/]NAME of at most 63 characters"
                 if option == "labels" and value and not QUALIFIED.allows(value):
                     yield f"labels: value {value!r} of {key} is not allowed; allowed are letters, digits, '-', '_', '.'"
+                if option == "annotations" and not _is_utf8(value):
+                    yield f"annotations: the value of {key} is not valid UTF-8"
+        if self.type and not _is_utf8(self.type):
+            yield f"type: found {self.type!r}, which is not valid UTF-8"
         if self.labels.get(SEALED_LABEL, "true") != "true":
             yield f"labels: {SEALED_LABEL} is the sealer's own; leave it out"
-        size = sum(len(key.encode()) + len(value.encode()) for key, value in self.annotations.items())
+        size = sum(len(text.encode(errors="replace")) for item in self.annotations.items() for text in item)
         if size > ANNOTATION_BYTES:
             yield f"annotations take {size} bytes; allowed are {ANNOTATION_BYTES}"
 
@@ -176,6 +182,15 @@ class SecretSpec:
         sizes = {key: sealed_size(value) for key, value in self.values.items()}
         if sum(sizes.values()) > SECRET_BYTES:
             yield size_problem(sizes)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written: JSON and arguments may have half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sealed_size(plaintext: bytes) -> int:
@@ -359,8 +374,7 @@ def _decoded(value: object, where: str) -> bytes:
 def _content(value: object, where: str) -> bytes:
     try:
         return Path(str(value)).expanduser().read_bytes()
-    except OSError as error:
-        # Without the path: it is a value if the user mistook files for data.
-        raise ConfigError(
-            f"{where}: {error.strerror}; allowed is the path of a file, and values belong in data"
-        ) from None
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: half of a character; RuntimeError: no such user
+        reason = getattr(error, "strerror", None) or "it is no path"
+    # Without the path, and outside of "except": it is a value if the user mistook files for data.
+    raise ConfigError(f"{where}: {reason}; allowed is the path of a file, and values belong in data")

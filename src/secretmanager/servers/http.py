@@ -188,7 +188,7 @@ def understood(parse: Callable[[], Parsed], foreign: Callable[[], Exception]) ->
     """
     try:
         return parse()
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         pass
     raise foreign()
 
