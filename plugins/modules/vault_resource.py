@@ -254,7 +254,7 @@ def main() -> None:
     secrets = [conceal(module, entry, "secret_data") for entry in entries]
     try:
         from secretmanager.admin.connection import Vault
-        from secretmanager.admin.resources import Outcome, Owned, Resource, apply, check_batch, denied, superfluous
+        from secretmanager.admin.resources import Outcome, Owned, Resource, apply, check_batch, foretell, superfluous
         from secretmanager.errors import SecretManagerError
     except ImportError as error:
         require(module, "kubevault", error)
@@ -280,14 +280,18 @@ def main() -> None:
             vault = Vault(client)
             for owned in module.params["prune"]:
                 resources += superfluous(vault, Owned(**owned), resources)
-            privileged = denied(vault, resources) if may_elevate(module) and not module.check_mode else []
+            foretold = {each.path: foretell(vault, each) for each in resources} if may_elevate(module) else {}
+            denied = [outcome for outcome in foretold.values() if outcome.denied]
             writer = vault
-            if privileged:
-                changes = [f"{outcome.path} ({outcome.summary})" for outcome in privileged]
+            if denied and not module.check_mode:
+                changes = [f"{outcome.path} ({outcome.summary})" for outcome in denied]
                 writer = administer_vault(module, stack.enter_context(privileged_token(module, changes)))
-            paths = {outcome.path for outcome in privileged}
             for resource in resources:
-                outcome = apply(writer if resource.path in paths else vault, resource, check=module.check_mode)
+                known = foretold.get(resource.path)
+                if known and (module.check_mode or not known.changed):
+                    outcome = known
+                else:
+                    outcome = apply(writer if known in denied else vault, resource, check=module.check_mode)
                 done.append(outcome)
                 for warning in outcome.warnings:
                     warn(module, f"{outcome.path}: {warning}")

@@ -80,6 +80,7 @@ class Outcome:
         before: the fields that differ, as found; ``{"state": "absent"}`` if there was nothing.
         after: the same fields, as wanted; ``{"state": "absent"}`` if nothing is left.
         warnings: warnings in Vault's responses to the writes.
+        denied: whether the token may not make the changes; known by `foretell` alone.
     """
 
     path: str
@@ -87,6 +88,7 @@ class Outcome:
     before: Values = field(default_factory=dict)
     after: Values = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    denied: bool = False
 
     @property
     def fields(self) -> list[str]:
@@ -310,21 +312,17 @@ def apply(vault: Vault, resource: Resource, *, check: bool = False) -> Outcome:
     return replace(plan.outcome, warnings=warnings)
 
 
-def denied(vault: Vault, resources: Iterable[Resource]) -> list[Outcome]:
-    """Return what would change in those resources that the connection's token may not write, delete or read.
+def foretell(vault: Vault, resource: Resource) -> Outcome:
+    """Return what `apply` would change, and whether the connection's token may.
 
     Raises:
-        ConfigError, VaultError: as `apply`, of a resource that cannot become as wanted.
+        ConfigError, VaultError: as `apply`. What the token may not even read counts as changed and denied.
     """
-    return [outcome for resource in resources if (outcome := _denied(vault, resource))]
-
-
-def _denied(vault: Vault, resource: Resource) -> Outcome | None:
     try:
         plan = _plan(vault, resource)
     except PermissionDenied:
-        return Outcome(resource.path, changed=True)
-    return plan.outcome if plan.outcome.changed and plan.denied(vault) else None
+        return Outcome(resource.path, changed=True, denied=True)
+    return replace(plan.outcome, denied=plan.outcome.changed and plan.denied(vault))
 
 
 @dataclass(frozen=True)
