@@ -175,7 +175,8 @@ def look(secret: dict[str, Any]) -> None:
     options = Options("k", unmanaged=True)
     candidate, old = make_candidate(secret, 9, options), old_secret(secret, 9, "k")
     for value in (*(candidate.suspects if candidate else ()), *(old.values if old else ())):
-        assert value.items
+        assert value.items(derived=True)
+        assert value.items(derived=False)
     assert candidate is None or candidate.size >= 0
     for act in (manifest_of, values_digest, lambda secret: with_ciphertexts(secret, {"a": DIGEST})):
         try:

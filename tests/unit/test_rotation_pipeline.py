@@ -158,7 +158,7 @@ def secret_named(draw: st.DrawFn, name: str) -> Object:
     for key in draw(st.lists(st.sampled_from("xyz"), min_size=1, unique=True)):
         context = {Scope.STRICT: f"n/{name}/{key}", Scope.NAMESPACE_WIDE: "n"}.get(scope, "")
         version = draw(st.integers(1 if draw(st.integers(0, 9)) == 0 else OLDEST, NEWEST))
-        values[key] = seal(owner, version, context.encode(), f"PLAIN-{name}-{key}".encode())
+        values[key] = seal(owner, version, context.encode(), f"PLAIN-value-{name}-{key}".encode())
     data = {key: encode(text.encode()) for key, text in values.items()}
     labels = draw(st.sampled_from([{}, {}, {GITOPS_LABELS[0]: "x"}]))
     if managed:

@@ -28,6 +28,7 @@ class KeyVersions:
         min_decryption: oldest version that decrypts.
         min_encryption: oldest version that encrypts; 0 for the newest alone.
         min_available: oldest version that is kept; 0 if none was trimmed.
+        derived: whether what it seals is bound to a context.
         made: when each version that decrypts was made, in seconds since the epoch.
     """
 
@@ -36,6 +37,7 @@ class KeyVersions:
     min_decryption: int
     min_encryption: int
     min_available: int
+    derived: bool
     made: Mapping[int, float]
 
     @classmethod
@@ -54,6 +56,7 @@ class KeyVersions:
                 int(found["min_decryption_version"]),
                 int(found["min_encryption_version"]),
                 int(found.get("min_available_version") or 0),
+                bool(found["derived"]),
                 version_times(found),
             ),
         )

@@ -25,6 +25,9 @@ GITOPS_ANNOTATIONS = ("argocd.argoproj.io/tracking-id",)
 """Annotations of such objects. Argo CD can also use the label ``app.kubernetes.io/instance``, which Helm sets, too."""
 
 
+SHORTEST = 22
+"""Characters of base64 that 16 bytes have at least."""
+
 OVERHEAD = 2000
 """About how many bytes a value takes besides its text, while Vault is asked to rewrap it."""
 
@@ -156,10 +159,19 @@ class Suspect:
     homes: Sequence[tuple[str, str]]
 
     @property
-    def items(self) -> list[TransitItem]:
-        """It in each context that it may have been sealed with."""
-        contexts = {Place(*home, self.key).context(scope) for home in self.homes for scope in Scope} | {None}
-        return [TransitItem(self.text, context, f"{self.secret}[{self.key}]") for context in contexts]
+    def is_too_short(self) -> bool:
+        """Whether it has not even the 16 bytes, in base64, by which a key of any type knows its own."""
+        return len(self.text.rpartition(b":")[2]) < SHORTEST
+
+    def items(self, *, derived: bool) -> list[TransitItem]:
+        """Return it in each context that it may have been sealed with, by a key that is derived or is not."""
+        places = [Place(*home, self.key) for home in self.homes]
+        contexts = {place.context(scope) for place in places for scope in (Scope.STRICT, Scope.NAMESPACE_WIDE)}
+        label = f"{self.secret}[{self.key}]"
+        return [
+            TransitItem(self.text, context, label)
+            for context in (sorted(filter(None, contexts)) if derived else [None])
+        ]
 
 
 @dataclass(frozen=True)

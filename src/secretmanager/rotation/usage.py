@@ -23,8 +23,11 @@ from ..servers.vault import VaultClient
 from .keys import KeyVersions
 from .planning import Candidate, OldSecret, Skip, Suspect, old_secret
 
-ASKED = 250
-"""Values that Vault is asked about at once, each in up to 5 contexts."""
+ASKED = 500
+"""Values that Vault is asked about at once, each in up to 4 contexts."""
+
+MOST_ASKED = 1000
+"""Values of a Secret with a damaged manifest about which Vault is asked to tell whose it is."""
 
 
 class Sized(Protocol):
@@ -96,25 +99,33 @@ def pages(items: Iterable[tuple[str, Item]]) -> Iterator[list[tuple[str, Item]]]
 
 
 def foreign(vault: VaultClient, transit_key: str, found: Mapping[str, Candidate]) -> set[str]:
-    """Return the names of the Secrets that are not of a key, as far as that can be told; see `Candidate.suspects`."""
-    names = {value: name for name, candidate in found.items() for value in candidate.suspects}
+    """Return the names of the Secrets that are not of a key, as far as that can be told; see `Candidate.suspects`.
+
+    Of a Secret with very many values it is not told, since somebody may have written them for the time that this takes.
+    """
+    asked = {
+        name: [value for value in candidate.suspects if not value.is_too_short]
+        for name, candidate in found.items()
+        if candidate.suspects
+    }
+    names = {value: name for name, values in asked.items() if len(values) <= MOST_ASKED for value in values}
+    refused = {name for name, values in asked.items() if len(values) <= MOST_ASKED}
     try:
-        opened = {
-            names[value]
-            for value, results in _asked(vault, transit_key, list(names))
-            if not all(isinstance(result, DecryptionFailed) for result in results)
-        }
+        for derived in (False, True):
+            for value, results in _asked(vault, transit_key, list(names), derived=derived):
+                if not all(isinstance(result, DecryptionFailed) for result in results):
+                    refused.discard(names[value])
     except PermissionDenied:
         return set()
-    return {*names.values()} - opened
+    return refused
 
 
 def _asked(
-    vault: VaultClient, transit_key: str, values: Sequence[Suspect]
+    vault: VaultClient, transit_key: str, values: Sequence[Suspect], *, derived: bool
 ) -> Iterator[tuple[Suspect, Sequence[str | VaultError]]]:
     """Have a key rewrap values; yield each with what Vault answers in each of its contexts."""
     for start in range(0, len(values), ASKED):
-        some = [(value, value.items) for value in values[start : start + ASKED]]
+        some = [(value, value.items(derived=derived)) for value in values[start : start + ASKED]]
         results = iter(vault.rewrap_each(transit_key, [item for _, items in some for item in items]))
         for value, items in some:
             yield value, list(islice(results, len(items)))
@@ -135,9 +146,10 @@ def _old_secrets(
 
 def _needed(vault: VaultClient, values: Sequence[Suspect], versions: KeyVersions, *, trim: bool) -> dict[Suspect, str]:
     """Return the values that need an older version, or may need it, and why."""
-    open_to = [value for value in values if value.version >= versions.min_decryption]
+    open_to = [value for value in values if value.version >= versions.min_decryption and not value.is_too_short]
     try:
-        needed = [value for value, results in _asked(vault, versions.name, open_to) if _may_open(value, results)]
+        asked = _asked(vault, versions.name, open_to, derived=versions.derived)
+        needed = [value for value, results in asked if _may_open(value, results)]
     except PermissionDenied:
         needed = open_to
     # Of a version that is retired, Vault does not say what it opens.
@@ -161,15 +173,10 @@ that it says is not about that.
 Source: ``DecryptWithOptions`` in ``sdk/helper/keysutil/policy.go``, and AES-GCM, ChaCha20-Poly1305 and RSA-OAEP of Go.
 """
 
-_NO_CONTEXT = "missing 'context' for key derivation"
-
 
 def _may_open(value: Suspect, results: Sequence[str | VaultError]) -> bool:
     """Whether a key opens a value in one of its contexts, or Vault does not say that it does not."""
-    errors = [result for result in results if isinstance(result, VaultError)]
-    said = [" ".join(error.errors) for error in errors]
-    refused = [any(words in text for words in _NOT_AUTHENTIC) for text in said]
-    others = [text for text, no in zip(said, refused, strict=True) if not no and _NO_CONTEXT not in text]
-    # Of a derived key, and without a place, no context is known in which to ask.
-    unknown = value.managed and not any(refused)
-    return len(errors) < len(results) or bool(others) or unknown
+    said = [" ".join(result.errors) if isinstance(result, VaultError) else "" for result in results]
+    if not said:  # of a derived key, and without a place: no context is known in which to ask
+        return value.managed
+    return not all(any(words in text for words in _NOT_AUTHENTIC) for text in said)

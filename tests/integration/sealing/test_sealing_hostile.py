@@ -91,8 +91,8 @@ def test_rotation_and_information_go_on(chain: Chain, name: str, tmp_path: Path)
         assert told.replace("\n", "").isprintable()
 
 
-LARGE = 100
-"""Secrets of nearly a megabyte that one tenant writes; with all of them in memory, a run takes 400 MiB and more."""
+LARGE = 80
+"""Secrets of nearly a megabyte that one tenant writes; with all of them in memory, a run takes 300 MiB and more."""
 
 MEMORY = 200 * 1024 * 1024
 """Bytes that a run may have, of which Python and the imports take 50 MiB."""
@@ -118,7 +118,7 @@ def test_large_secrets_take_no_memory(chain: Chain, name: str, tmp_path: Path) -
     with own_namespace("large") as cluster:
         life = make(replace(chain, cluster=cluster), name, tmp_path, derived=False)
         key, here = ["--transit-key", life.key], ["--namespace", cluster.namespace]
-        with large(life, sealed=20):
+        with large(life, sealed=10):
             for who, status, *arguments in (
                 ("rotator", 0, "info", cluster.namespace, *key),
                 ("rotator", 3, "rotate", *key, "--older-than", "0", "--rewrap", *here, "--check"),
@@ -129,4 +129,4 @@ def test_large_secrets_take_no_memory(chain: Chain, name: str, tmp_path: Path) -
                 done, peak = forked.peak(*arguments, env=environment(life.chain, tmp_path / who))
                 assert done.returncode == status, done.stderr
                 assert peak < MEMORY, (arguments, peak)
-            assert all(life.versions(f"sealed-{number}") == {2} for number in range(20))
+            assert all(life.versions(f"sealed-{number}") == {2} for number in range(10))
