@@ -33,6 +33,9 @@ VALUES = ("data", "binary_data", "files", "unseal_keys")
 NESTED = {"secrets": VALUES, "resources": ("secret_data",)}
 """Suboptions that hold secrets."""
 
+RETURNING_SECRETS = {"service_account_token"}
+"""Modules whose results hold a secret, and are hidden unless they are errors."""
+
 SHELL = re.compile(r"(VAULT|KUBEVAULT|ANSIBLE_HASHI_VAULT|K8S_AUTH)_|KUBECONFIG$|(HTTPS?|ALL|NO)_PROXY$", re.IGNORECASE)
 """Matches the names of variables that say who is asked, and who asks."""
 
@@ -86,7 +89,8 @@ class ActionModule(InventoryOnly):
             self._require_pipe(", ".join(dict(secrets)), wrap_async)
             self._warn_of_screen(secrets, task_vars or {})
         self._warn_of_environment()
-        if self._task.action.rpartition(".")[2] == "kubevault_secret":
+        module = self._task.action.rpartition(".")[2]
+        if module == "kubevault_secret":
             if problems := list(_odd(arguments)):
                 raise AnsibleActionFail("; ".join(problems))
             arguments = self._filled(arguments)
@@ -98,6 +102,8 @@ class ActionModule(InventoryOnly):
             self._require_pipe(", ".join(keys), wrap_async)
             answer = execute(module_args=arguments | keys)
         result.update(answer)
+        if module in RETURNING_SECRETS and not result.get("failed"):
+            result["_ansible_no_log"] = True
         return result
 
     def _require_pipe(self, options: str, wrap_async: bool) -> None:

@@ -252,4 +252,5 @@ def test_ansible_doc_shows_every_option(
             check(facts.get("suboptions") or {})
 
     check(plugin.options)
-    assert {"filter": "_input"}.get(kind, "path" if name in ON_HOSTS else "vault_url") in plugin.options
+    own = {"service_account_token": "kubeconfig", **dict.fromkeys(ON_HOSTS, "path")}
+    assert {"filter": "_input"}.get(kind, own.get(name, "vault_url")) in plugin.options

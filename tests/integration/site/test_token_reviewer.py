@@ -1,15 +1,164 @@
-"""The token reviewer of Vault, in the lab's Kubernetes: what a run shows of its token."""
+"""The token reviewer of Vault, in the lab's Kubernetes: what a run shows of its token, and how long the token lasts."""
 
 from __future__ import annotations
 
+import json
 import uuid
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.ansible import TEXT, ansible_environment, play, play_in_lab
+from kubernetes import client, config
+from support.ansible import TEXT, Ansible, ansible_environment, play, play_in_lab
 from support.lab import Lab
 from support.search import shows
+from support.servers import PrivateVault, running
+
+from secretmanager.errors import SecretManagerError, SecretNotFound
+
+NAMESPACE = "kube-system"
+ANNOTATION = "kubevault.io/token-renew-after"
+JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6"
+"""How every token of a service account begins."""
+
+
+@dataclass
+class Reviewer:
+    """A token reviewer of its own in the lab's Kubernetes, and the Vault that it is for.
+
+    Attributes:
+        output: what all runs printed.
+    """
+
+    lab: Lab
+    vault: PrivateVault
+    folder: Path
+    account: str = field(default_factory=lambda: f"reviewer-{uuid.uuid4().hex[:8]}")
+    output: str = ""
+
+    def run(self, lifetime: str, *arguments: str) -> int:
+        """Run the roles of both sides with a life of the token; return how many tasks changed something."""
+        steps = [
+            {"name": "microk8s-vault-auth"},
+            {"name": "vault-configure-for-kubevault"},
+            {"name": "microk8s-vault-auth", "tasks_from": "handed-over"},
+        ]
+        env = {
+            "K8S_AUTH_KUBECONFIG": self.lab.env["KUBECONFIG"],
+            "VAULT_ADDR": self.vault.url,
+            "VAULT_CACERT": self.vault.ca,
+            "VAULT_TOKEN_FILE": str(self.folder / "token"),
+        }
+        variables = {
+            "microk8s_vault_auth_service_account": self.account,
+            "microk8s_vault_auth_token_lifetime": lifetime,
+            "vault_configure_for_kubevault_reviewer_service_account": self.account,
+            "vault_configure_for_kubevault_kubernetes_host": "{{ microk8s_vault_auth_api_url }}",
+            "vault_configure_for_kubevault_kubernetes_ca_cert": "{{ microk8s_vault_auth_ca_cert }}",
+            "vault_configure_for_kubevault_token_reviewer_jwt": "{{ microk8s_vault_auth_token_reviewer_jwt }}",
+            "vault_configure_for_kubevault_token_reviewer_renew": "{{ microk8s_vault_auth_token_renew }}",
+        }
+        task = {"block": [{"include_role": step} for step in steps], "environment": env}
+        shown = ("-vvvv", "--diff", *arguments)
+        run = play([task], self.folder, ansible_environment(), *shown, variables=variables, callback=TEXT)
+        self.output += run.output
+        return run.changed
+
+    @property
+    def api(self) -> client.CoreV1Api:
+        return client.CoreV1Api(config.new_client_from_config(self.lab.env["KUBECONFIG"]))
+
+    @property
+    def renew_after(self) -> str | None:
+        """What is noted on the service account."""
+        annotations = self.api.read_namespaced_service_account(self.account, NAMESPACE).metadata.annotations
+        return (annotations or {}).get(ANNOTATION)
+
+    def note(self, renew_after: str) -> None:
+        """Note another time on the service account."""
+        body = {"metadata": {"annotations": {ANNOTATION: renew_after}}}
+        self.api.patch_namespaced_service_account(self.account, NAMESPACE, body)
+
+    def token(self) -> str | None:
+        """Return the token that does not end, of which there may be none."""
+        try:
+            secret = self.lab.operator().get_secret(NAMESPACE, self.account)
+        except SecretNotFound:
+            return None
+        return b64decode(secret["data"]["token"]).decode()
+
+    def works(self) -> bool:
+        """Whether Vault can review a token."""
+        try:
+            jwt = self.lab.jwt(NAMESPACE, self.account)
+            self.vault.root.login_kubernetes("kubevault-token-reviewer", jwt, "kubernetes")
+        except SecretManagerError:
+            return False
+        return True
+
+
+@pytest.fixture
+def reviewer(lab: Lab, tmp_path: Path) -> Iterator[Reviewer]:
+    vault = PrivateVault(tmp_path)
+    with running(vault, vault.set_up):
+        (tmp_path / "token").write_text(vault.root.token or "")
+        reviewer = Reviewer(lab, vault, tmp_path)
+        yield reviewer
+        reviewer.api.delete_namespaced_service_account(reviewer.account, NAMESPACE)
+
+
+def test_a_token_that_ends_takes_the_place_of_one_that_does_not_and_is_renewed_and_back(reviewer: Reviewer) -> None:
+    """Check mode foretells what a run changes, and a second run changes nothing."""
+    assert reviewer.run("") > 0
+    assert (bool(reviewer.token()), reviewer.renew_after, reviewer.works()) == (True, None, True)
+    # Vault's configuration, the note, and the Secret: its token works no more, so Vault must have another.
+    assert [reviewer.run("1h", *more) for more in (["--check"], [], [])] == [3, 3, 0]
+    assert (reviewer.token(), reviewer.works()) == (None, True)
+    first = reviewer.renew_after or ""
+    reviewer.note("2026-01-01T00:00:00Z")
+    assert [reviewer.run("1h", *more) for more in (["--check"], [])] == [2, 2]
+    assert (reviewer.renew_after or "") >= first
+    # Vault's would last longer than it should.
+    assert reviewer.run("30m") == 2
+    assert (reviewer.renew_after or "") < first
+    # The Secret, Vault's configuration, and the note.
+    assert [reviewer.run("", *more) for more in (["--check"], [], [])] == [3, 3, 0]
+    assert (bool(reviewer.token()), reviewer.renew_after, reviewer.works()) == (True, None, True)
+    assert not shows(reviewer.output, JWT)
+
+
+def test_a_token_is_not_noted_before_vault_has_it(reviewer: Reviewer) -> None:
+    """A run that ends between leaves nothing that has a later one believe that Vault has it."""
+    assert reviewer.run("1h") > 0
+    reviewer.note("2026-01-01T00:00:00Z")
+    reviewer.vault.seal()
+    with pytest.raises(AssertionError, match="sealed"):
+        reviewer.run("1h")
+    reviewer.vault.unseal()
+    assert reviewer.renew_after == "2026-01-01T00:00:00Z"
+    assert reviewer.run("1h") == 2
+
+
+def test_the_module_says_which_lives_are_allowed_and_when_half_of_one_is_over(lab: Lab, tmp_path: Path) -> None:
+    ansible = Ansible(tmp_path, {"K8S_AUTH_KUBECONFIG": lab.env["KUBECONFIG"]})
+
+    def token(lifetime: str, account: str = "vault-auth", *, check: bool = False) -> dict[str, Any]:
+        options = {"service_account": account, "namespace": NAMESPACE, "lifetime": lifetime}
+        return ansible.run({"service_account_token": options, "check_mode": check})[0]
+
+    assert "lifetime: found 5m; allowed is 10m or more" in token("5m")["msg"]
+    assert "lifetime: found '720'; allowed is a number with s, m, h or d" in token("720")["msg"]
+    assert '"none-such" not found' in token("1h", "none-such")["msg"]
+    expected = {"changed": False, "token": "", "renew_after": ""}
+    assert token("1h", "none-such", check=True).items() >= expected.items()
+    issued = token("30d")
+    claims = json.loads(urlsafe_b64decode(issued["token"].split(".")[1] + "=="))
+    half = datetime.fromisoformat(issued["renew_after"]).timestamp()
+    assert (claims["exp"] - claims["iat"], half - claims["iat"]) == (30 * 86400, 15 * 86400)
 
 
 def test_no_run_and_no_log_shows_the_reviewer_s_token(
@@ -23,7 +172,7 @@ def test_no_run_and_no_log_shows_the_reviewer_s_token(
     verbose = ("-vvvv", "--diff")
     trust = ("playbooks/trust.yml", lab.folder, *verbose, "-e", f"microk8s_vault_auth_service_account={account}")
     runs = [play_in_lab(*trust), play_in_lab(*trust)]
-    token = b64decode(lab.operator().get_secret("kube-system", account)["data"]["token"]).decode()
+    token = b64decode(lab.operator().get_secret(NAMESPACE, account)["data"]["token"]).decode()
     env = {**ansible_environment(), "ANSIBLE_LOG_PATH": str(log)}
     for steps, more in (({}, ["--check"]), ({"tasks_from": "remove"}, ["--check"]), ({"tasks_from": "remove"}, [])):
         role = {"include_role": {"name": "microk8s-vault-auth", **steps}}

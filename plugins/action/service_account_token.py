@@ -1,0 +1,1 @@
+kubevault_secret.py
