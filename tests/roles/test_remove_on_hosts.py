@@ -91,6 +91,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     hosts = machine.create([VAULT]) + machine.create([MICROK8S], snapd.ARGUMENTS)
     snapd.start(hosts[1])
     differences = {
+        "kubevault_owner": "servers",
         "vault_server_firewall": True,
         "vault_server_firewall_clients": ["198.51.100.0/24"],
         "vault_snapshot_age_recipients": re.findall("public key: (.+)", hosts[0].run("age-keygen").stdout),
@@ -147,7 +148,7 @@ def test_in_servers_that_stay_a_privileged_token_is_needed_and_secrets_and_keys_
     shutil.copytree(site.inventory, external.inventory)
     external.set_groups({"vault": [], "microk8s": []})
     variables = {"kubevault_vault_url": f"https://{VAULT}:8200", "vault_operator_snapshot_token_file": ""}
-    external.set_variables("stay", variables)
+    external.set_variables("tests-stay", {**variables, "vault_operator_elevate": False})
 
     refused = external.remove(fails=True)
     assert "Only a privileged token may write this in Vault: sys/auth/kubernetes (deleted)" in refused.output
