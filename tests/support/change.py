@@ -60,7 +60,7 @@ class Change:
     def inventory(self) -> dict[str, Any]:
         """Variables of the inventory. Each of what is new needs what is before it."""
         new = self.name
-        lab = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/kubevault.yml").read_text())
+        lab = lab_inventory()
         demo = {"service_account": "default", "namespace": "default"}
         restarts = {"named": ["Deployment/shop"], "waiting": ["Deployment/shop"], "annotated": ["annotated"]}
         return {
@@ -102,6 +102,12 @@ class Change:
                 for namespace in ("default", new)
             ],
         }
+
+
+def lab_inventory() -> dict[str, Any]:
+    """Return the variables of the lab's inventory, whose keys and workloads another one has to have too."""
+    inventory: dict[str, Any] = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/kubevault.yml").read_text())
+    return inventory
 
 
 def make(lab: Lab) -> Change:

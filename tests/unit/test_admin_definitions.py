@@ -186,9 +186,7 @@ def test_nothing_is_deleted_for_an_inventory_without_anything() -> None:
     role, policy = owned("lab", ["k"], [WORKLOAD], "k8s")
     assert role == {"path": "auth/k8s/role", "field": "token_policies", "contains": "kubevault-workload-lab"}
     assert policy["path"] == "sys/policies/acl"
-    assert owned("lab", [], [WORKLOAD], "k8s") == [role]
-    assert owned("lab", ["k"], [], "k8s") == [policy]
-    assert owned("lab", [], []) == []
+    assert owned("lab", [], [WORKLOAD]) == owned("lab", ["k"], []) == owned("lab", [], []) == []
 
 
 def test_the_mark_of_a_policy_is_a_line_of_its_text() -> None:

