@@ -525,29 +525,27 @@ class VaultClient:
         path = f"{self._transit}/{operation}/{key}"
         entries = [_entry(item, given) for item in items]
 
-        def send(some: Sequence[TransitItem], batch: Sequence[Mapping[str, str]]) -> list[str | VaultError]:
-            body = {"batch_input": batch, **(parameters or {})}
+        found: list[str | VaultError] = []
+        most = BATCH_ITEMS
+        while (start := len(found)) < len(entries):
+            batch = _first_batch(entries[start : start + most], self._batch_bytes)
+            some = items[start : start + len(batch)]
             try:
-                status, texts = self._sent_batch(path, body, wanted, token)
+                status, texts = self._sent_batch(path, {"batch_input": batch, **(parameters or {})}, wanted, token)
             except VaultError as error:
                 if not _is_of_an_item(error):
                     raise
                 if len(batch) == 1:
                     refused = any(_NOT_OF_THE_KEY in text for text in error.errors)
-                    return [self._refused_item(operation, path, some[0], error.message, 400) if refused else error]
-                if error.status == 413:
+                    found.append(self._refused_item(operation, path, some[0], error.message, 400) if refused else error)
+                    most = BATCH_ITEMS
+                elif error.status == 413:
                     self._batch_bytes = sum(map(_size, batch)) // 2
-                half = len(batch) // 2
-                return send(some[:half], batch[:half]) + send(some[half:], batch[half:])
-            return [
-                self._refused_item(operation, path, item, said, status) if said else text
-                for item, (text, said) in zip(some, texts, strict=True)
-            ]
-
-        found: list[str | VaultError] = []
-        while (start := len(found)) < len(entries):
-            batch = _first_batch(entries[start : start + BATCH_ITEMS], self._batch_bytes)
-            found += send(items[start : start + len(batch)], batch)
+                else:
+                    most = len(batch) // 2
+                continue
+            for item, (text, said) in zip(some, texts, strict=True):
+                found.append(self._refused_item(operation, path, item, said, status) if said else text)
         return found
 
     def _sent_batch(
