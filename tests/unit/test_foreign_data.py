@@ -300,6 +300,9 @@ class Line(Stream):
     def response(self, line: bytes) -> Response:
         return Response(self.status, line)
 
+    def read(self) -> Response:
+        return Response(self.status, self._body)
+
     def close(self) -> None:
         pass
 
