@@ -362,12 +362,14 @@ class SecretManager:
         """
         from .rotation.single import rewrap_secret
 
-        def rewrap(key: str, items: Sequence[TransitItem]) -> list[str]:
-            vault, session = self._connected()
-            return session.call(lambda token: vault.rewrap(key, items, token=token))
-
         return rewrap_secret(
-            self.connect_to_k8s(), rewrap, namespace, secret_name, transit_key, gitops=gitops, recreate=recreate
+            self.connect_to_k8s(),
+            _LoggedIn(self._connected),
+            namespace,
+            secret_name,
+            transit_key,
+            gitops=gitops,
+            recreate=recreate,
         )
 
     # Connections and identity
@@ -493,6 +495,25 @@ class SecretManager:
         vault, session = self._connected()
         log.debug("decrypting %d values with Transit key %s", len(items), transit_key)
         return session.call(lambda token: vault.decrypt(transit_key, items, token=token))
+
+
+class _LoggedIn:
+    """Runs Transit operations with the token of a session, which is renewed if need be."""
+
+    def __init__(self, connected: Callable[[], tuple[VaultClient, VaultSession]]) -> None:
+        self._connected = connected
+
+    def rewrap(self, key: str, items: Sequence[TransitItem]) -> list[str]:
+        vault, session = self._connected()
+        return session.call(lambda token: vault.rewrap(key, items, token=token))
+
+    def hmac(self, key: str, inputs: Sequence[bytes]) -> list[str]:
+        vault, session = self._connected()
+        return session.call(lambda token: vault.hmac(key, inputs, token=token))
+
+    def are_hmacs(self, key: str, pairs: Sequence[tuple[bytes, str]]) -> list[bool]:
+        vault, session = self._connected()
+        return session.call(lambda token: vault.are_hmacs(key, pairs, token=token))
 
 
 def _arguments_of(source: Source) -> dict[str, bool]:

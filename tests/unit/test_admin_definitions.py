@@ -33,11 +33,14 @@ ROLES = Path(__file__).parents[2] / "roles"
 WORKLOAD = {"role": "shop", "service_account": "till", "namespace": "store"}
 
 
-def test_a_key_and_the_key_of_its_digests() -> None:
-    shop, digest = key_resources([{"name": "shop-key", "derived": True, "min_decryption_version": 2}], "transit-eu")
+def test_a_key_and_the_keys_of_its_digests_and_proofs() -> None:
+    shop, digest, rewrap = key_resources(
+        [{"name": "shop-key", "derived": True, "min_decryption_version": 2}], "transit-eu"
+    )
     assert shop["path"] == "transit-eu/keys/shop-key"
     assert shop["data"] == {**KEY_DEFAULTS, "derived": True, "min_decryption_version": 2}
     assert digest == {"path": "transit-eu/keys/shop-key-digest", "data": KEY_DEFAULTS}
+    assert rewrap == {"path": "transit-eu/keys/shop-key-rewrap", "data": KEY_DEFAULTS}
 
 
 def test_no_key_is_exportable_unless_somebody_says_so() -> None:
@@ -49,8 +52,9 @@ def test_no_key_is_exportable_unless_somebody_says_so() -> None:
     ("keys", "said"),
     [
         ([{"derived": True}], "transit key: name is missing"),
-        ([{"name": "a"}, {"name": "a"}], "a, a-digest is defined twice"),
+        ([{"name": "a"}, {"name": "a"}], "a, a-digest, a-rewrap is defined twice"),
         ([{"name": "a"}, {"name": "a-digest"}], "a-digest is defined twice"),
+        ([{"name": "a"}, {"name": "a-rewrap"}], "a-rewrap is defined twice"),
     ],
 )
 def test_keys_that_mean_nothing(keys: list[dict[str, object]], said: str) -> None:
@@ -97,12 +101,14 @@ def test_what_each_policy_grants() -> None:
         "sys/policies/acl/kubevault-sealer-k": {
             "transit-eu/encrypt/k": "update",
             "transit-eu/hmac/k-hmac": "update",
+            "transit-eu/hmac/k-rewrap": "update",
             **OWN,
         },
         "sys/policies/acl/kubevault-rotator-k": {
             "transit-eu/keys/k": "read",
             "transit-eu/keys/k/rotate": "update",
             "transit-eu/rewrap/k": "update",
+            "transit-eu/hmac/k-rewrap": "update",
             **OWN,
         },
         "sys/policies/acl/kubevault-retirer-k": {

@@ -15,12 +15,17 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..names import NAMESPACE, SUBDOMAIN, VAULT_NAME, VAULT_PATH, NameRule
-from ..sealed import DIGEST_SUFFIX
+from ..sealed import DIGEST_SUFFIX, rewrap_key
 
 POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     "reader": {"decrypt/{key}": "update"},
-    "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update"},
-    "rotator": {"keys/{key}": "read", "keys/{key}/rotate": "update", "rewrap/{key}": "update"},
+    "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update", "hmac/{rewrap_key}": "update"},
+    "rotator": {
+        "keys/{key}": "read",
+        "keys/{key}/rotate": "update",
+        "rewrap/{key}": "update",
+        "hmac/{rewrap_key}": "update",
+    },
     # By a rewrap, whose answer is thrown away, it tells whether the key opens a value that no manifest names.
     "retirer": {
         "keys/{key}": "read",
@@ -30,7 +35,7 @@ POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """The policies of a key: paths below the Transit mount, and the capability on each. No policy grants both encrypt and
-decrypt, and the rotator, which may run on a schedule, cannot make a ciphertext unreadable."""
+decrypt; the rotator, which may run on a schedule, can neither make a ciphertext unreadable nor a sealer's proof."""
 
 ALLOWED_PARAMETERS: Mapping[str, Sequence[str]] = {
     # Vault trims only a key that has both of these; no other setting of the key belongs to its retiring.
@@ -86,7 +91,7 @@ Definition = dict[str, Any]
 def key_resources(
     keys: Sequence[Mapping[str, Any]], mount: str = "transit", digest_suffix: str = DIGEST_SUFFIX
 ) -> list[Definition]:
-    """Return the resources of Transit keys, each followed by the key of its digests.
+    """Return the resources of Transit keys, each followed by the keys of its digests and of the proofs of its rewraps.
 
     Args:
         keys: ``name`` of each key, and those of its parameters that differ from `KEY_DEFAULTS`.
@@ -98,13 +103,14 @@ def key_resources(
     """
     _checked("mount", mount, VAULT_PATH)
     names = [_checked("transit key: name", key.get("name"), VAULT_NAME) for key in _dicts("transit keys", keys)]
-    names += [_checked("digest key: name", f"{name}{digest_suffix}", VAULT_NAME) for name in names]
+    names = [each for name in names for each in (name, *_helpers(name, digest_suffix))]
     _refuse_same("transit keys", names)
     resources = []
     for key in keys:
         given = {field: value for field, value in key.items() if field != "name"}
         resources.append({"path": f"{mount}/keys/{key['name']}", "data": {**KEY_DEFAULTS, **given}})
-        resources.append({"path": f"{mount}/keys/{key['name']}{digest_suffix}", "data": dict(KEY_DEFAULTS)})
+        helpers = _helpers(key["name"], digest_suffix)
+        resources += [{"path": f"{mount}/keys/{name}", "data": dict(KEY_DEFAULTS)} for name in helpers]
     return resources
 
 
@@ -134,7 +140,7 @@ def policy_resources(
     _checked("mount", mount, VAULT_PATH)
     names = _key_names("transit keys", keys)
     for key in names:
-        _checked("digest key: name", f"{key}{digest_suffix}", VAULT_NAME)
+        _helpers(key, digest_suffix)
     _refuse_same("transit keys", names)
     return [
         {
@@ -309,10 +315,18 @@ def _token_policies(named: str, workload: Mapping[str, Any], owner: str) -> list
     return [*policies, workload_policy(owner)] if policies else []
 
 
+def _helpers(key: str, digest_suffix: str) -> tuple[str, str]:
+    """Return the names of the keys of a Transit key's digests, and of the proofs of its rewraps."""
+    names = {"digest key": f"{key}{digest_suffix}", "rewrap key": rewrap_key(key)}
+    digest_key, proof_key = (_checked(f"{kind}: name", name, VAULT_NAME) for kind, name in names.items())
+    return digest_key, proof_key
+
+
 def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[str]:
     """Yield the rules of a policy as HCL (https://developer.hashicorp.com/vault/docs/concepts/policies)."""
     for path, capability in POLICY_PATHS[access].items():
-        full = f"{mount}/{path.format(key=key, digest_key=key + digest_suffix)}"
+        digest_key, proof_key = _helpers(key, digest_suffix)
+        full = f"{mount}/{path.format(key=key, digest_key=digest_key, rewrap_key=proof_key)}"
         yield _rule(full, capability, ALLOWED_PARAMETERS.get(path, ()))
     for path, capability in SELF_PATHS.items():
         yield _rule(path, capability)

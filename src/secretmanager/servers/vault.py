@@ -6,6 +6,7 @@ Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/ku
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,10 @@ class TransitItem:
     value: bytes = field(repr=False)
     context: bytes | None = None
     place: str | None = None
+
+
+_HMAC = re.compile(r"vault:v([1-9][0-9]{0,8}):")
+"""How an HMAC begins, with the version of its key."""
 
 
 def batched_by_key(
@@ -248,6 +253,28 @@ class VaultClient:
         items = [TransitItem(value) for value in inputs]
         parameters = {"key_version": key_version}
         return _whole(self._each("hmac", key, items, "input", "hmac", token=token, parameters=parameters))
+
+    def are_hmacs(self, key: str, pairs: Sequence[tuple[bytes, str]], *, token: str | None = None) -> list[bool]:
+        """Return of each pair of an input and a text whether the text is the input's HMAC, by any version of the key.
+
+        Raises:
+            VaultError: as `hmac`; a version that Vault does not use any more is no error.
+        """
+
+        def made(version: int, inputs: Sequence[bytes]) -> list[str]:
+            try:
+                return self.hmac(key, inputs, key_version=version, token=token)
+            except TransitKeyNotFound:
+                raise
+            except VaultError as error:
+                if error.status != 400:
+                    raise
+                return [""] * len(inputs)
+
+        versions = enumerate(_HMAC.match(text) for _, text in pairs)
+        items = ((int(version[1]), index, pairs[index][0]) for index, version in versions if version)
+        hmacs = dict(batched_by_key(items, made))
+        return [hmacs.get(index) == text for index, (_, text) in enumerate(pairs)]
 
     def rewrap(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
         """Encrypt each ciphertext again with the newest version of the key; the plaintext does not leave Vault.
