@@ -123,6 +123,8 @@ class SecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
+        *,
+        scope: str | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -167,6 +169,8 @@ class SecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
+        *,
+        scope: str | None = None,
     ) -> dict[str, Any]:
         """Read a sealed Secret: get it from Kubernetes and have Vault decrypt it.
 
@@ -175,12 +179,14 @@ class SecretManager:
             namespace: its namespace.
             read_type: "SECRET" or "CONFIG_MAP".
             read_key: data key that holds a JSON object; None for all data keys, each a text.
-            transit_key: Transit key that decrypts it; required if the Secret has no manifest, which names it.
+            transit_key: Transit key that decrypts it, and no other; required if the Secret has no manifest, which names
+                it.
+            scope: the scope that it must be sealed in, such as "strict"; None for any.
 
         Returns, raises:
             As `read_secrets`.
         """
-        return self._reader.sealed([Request(secret_name, namespace, read_type, read_key, transit_key)])[0]
+        return self._reader.sealed([Request(secret_name, namespace, read_type, read_key, transit_key, scope)])[0]
 
     def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Read several secrets: each Secret is requested once, and each Transit key is used in one batch.
@@ -275,6 +281,7 @@ class SecretManager:
         read_key: str | None = None,
         transit_key: str | None = None,
         *,
+        scope: str | None = None,
         initial: bool = False,
         on_change: Callable[[dict[str, Any]], None] | None = None,
         on_error: Callable[[SecretManagerError], None] | None = None,
@@ -290,6 +297,7 @@ class SecretManager:
             read_type: "SECRET" or "CONFIG_MAP".
             read_key: as `read_encrypted_secrets`.
             transit_key: as `read_encrypted_secrets`.
+            scope: as `read_encrypted_secrets`.
             initial: whether the current secret comes first, so that nothing can happen between reading and watching.
             on_change: called with the new secret, by a thread of the watch's own; without it, iterate over the watch.
             on_error: called if a changed secret cannot be read, or the watch is refused; without it such an error
@@ -303,7 +311,7 @@ class SecretManager:
         """
         from .notices.watch import Watch, start
 
-        request = Request(secret_name, namespace, read_type, read_key, transit_key)
+        request = Request(secret_name, namespace, read_type, read_key, transit_key, scope)
         watch = Watch(self.config, self._reader, self.connect_to_k8s, request, initial=initial)
         with self._lock:
             self._watches.add(watch)
