@@ -16,6 +16,7 @@ from secretmanager.admin.definitions import (
     ROLE_DEFAULTS,
     TOKEN_TTL,
     audit_resources,
+    cronjob_name,
     key_resources,
     lease_name,
     lease_names,
@@ -137,6 +138,13 @@ def test_the_names_of_a_key_s_leases() -> None:
     assert lease_names(["a"], 2) == ["kubevault-rotation-a", *shards]
     with pytest.raises(ConfigError, match="is not allowed"):
         lease_names(["*"])
+
+
+def test_the_name_of_a_key_s_cronjob() -> None:
+    assert cronjob_name("shop-key") == "kubevault-rotation-shop-key"
+    names = [cronjob_name(key) for key in ("My_Key", "my_key", "my-key", "a" * 255, "a" * 254)]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 52
 
 
 def test_each_key_has_leases_of_its_own_that_kubernetes_allows() -> None:

@@ -90,7 +90,7 @@ def test_the_firewall_lets_in_only_whom_the_inventory_names(
     try:
         assert port.is_listening
         assert not reaches((name, 8200))
-        everybody = ["198.51.100.0/24", "2001:db8::/32"]
+        everybody = ["198.51.100.0/24", "198.51.100.128/25", "2001:db8::/32", "2001:db8:1::/48"]  # some within others
         configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=everybody)
         assert reaches((name, 8200), PATIENCE)
         assert not reaches((name, 8201))

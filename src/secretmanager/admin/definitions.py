@@ -51,6 +51,9 @@ AUDIT_TYPES = ("file", "syslog", "socket")
 
 LEASE_PREFIX = "kubevault-rotation-"
 
+CRONJOB_NAME = 52
+"""Characters that the name of a CronJob has at most: the names of its Jobs end with eleven more."""
+
 SELF_PATHS: Mapping[str, str] = {
     "auth/token/lookup-self": "read",
     "auth/token/renew-self": "update",
@@ -208,11 +211,29 @@ def lease_name(key: str, shard: tuple[int, int] | None = None) -> str:
     """
     index, shards = shard or (0, 1)
     end = f"-shard-{index}-of-{shards}" if shards > 1 else ""
-    if not SUBDOMAIN.allows(name := f"{LEASE_PREFIX}{key}{end}"):
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        spelled = re.sub(r"[^a-z0-9]+", "-", key.lower())[:100].strip("-")
-        name = f"{LEASE_PREFIX}{spelled}-{digest}{end}"
-    return name
+    name = f"{LEASE_PREFIX}{key}{end}"
+    return name if SUBDOMAIN.allows(name) else f"{LEASE_PREFIX}{_spelled(key, 100)}{end}"
+
+
+def cronjob_name(key: str) -> str:
+    """Return the name of the CronJob that rotates a key: as that of its Lease, of 52 characters at most.
+
+    Args:
+        key: the Transit key.
+
+    Raises:
+        ConfigError: the key's name is not allowed.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#cron-jobs
+    """
+    name = lease_name(_checked("transit key", key, VAULT_NAME))
+    return name if len(name) <= CRONJOB_NAME else f"{LEASE_PREFIX}{_spelled(key, 16)}"
+
+
+def _spelled(key: str, most: int) -> str:
+    """Return a key's name as part of a name in Kubernetes, cut, with a hash of the key."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^a-z0-9]+', '-', key.lower())[:most].strip('-')}-{digest}"
 
 
 def lease_names(keys: Sequence[str], shards: int = 1) -> list[str]:
