@@ -178,6 +178,7 @@ def test_no_run_and_no_log_shows_the_reviewer_s_token(
         role = {"include_role": {"name": "microk8s-vault-auth", **steps}}
         task = {"block": [role], "environment": lab.env}
         runs.append(play([task], tmp_path, env, *verbose, *more, variables=variables, callback=TEXT))
-    assert [run.changed for run in runs] == [1, 0, 0, 1, 1]
+    # The first run may also take away what other tests left.
+    assert (runs[0].changed > 0, [run.changed for run in runs[1:]]) == (True, [0, 0, 1, 1])
     assert [shows(output, token) for output in (*(run.output for run in runs), log.read_text())] == [False] * 6
     assert log.read_text().count("PLAY RECAP") == 5
