@@ -56,6 +56,7 @@ lab-exists:
 lab-status: venv lab-exists ## Show the lab's servers
 	@supervisorctl -c $(LAB)/supervisord.conf status
 	@test ! -d $(LAB)/node || supervisorctl -c $(LAB)/node/supervisord.conf status
+	@python -m kubevault_lab.status $(LAB)
 
 .PHONY: lab-env
 lab-env: lab-exists ## Print what a client of the lab needs, for: eval "$$(make -s lab-env)"
