@@ -46,7 +46,8 @@ def test_the_playbook_rotates_rewraps_and_retires_as_the_operator(lab: Lab) -> N
         "kubevault_workloads": [],
         "kubevault_secrets": [{"name": new, "namespace": "default", "transit_key": new, "data": {"a": "PLAIN-a"}}],
     }
-    play_in_lab("playbooks/trust.yml", lab.folder, "playbooks/seal.yml", "-e", json.dumps(inventory))
+    sealed = play_in_lab("playbooks/trust.yml", lab.folder, "playbooks/seal.yml", "-e", json.dumps(inventory))
+    assert f"default/{new}: created" in sealed.output
     whole = {"kubevault_rotated_keys": [new], "kubevault_rotation_retire": True, "kubevault_rotation_older_than": "0"}
     rerun = {**whole, "kubevault_rotation_older_than": "30d"}
     runs = [
