@@ -157,8 +157,11 @@ class Rewrapper:
         with ThreadPoolExecutor(self._concurrency) as pool:
             copies: list[Copy] = []
             self._rewrap_all(self._secrets(copies), pool, still_held, check=check)
-            if copies and check:
-                self._foretell_restored(copies)
+            if copies and not self._options.recreate:
+                # Who writes a copy must not have others make a Secret of it without their knowing.
+                self._report.skipped |= {copy.original: str(Skip.LEFT) for copy in self._alone(copies)}
+            elif copies and check:
+                self._report.restored += [copy.original for copy in self._alone(copies)]
             elif copies:
                 still_held()
                 # Only now does nothing else recreate the same Secrets.
@@ -197,12 +200,13 @@ class Rewrapper:
             return None  # another run has finished it
         return recreation.finish(self._kubernetes, secret) if recreation.is_copy(secret) else None
 
-    def _foretell_restored(self, copies: Iterable[Copy]) -> None:
+    def _alone(self, copies: Iterable[Copy]) -> Iterator[Copy]:
+        """Yield the copies whose Secret is gone."""
         for copy in copies:
             try:
                 self._kubernetes.get_secret(*copy.original.split("/"))
             except SecretNotFound:
-                self._report.restored.append(copy.original)
+                yield copy
 
     def _rewrap_all(
         self, secrets: Iterable[Object], pool: ThreadPoolExecutor, still_held: Callable[[], None], *, check: bool
