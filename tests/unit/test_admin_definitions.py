@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from secretmanager.admin.definitions import (
     KEY_DEFAULTS,
@@ -293,3 +296,34 @@ def test_an_audit_device() -> None:
 def test_an_audit_device_that_is_not_allowed(device: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
         audit_resources([device])
+
+
+NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,9}[a-z0-9])?", fullmatch=True)
+DATA_KEYS = st.from_regex(r"[-_a-zA-Z0-9][-._a-zA-Z0-9]{0,9}", fullmatch=True)
+
+
+@given(NAMES, NAMES, NAMES, DATA_KEYS)
+def test_a_policy_of_own_secrets_allows_their_contexts_and_no_others(
+    namespace: str, name: str, other: str, key: str
+) -> None:
+    workload = {"role": "r", "namespace": namespace, "reads": ["k"], "secrets": [name], "own_secrets_only": True}
+    (resource,) = policy_resources([], workloads=[workload])
+    globs = re.findall(r'"([A-Za-z0-9+/]*)[*]"', resource["data"]["policy"])
+
+    def allowed(*place: str) -> bool:
+        return base64.b64encode("/".join(place).encode()).decode().startswith(tuple(globs))
+
+    assert allowed(namespace, name, key)
+    assert len(globs) <= 8
+    for text in (namespace, f"{namespace}/{name}", f"{namespace}{name}/{key}"):
+        assert not allowed(*text.split("/"))
+    for space, secret in ((namespace, other), (other, name), (namespace, name + other), (namespace, name[:-1])):
+        assert allowed(space, secret, key) == ((space, secret) == (namespace, name))
+
+
+def test_own_secrets_only_needs_secrets() -> None:
+    workload = {**WORKLOAD, "reads": ["k"], "own_secrets_only": True}
+    with pytest.raises(ConfigError, match="own_secrets_only: found no secrets; name those that it reads in secrets"):
+        policy_resources(["k"], workloads=[workload])
+    (role,) = role_resources([{**workload, "secrets": ["a"]}])
+    assert role["data"]["token_policies"][0] == f"kubevault-reader-k:{workload['role']}"

@@ -8,8 +8,10 @@ Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/ku
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -128,7 +130,10 @@ def policy_names(key: str) -> list[str]:
 
 
 def policy_resources(
-    keys: Sequence[str], mount: str = "transit", digest_suffix: str = DIGEST_SUFFIX
+    keys: Sequence[str],
+    mount: str = "transit",
+    digest_suffix: str = DIGEST_SUFFIX,
+    workloads: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Definition]:
     """Return the resources of the policies of Transit keys, one for each key and kind of access.
 
@@ -136,6 +141,8 @@ def policy_resources(
         keys: names of the keys.
         mount: path at which the Transit engine is mounted.
         digest_suffix: suffix of the name of a digest key.
+        workloads: as of `role_resources`; each with ``own_secrets_only`` has a policy for each key that it reads with,
+            to decrypt what is sealed in scope strict for its ``secrets``, and nothing else.
 
     Raises:
         ConfigError: a name is not allowed. In a policy, some other characters would grant more (``*``, ``+``, ``"``).
@@ -152,7 +159,20 @@ def policy_resources(
         }
         for key in names
         for access in POLICY_PATHS
+    ] + [
+        {
+            "path": f"sys/policies/acl/{own_policy_name(workload, key)}",
+            "data": {"policy": "".join((f"{POLICY_MARK}\n", *_own_rules(workload, key, mount)))},
+        }
+        for workload in _dicts("workloads", workloads or [])
+        for key in workload.get("reads", ())
+        if workload.get("own_secrets_only")
     ]
+
+
+def own_policy_name(workload: Mapping[str, Any], key: str) -> str:
+    """Return the name of the policy by which a workload decrypts its own Secrets alone; no key has one of this name."""
+    return f"{policy_name('reader', key)}:{workload['role']}"
 
 
 def workload_policy(owner: str) -> str:
@@ -289,7 +309,7 @@ def role_resources(
     Args:
         workloads: ``role``, ``service_account`` and ``namespace`` of each; its keys in ``reads``, ``seals``,
             ``rotates`` and ``retires``; and, if they differ, ``audience``, ``token_type``, ``token_ttl`` and
-            ``token_max_ttl``.
+            ``token_max_ttl``; ``own_secrets_only`` if what it reads is limited to its ``secrets``.
         mount: path at which the auth method is mounted.
         audience: audience of a workload's token, unless the workload names its own.
         owner: whose roles they are; see `workload_policy`.
@@ -331,7 +351,13 @@ def _token_policies(named: str, workload: Mapping[str, Any], owner: str) -> list
     keys = {field: _key_names(f"{named}: {field}", workload.get(field, ())) for field in GRANTS}
     if both := sorted({*keys["reads"]} & {*keys["seals"]}):
         raise ConfigError(f"{named} both reads and seals with {', '.join(both)}", remedy="make two workloads of it")
-    policies = [policy_name(access, key) for field, access in GRANTS.items() for key in keys[field]]
+    policies = [
+        own_policy_name(workload, key)
+        if field == "reads" and workload.get("own_secrets_only")
+        else policy_name(access, key)
+        for field, access in GRANTS.items()
+        for key in keys[field]
+    ]
     # A role that grants nothing, such as the token reviewer's, needs no owner.
     return [*policies, workload_policy(owner)] if policies else []
 
@@ -351,6 +377,44 @@ def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[st
         yield _rule(full, capability, ALLOWED_PARAMETERS.get(path, ()))
     for path, capability in SELF_PATHS.items():
         yield _rule(path, capability)
+
+
+def _own_rules(workload: Mapping[str, Any], key: str, mount: str) -> Iterator[str]:
+    """Yield the rules of a policy that allows the contexts of a workload's Secrets alone.
+
+    In a batch, Vault does not look at the contexts, so no batch is allowed.
+
+    Source: https://developer.hashicorp.com/vault/docs/concepts/policies#parameter-constraints
+    """
+    named = f"workload {workload['role']}"
+    namespace = _checked(f"{named}: namespace", workload.get("namespace"), NAMESPACE)
+    secrets = [_checked(f"{named}: secrets", name, SUBDOMAIN) for name in _items(named, workload.get("secrets", ()))]
+    if not secrets:
+        raise ConfigError(f"{named}: own_secrets_only: found no secrets", remedy="name those that it reads in secrets")
+    contexts = ", ".join(f'"{text}"' for name in secrets for text in _context_globs(f"{namespace}/{name}/"))
+    parameters = f'    "ciphertext" = []\n    "context" = [{contexts}]\n'
+    yield (
+        f'path "{mount}/decrypt/{key}" {{\n  capabilities = ["update"]\n  required_parameters = ["context"]\n'
+        f"  allowed_parameters = {{\n{parameters}  }}\n}}\n"
+    )
+    for path, capability in SELF_PATHS.items():
+        yield _rule(path, capability)
+
+
+def _context_globs(beginning: str) -> list[str]:
+    """Return what all texts in base64 begin with whose bytes begin with a text, and then have one of a data key.
+
+    Three bytes are four letters of base64; what is left of the text is one or two bytes, whose last letter also has
+    bits of the next byte.
+    """
+    whole = len(beginning) // 3 * 3
+    rest = beginning[whole:].encode()
+    letters = {base64.b64encode(rest + byte.encode())[: len(rest) + 1 if rest else 0].decode() for byte in _KEY_BYTES}
+    head = base64.b64encode(beginning[:whole].encode()).decode()
+    return [f"{head}{letter}*" for letter in sorted(letters)]
+
+
+_KEY_BYTES = string.ascii_letters + string.digits + "-._"
 
 
 def _rule(path: str, capability: str, parameters: Iterable[str] = ()) -> str:
