@@ -68,6 +68,18 @@ class Reviewer:
         self.output += run.output
         return run.changed
 
+    def verify(self, lifetime: str, *, fails: bool = False) -> str:
+        """Check whether the token is due; return what is printed."""
+        variables = {
+            "microk8s_vault_auth_service_account": self.account,
+            "microk8s_vault_auth_token_lifetime": lifetime,
+        }
+        step = {"include_role": {"name": "microk8s-vault-auth", "tasks_from": "verify"}}
+        task = {"block": [step], "environment": {"K8S_AUTH_KUBECONFIG": self.lab.env["KUBECONFIG"]}}
+        run = play([task], self.folder, ansible_environment(), variables=variables, callback=TEXT, fails=fails)
+        assert run.changed == 0
+        return " ".join(run.output.split())
+
     @property
     def api(self) -> client.CoreV1Api:
         return client.CoreV1Api(config.new_client_from_config(self.lab.env["KUBECONFIG"]))
@@ -119,7 +131,9 @@ def test_a_token_that_ends_takes_the_place_of_one_that_does_not_and_is_renewed_a
     assert [reviewer.run("1h", *more) for more in (["--check"], [], [])] == [3, 3, 0]
     assert (reviewer.token(), reviewer.works()) == (None, True)
     first = reviewer.renew_after or ""
+    assert "is due for renewal since" not in reviewer.verify("1h")
     reviewer.note("2026-01-01T00:00:00Z")
+    assert "is due for renewal since 2026-01-01T00:00:00Z" in reviewer.verify("1h", fails=True)
     assert [reviewer.run("1h", *more) for more in (["--check"], [])] == [2, 2]
     assert (reviewer.renew_after or "") >= first
     # Vault's would last longer than it should.
