@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from .errors import SecretManagerError, frameless
-from .manager import SecretManager
+from .manager import SecretManager, missing_attribute
 from .notices.watch import PAUSE, Watch
 from .reading.requests import ReadType, Request
 from .servers.forking import renewed_in_children
@@ -63,6 +63,10 @@ class AsyncSecretManager:
         made = cls.__new__(cls)
         made._begin(SecretManager.from_files(config_file, definition_file, log_level))
         return made
+
+    def __getattr__(self, name: str) -> Any:
+        """As `manager.SecretManager`."""
+        raise missing_attribute(type(self), name)
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,6 +2,8 @@
 
     SecretManagerError
     ├── ConfigError              an option, a file or an environment variable is missing or wrong
+    │   ├── WrongArguments           a method was called with arguments that it does not have
+    │   ├── FormerMethod             a method of dekeyrej-secretmanager was called
     │   └── ProgramError             the program that `kubevault exec` should run cannot be run
     ├── ManagerClosed            the manager was closed
     ├── SecretFileError          a file of secrets is missing, not readable, or accessible to others
@@ -38,7 +40,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from types import FunctionType, GeneratorType
 from typing import Any, TypeVar
@@ -48,6 +50,7 @@ __all__ = [
     "ConflictError",
     "DecryptionFailed",
     "Forbidden",
+    "FormerMethod",
     "InvalidToken",
     "KubernetesError",
     "KubernetesUnavailable",
@@ -72,6 +75,7 @@ __all__ = [
     "VaultError",
     "VaultSealed",
     "VaultUnavailable",
+    "WrongArguments",
     "WrongTransitKey",
 ]
 
@@ -119,6 +123,14 @@ def _made_again(kind: type[SecretManagerError], args: tuple[Any, ...]) -> Secret
 
 class ConfigError(SecretManagerError):
     """An option, a file or an environment variable is missing or wrong; nothing was sent or written."""
+
+
+class WrongArguments(ConfigError, TypeError):
+    """A method was called with arguments that it does not have, or without one that it needs."""
+
+
+class FormerMethod(ConfigError, AttributeError):
+    """A method of dekeyrej-secretmanager that this package does not have."""
 
 
 class ProgramError(ConfigError):
@@ -460,7 +472,7 @@ def frameless(kind: Guarded) -> Guarded:
     return _bounded(kind, translate=False)
 
 
-_SPECIAL = ("__init__", "__next__", "__anext__", "__iter__")
+_SPECIAL = ("__init__", "__next__", "__anext__", "__iter__", "__getattr__")
 
 
 def _bounded(kind: Guarded, *, translate: bool) -> Guarded:
@@ -521,14 +533,40 @@ def _steps(generator: GeneratorType[Any, Any, Any], *, translate: bool) -> Itera
         generator.close()
 
 
+def called(function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call a function with arguments that a user gave.
+
+    Raises:
+        WrongArguments: it has other arguments.
+    """
+    try:
+        return function(*arguments, **options)
+    except TypeError as error:
+        if error.__traceback__ and error.__traceback__.tb_next is not None:
+            raise
+        wrong = wrong_arguments(function, error)
+    raise wrong
+
+
+def wrong_arguments(function: Callable[..., Any], error: TypeError) -> WrongArguments:
+    """Return the error for a call with arguments that a function does not have: Python's text names no value."""
+    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    arguments = [str(each).partition(":")[0] for each in signature(function).parameters.values() if each.name != "self"]
+    said = str(error).partition("() ")[2] or str(error)
+    return WrongArguments(f"{name}: {said}", remedy=f"its arguments are {', '.join(arguments)}")
+
+
 def _leaving(
     error: BaseException, outer: BaseException | None, method: Callable[..., Any], *, translate: bool
 ) -> BaseException:
     """Return what to raise instead of an exception, or itself without its frames."""
     # Python's own TypeError has no further frame: the method was called with arguments that it does not have.
     ours = not error.__traceback__ or error.__traceback__.tb_next is not None
-    known = isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
-    if translate and ours and not known:
+    missing = method.__name__ == "__getattr__"
+    known = missing or isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
+    if isinstance(error, TypeError) and not ours:
+        return wrong_arguments(method, error)
+    if translate and not known:
         said = f"{method.__name__}: {unexpected(error)}"
         return SecretManagerError(said, remedy="check the types of the arguments first")
     drop_frames(error, outer)

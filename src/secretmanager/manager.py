@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 from .config import Config, Source
-from .errors import ConfigError, ManagerClosed, SecretManagerError, guarded
+from .errors import ConfigError, FormerMethod, ManagerClosed, SecretManagerError, called, guarded
 from .login.methods import JWT_LIFE, method_of
 from .login.session import VaultSession
 from .reading.plain import load_json, read_environment, read_file, read_object
@@ -89,6 +89,10 @@ class SecretManager:
         self._lock = threading.Lock()
         self._watches = WeakSet()
 
+    def __getattr__(self, name: str) -> Any:
+        """Say what is called today in place of a method of dekeyrej-secretmanager."""
+        raise missing_attribute(type(self), name)
+
     def __enter__(self) -> Self:
         return self
 
@@ -159,8 +163,9 @@ class SecretManager:
         if self.config.source == "KUBEVAULT":
             return self.read_encrypted_secrets(*args, **options)
         if self.config.source == "KUBERNETES":
-            return self._reader.plain([Request(*args, **options)])[0]
-        return read_file(*args, **options) if self.config.source == "FILE" else read_environment(*args, **options)
+            return self._reader.plain([called(Request, args, options)])[0]
+        read = read_file if self.config.source == "FILE" else read_environment
+        return dict(called(read, args, options))
 
     def read_encrypted_secrets(
         self,
@@ -522,6 +527,21 @@ class _LoggedIn:
     def are_hmacs(self, key: str, pairs: Sequence[tuple[bytes, str]]) -> list[bool]:
         vault, session = self._connected()
         return session.call(lambda token: vault.are_hmacs(key, pairs, token=token))
+
+
+_FORMER = {
+    "execute": "read_secrets, rotate_vault_key or close",
+    "configure_secret_type": "the option SOURCE of SecretManager",
+}
+"""What is used today in place of methods of dekeyrej-secretmanager."""
+
+
+def missing_attribute(kind: type, name: str) -> AttributeError:
+    """Return the error for an attribute that a manager does not have."""
+    if today := _FORMER.get(name):
+        remedy = f"use {today}: docs/secretmanager.md, Coming from dekeyrej-secretmanager"
+        return FormerMethod(f"{kind.__name__} has no {name}, which is dekeyrej-secretmanager's", remedy=remedy)
+    return AttributeError(f"{kind.__name__!r} object has no attribute {name!r}", name=name)
 
 
 def _arguments_of(source: Source) -> dict[str, bool]:

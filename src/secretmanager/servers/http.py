@@ -110,6 +110,8 @@ _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUE
 Parsed = TypeVar("Parsed")
 
 _waits: ContextVar[bool] = ContextVar("waits for elections", default=True)
+_LEAST = 0.001  # seconds; a socket takes a timeout of 0 for none at all
+_ends: ContextVar[float] = ContextVar("the end of all requests, by the monotonic clock", default=float("inf"))
 
 
 class ConnectionFailed(Exception):
@@ -216,6 +218,16 @@ def without_waiting() -> Iterator[None]:
         yield
     finally:
         _waits.reset(before)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Within it, all requests of this thread together take no longer than a number of seconds."""
+    before = _ends.set(min(_ends.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _ends.reset(before)
 
 
 def credential(text: str, option: str) -> str:
@@ -522,11 +534,15 @@ class JsonApi:
         pause = _backoff(attempt, retry_after)
         if recovers and _waits.get():
             pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
-            if passed + pause <= self._election_timeout:
+            if passed + pause <= min(self._election_timeout, self._seconds()):
                 if attempt == self._retries:
                     log.warning("%s has no leader; waiting for up to %g s", self.url, self._election_timeout)
                 return pause
-        return pause if attempt < self._retries and passed + pause <= self._timeout else None
+        return pause if attempt < self._retries and passed + pause <= self._seconds() else None
+
+    def _seconds(self) -> float:
+        """Return the time that a request may take now, which is more than 0."""
+        return max(min(self._timeout, _ends.get() - time.monotonic()), _LEAST)
 
     def _awaits_leader(self, outcome: Response | ConnectionFailed) -> bool:
         """Whether nothing was done, and will be once there is a leader."""
@@ -586,11 +602,14 @@ class JsonApi:
             return self._send_once(address, self.renew(context), request)
 
     def _send_once(self, address: Address, context: ssl.SSLContext, request: _Request) -> Response | ConnectionFailed:
-        with self._slots:
+        limit = self._seconds()
+        if not self._slots.acquire(timeout=limit if limit < self._timeout else None):
+            return ConnectionFailed(f"{address}: all connections are in use", sent=False)
+        try:
             try:
                 if kept := self._checkout(address, context, request):
                     try:
-                        kept.limits.begin(self._timeout, request.size)
+                        kept.limits.begin(self._seconds(), request.size)
                         return self._exchange(kept, request)
                     except OSError as error:
                         # To a host that is gone, another connection would take long, too.
@@ -601,7 +620,9 @@ class JsonApi:
             except ConnectionFailed as error:
                 return error
             except (OSError, HTTPException, ValueError) as error:
-                failure = self._translated(error, self._timeout)
+                failure = self._translated(error, limit)
+        finally:
+            self._slots.release()
         if isinstance(failure, ConnectionFailed):
             return failure
         raise failure  # here, so that the original, which may quote the request, is not its context
@@ -634,9 +655,9 @@ class JsonApi:
     def _parts(self, connection: Connection, payload: Iterable[bytes], size: int) -> Iterator[bytes]:
         """Yield the parts of a body; each, and the answer to the last one, has the time of a request."""
         for part in payload:
-            connection.limits.begin(self._timeout, size)
+            connection.limits.begin(self._seconds(), size)
             yield part
-        connection.limits.begin(self._timeout, size)
+        connection.limits.begin(self._seconds(), size)
 
     def _checkout(self, address: Address, context: ssl.SSLContext, request: _Request) -> Connection | None:
         """Return the connection that was used last, if a request may be sent over it; None if there is none."""
@@ -658,7 +679,7 @@ class JsonApi:
         """
         proxy = self._proxies[address]
         connection = Connection(address, context, proxy, self._server_name, self._timeout)
-        connection.limits.begin(self._timeout, size)
+        connection.limits.begin(self._seconds(), size)
         try:
             connection.connect()
         except (OSError, HTTPException, ValueError) as error:

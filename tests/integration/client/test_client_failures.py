@@ -5,15 +5,23 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.client import VALUES, Manager, Read, Refused
 from support.intermediary import Intermediary
-from support.servers import Authority, PrivateVault, Proxy
+from support.servers import PATIENCE, Authority, PrivateVault, Proxy, wait_until
 
-from secretmanager.errors import ConfigError, LoginDenied, TLSError, VaultSealed, VaultUnavailable
+from secretmanager.errors import (
+    ConfigError,
+    LoginDenied,
+    SecretManagerError,
+    TLSError,
+    VaultSealed,
+    VaultUnavailable,
+)
 
 
 @pytest.fixture
@@ -63,6 +71,33 @@ def test_a_vault_that_was_killed_and_started_again(
     finally:
         vault.start()
     assert read(one) == VALUES
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_closing_does_not_wait_for_a_vault_that_hangs(
+    manager: Manager, read: Read, vault: PrivateVault, caplog: pytest.LogCaptureFixture, busy: bool
+) -> None:
+    """Nor for another thread, which has the only connection: a service that is to end has little time."""
+    one = manager(timeout=600, connections=1)
+    assert read(one) == VALUES
+
+    def read_on() -> None:
+        with suppress(SecretManagerError):
+            read(one)
+
+    reading, closing = threading.Thread(target=read_on), threading.Thread(target=one.close)
+    with vault.program.stopped():
+        if busy:
+            reading.start()
+            wait_until("a request", lambda: not one._connected()[0]._api._slots._value)
+        closing.start()
+        closing.join(PATIENCE)
+        ended = not closing.is_alive()
+    closing.join()
+    if busy:
+        reading.join()
+    assert ended
+    assert "the Vault token was not revoked; it expires by itself" in caplog.text
 
 
 def test_idle_connections_that_were_cut(manager: Manager, read: Read, proxy: Proxy) -> None:
