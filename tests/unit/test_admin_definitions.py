@@ -307,7 +307,7 @@ def test_a_policy_of_own_secrets_allows_their_contexts_and_no_others(
     namespace: str, name: str, other: str, key: str
 ) -> None:
     workload = {"role": "r", "namespace": namespace, "reads": ["k"], "secrets": [name], "own_secrets_only": True}
-    (resource,) = policy_resources([], workloads=[workload])
+    (resource,) = policy_resources([], workloads=[workload], derived_keys=["k"])
     globs = re.findall(r'"([A-Za-z0-9+/]*)[*]"', resource["data"]["policy"])
 
     def allowed(*place: str) -> bool:
@@ -321,9 +321,12 @@ def test_a_policy_of_own_secrets_allows_their_contexts_and_no_others(
         assert allowed(space, secret, key) == ((space, secret) == (namespace, name))
 
 
-def test_own_secrets_only_needs_secrets() -> None:
+def test_own_secrets_only_needs_secrets_and_a_derived_key() -> None:
+    """Of a key that is not derived, Vault ignores the context, and would decrypt all of it."""
     workload = {**WORKLOAD, "reads": ["k"], "own_secrets_only": True}
     with pytest.raises(ConfigError, match="own_secrets_only: found no secrets; name those that it reads in secrets"):
-        policy_resources(["k"], workloads=[workload])
+        policy_resources(["k"], workloads=[workload], derived_keys=["k"])
+    with pytest.raises(ConfigError, match="own_secrets_only: key k is not derived, so Vault would decrypt all of it"):
+        policy_resources(["k"], workloads=[{**workload, "secrets": ["a"]}], derived_keys=["other"])
     (role,) = role_resources([{**workload, "secrets": ["a"]}])
     assert role["data"]["token_policies"][0] == f"kubevault-reader-k:{workload['role']}"

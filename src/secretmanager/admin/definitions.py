@@ -134,6 +134,7 @@ def policy_resources(
     mount: str = "transit",
     digest_suffix: str = DIGEST_SUFFIX,
     workloads: Sequence[Mapping[str, Any]] | None = None,
+    derived_keys: Sequence[str] | None = None,
 ) -> list[Definition]:
     """Return the resources of the policies of Transit keys, one for each key and kind of access.
 
@@ -143,12 +144,15 @@ def policy_resources(
         digest_suffix: suffix of the name of a digest key.
         workloads: as of `role_resources`; each with ``own_secrets_only`` has a policy for each key that it reads with,
             to decrypt what is sealed in scope strict for its ``secrets``, and nothing else.
+        derived_keys: those of the keys that are ``derived``: of others, Vault ignores the context.
 
     Raises:
         ConfigError: a name is not allowed. In a policy, some other characters would grant more (``*``, ``+``, ``"``).
+            Or a workload with ``own_secrets_only`` names no Secrets, or reads with a key that is not derived.
     """
     _checked("mount", mount, VAULT_PATH)
     names = _key_names("transit keys", keys)
+    derived = _key_names("derived keys", derived_keys or ())
     for key in names:
         _helpers(key, digest_suffix)
     _refuse_same("transit keys", names)
@@ -162,7 +166,7 @@ def policy_resources(
     ] + [
         {
             "path": f"sys/policies/acl/{own_policy_name(workload, key)}",
-            "data": {"policy": "".join((f"{POLICY_MARK}\n", *_own_rules(workload, key, mount)))},
+            "data": {"policy": "".join((f"{POLICY_MARK}\n", *_own_rules(workload, key, mount, derived)))},
         }
         for workload in _dicts("workloads", workloads or [])
         for key in workload.get("reads", ())
@@ -379,7 +383,7 @@ def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[st
         yield _rule(path, capability)
 
 
-def _own_rules(workload: Mapping[str, Any], key: str, mount: str) -> Iterator[str]:
+def _own_rules(workload: Mapping[str, Any], key: str, mount: str, derived_keys: Sequence[str]) -> Iterator[str]:
     """Yield the rules of a policy that allows the contexts of a workload's Secrets alone.
 
     In a batch, Vault does not look at the contexts, so no batch is allowed.
@@ -391,6 +395,11 @@ def _own_rules(workload: Mapping[str, Any], key: str, mount: str) -> Iterator[st
     secrets = [_checked(f"{named}: secrets", name, SUBDOMAIN) for name in _items(named, workload.get("secrets", ()))]
     if not secrets:
         raise ConfigError(f"{named}: own_secrets_only: found no secrets", remedy="name those that it reads in secrets")
+    if key not in derived_keys:
+        raise ConfigError(
+            f"{named}: own_secrets_only: key {key} is not derived, so Vault would decrypt all of it in any context",
+            remedy="let it read with derived keys alone",
+        )
     contexts = ", ".join(f'"{text}"' for name in secrets for text in _context_globs(f"{namespace}/{name}/"))
     parameters = f'    "ciphertext" = []\n    "context" = [{contexts}]\n'
     yield (

@@ -346,7 +346,7 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
 
     Raises:
         SealedDataError: the Secret is sealed with another key or in another scope, and not all values are given.
-        ConfigError: the Secret is immutable, or of another type, and ``recreate`` is not given.
+        ConfigError: the Secret is immutable, of another type, or gone but for a copy, and ``recreate`` is not given.
     """
     spec, found = draft.spec, draft.found
     if spec.state is State.ABSENT:
@@ -462,9 +462,15 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
     """Whether Kubernetes does not allow the change.
 
     Raises:
-        ConfigError: it does not, and ``recreate`` is not given.
+        ConfigError: it does not, or only a copy is left of the Secret, and ``recreate`` is not given.
     """
     spec, found = draft.spec, draft.found or {}
+    if LEFT in found and not spec.recreate:  # whoever may write Secrets can write what looks like such a copy
+        raise ConfigError(
+            f"it is gone, and its copy {found[LEFT]['metadata']['name']} is there, as a broken-off recreate leaves it",
+            place=spec.place,
+            remedy="set recreate to make it of the copy, or delete the copy",
+        )
     if LEFT in found:
         return True  # there is nothing that Kubernetes could refuse to change
     reasons = []

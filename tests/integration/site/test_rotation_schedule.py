@@ -75,7 +75,7 @@ def cronjob(lab: Lab) -> dict[str, Any]:
         play_in_lab("playbooks/schedule.yml", lab.folder, *check, "-e", json.dumps(given)).changed
         for check in (["--check"], [], [])
     ]
-    assert runs == [1, 1, 0]
+    assert runs == [2, 2, 0]  # the CronJob, and the ConfigMap of Vault's CA
     api = client.BatchV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
     found: dict[str, Any] = api.api_client.sanitize_for_serialization(api.read_namespaced_cron_job(name, "kubevault"))
     return found
