@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible_collections.kubevault.core.plugins.action.kubevault_secret import InventoryOnly
 
 NEW_NAMESPACE = re.compile(r"namespaces \S+ not found")
@@ -38,6 +39,10 @@ class ActionModule(InventoryOnly):
             templar=self._templar,
             shared_loader_obj=self._shared_loader_obj,
         )
+        if action is None:
+            raise AnsibleActionFail(
+                "the collection kubernetes.core is not installed: run ansible-galaxy collection install kubernetes.core"
+            )
         action._low_level_execute_command = self._low_level_execute_command
         result = dict(action.run(tmp, task_vars))
         objects = _objects(result)

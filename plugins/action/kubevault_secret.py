@@ -42,6 +42,12 @@ SHELL = re.compile(r"(VAULT|KUBEVAULT|ANSIBLE_HASHI_VAULT|K8S_AUTH)_|KUBECONFIG$
 OURS = tuple(Path(__file__).resolve().parents[2] / folder for folder in ("roles", "playbooks"))
 """Where the roles and playbooks of this collection, or repository, are."""
 
+ADDRESS = ("VAULT_ADDR", "ANSIBLE_HASHI_VAULT_ADDR", "ANSIBLE_HASHI_VAULT_URL")
+"""Variables that name Vault's address, where the option ``vault_url`` or an alias of it does not."""
+
+WITHOUT_VAULT = {"kubevault_rbac_info", "kubevault_secret_info", "service_account_token"}
+"""Modules that need no Vault, or not always."""
+
 KEY_AS_TEXT = 'write it in quotes, as "NO", "on", "1.5" or "null"'
 
 UNKNOWN = "dW5rbm93bg=="
@@ -59,9 +65,14 @@ class InventoryOnly(ActionBase):
     empty one is a value.
     """
 
-    def _low_level_execute_command(self, *args: Any, **options: Any) -> dict[str, Any]:
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the task is one of a role or playbook of ours."""
         path = Path(self._task.get_path()).resolve()
-        ours = any(path.is_relative_to(folder) for folder in OURS)
+        return any(path.is_relative_to(folder) for folder in OURS)
+
+    def _low_level_execute_command(self, *args: Any, **options: Any) -> dict[str, Any]:
+        ours = self._is_ours
         hidden = {name: os.environ.pop(name) for name in list(os.environ) if ours and SHELL.match(name)}
         try:
             return super()._low_level_execute_command(*args, **options)
@@ -88,14 +99,19 @@ class ActionModule(InventoryOnly):
         if secrets := list(_secrets(arguments)):
             self._require_pipe(", ".join(dict(secrets)), wrap_async)
             self._warn_of_screen(secrets, task_vars or {})
-        self._warn_of_environment()
+        environment = self._warned_environment()
         module = self._task.action.rpartition(".")[2]
+        if self._is_ours and module not in WITHOUT_VAULT:
+            self._require_address(arguments, environment)
         if module == "kubevault_secret":
             if problems := list(_odd(arguments)):
                 raise AnsibleActionFail("; ".join(problems))
             arguments = self._filled(arguments)
             if isinstance(entries := arguments.get("secrets"), list):
-                arguments["secrets"] = [self._filled(entry) if isinstance(entry, dict) else entry for entry in entries]
+                arguments["secrets"] = [
+                    self._filled(entry, f"secrets[{index}] ") if isinstance(entry, dict) else entry
+                    for index, entry in enumerate(entries)
+                ]
         execute = partial(self._execute_module, self._task.action, task_vars=task_vars, wrap_async=wrap_async)
         answer = execute(module_args=arguments)
         if (elevation := answer.pop("elevation", None)) and (keys := _asked(elevation)):
@@ -143,8 +159,18 @@ class ActionModule(InventoryOnly):
                 " task instead of a loop, or set no_log."
             )
 
-    def _warn_of_environment(self) -> None:
-        """Warn if Ansible writes secrets on the command line that starts the module."""
+    def _require_address(self, arguments: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Check that a role is told where Vault is: the module would advise to set the shell's variables."""
+        named = any(arguments.get(name) for name in ("vault_url", "url", "vault_addr"))
+        if named or any(environment.get(name) for name in ADDRESS) or self._connection.transport != "local":
+            return
+        raise AnsibleActionFail(
+            "vault_url is missing: roles do not look at variables of the shell; set VAULT_ADDR in environment of a"
+            " play, as the playbooks of kubevault do from kubevault_vault_url"
+        )
+
+    def _warned_environment(self) -> dict[str, Any]:
+        """Return the task's environment, and warn if Ansible writes secrets of it on a command line."""
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         if names := [name for name, value in environment.items() if value and CREDENTIAL.search(name)]:
@@ -152,10 +178,12 @@ class ActionModule(InventoryOnly):
                 f"environment: Ansible writes {', '.join(names)} on a command line, which other users of the host can"
                 " see, and prints it at -vvv: use the module's option, or a file."
             )
+        return environment
 
-    def _filled(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return options with the content of files instead of their paths."""
+    def _filled(self, options: dict[str, Any], entry: str = "") -> dict[str, Any]:
+        """Return options with the content of files instead of their paths; an entry of several is named in errors."""
         options = dict(options)
+        secret = f"{entry}{options.get('namespace') or 'default'}/{options.get('name')}: "
         for option in ("data", "binary_data"):
             if self._task.check_mode and isinstance(given := options.get(option), dict):
                 options[option] = {
@@ -170,20 +198,24 @@ class ActionModule(InventoryOnly):
             if key in values:
                 left[key] = path  # the module reports that the data key is given twice
             else:
-                values[key] = b64encode(self._content(key, path)).decode("ascii")
+                values[key] = b64encode(self._content(key, path, secret)).decode("ascii")
         options["binary_data"], options["files"] = values, left or None
         return options
 
-    def _content(self, key: str, path: object) -> bytes:
+    def _content(self, key: str, path: object, secret: str) -> bytes:
         """Read a file as ansible.builtin.copy finds it; one that ansible-vault encrypted is decrypted, in memory."""
         try:
             found = self._find_needle("files", str(path))
         except AnsibleError:
             if self._task.check_mode:
                 return _assumed(f"files[{key}]").encode()
-            # Not with the path: it is a value if the user mistook files for data.
-            allowed = "allowed is the path of a file that ansible.builtin.copy would find; values belong in data"
-            raise AnsibleActionFail(f"files[{key}]: there is no such file; {allowed}") from None
+            folders = [Path(folder) for folder in self._task.get_search_path()]
+            # Not any path: it is a value if the user mistook files for data.
+            known = any(len(Path(str(path)).parts) > 1 and (each / str(path)).parent.is_dir() for each in folders)
+            raise AnsibleActionFail(
+                f"{secret}files[{key}]: there is no such file{f': {path}' if known else ''}; looked in"
+                f" {', '.join(map(str, folders))}, and in files of each; a value belongs in data"
+            ) from None
         try:
             return bytes(self._loader._get_file_contents(found)[0])
         except AnsibleError as error:

@@ -85,7 +85,7 @@ def test_a_new_key_for_what_is_sealed_already(
 
 
 VALUES_OF_THE_SAME_RUN: list[tuple[dict[str, Any], str]] = [
-    ({"files": {"a": "made-before.key"}}, "files[a]: there is no such file; allowed is the path of a file"),
+    ({"files": {"a": "made-before.key"}}, "files[a]: there is no such file; looked in"),
     ({"data": {"a": "{{ none }}"}}, "data[a] is nothing"),
     ({"binary_data": {"a": "{{ none }}"}}, "binary_data[a] is of type NoneType"),
 ]
