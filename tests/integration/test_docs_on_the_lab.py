@@ -40,6 +40,7 @@ from support.lab import Lab
 from support.modules import Result, Task, run_modules
 from support.servers import PATIENCE, RedisServer, running, wait_until
 
+from kubevault_lab.binaries import provide
 from secretmanager.admin.definitions import key_resources, policy_resources, role_resources
 from secretmanager.sealed import SECRETS_ANNOTATION, STAMP_ANNOTATION, sealed_values
 from secretmanager.servers.kubernetes import KubernetesClient
@@ -940,6 +941,24 @@ def test_kustomize_s_function_injects(reader: Reader, blocks: list[Block], shop:
     shop.check(deployment)
     assert container_of(deployment["spec"]["template"])["image"] == function["spec"]["image"]
     assert queue == items[1]
+
+
+@runs(Place(PODS, "kustomize", "yaml", 2))
+def test_kustomize_renames_what_an_annotation_names(reader: Reader, blocks: list[Block]) -> None:
+    (folder := reader.folder / "renamed").mkdir()
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-database"}}
+    deployment = {**yaml.safe_load(SHOP.partition("\n---\n")[0]), "kind": "Deployment"}
+    deployment["metadata"] |= {"annotations": {SECRETS_ANNOTATION: "shop-database"}}
+    deployment["metadata"].pop("namespace", None)
+    kustomization = {"namePrefix": "prod-", "resources": ["a.yaml", "b.yaml"], "configurations": ["names.yaml"]}
+    (folder / "names.yaml").write_text(reader.here(blocks[0]))
+    for name, content in {"a": secret, "b": deployment, "kustomization": kustomization}.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    kubectl = provide(["kubectl"])["kubectl"]
+    built = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True).stdout
+    names = {each["kind"]: each["metadata"] for each in yaml.safe_load_all(built)}
+    assert names["Secret"]["name"] == "prod-shop-database"
+    assert names["Deployment"]["annotations"] == {SECRETS_ANNOTATION: "prod-shop-database"}
 
 
 @runs(Place(PODS, "Restart"))
