@@ -50,17 +50,17 @@ lab-down: venv ## Stop the lab and delete it
 
 .PHONY: lab-exists
 lab-exists:
-	@test -f $(LAB)/env || { echo "There is no lab in $(LAB). Make one: make lab-up" >&2; exit 1; }
+	@test -f "$(LAB)/env" || { echo "There is no lab in $(LAB). Make one: make lab-up" >&2; exit 1; }
 
 .PHONY: lab-status
 lab-status: venv lab-exists ## Show the lab's servers
-	@supervisorctl -c $(LAB)/supervisord.conf status
-	@test ! -d $(LAB)/node || supervisorctl -c $(LAB)/node/supervisord.conf status
-	@python -m kubevault_lab.status $(LAB)
+	@supervisorctl -c "$(LAB)/supervisord.conf" status
+	@test ! -d "$(LAB)/node" || supervisorctl -c "$(LAB)/node/supervisord.conf" status
+	@python -m kubevault_lab.status "$(LAB)"
 
 .PHONY: lab-env
 lab-env: lab-exists ## Print what a client of the lab needs, for: eval "$$(make -s lab-env)"
-	@sed -n 's/^[A-Z]/export &/p' $(LAB)/env
+	@sed -n 's/^[A-Z]/export &/p' "$(LAB)/env"
 
 ## The main job
 
@@ -75,7 +75,7 @@ site: binaries ## Set up the whole chain on the lab, seal an example and read it
 
 .PHONY: example
 example: venv lab-exists ## Read the example's secret as the workload "demo"
-	@set -a; . $(LAB)/env; KUBECONFIG=$$KUBEVAULT_WORKLOAD_KUBECONFIG python examples/kubevault_example.py
+	@set -a; . "$(LAB)/env"; KUBECONFIG=$$KUBEVAULT_WORKLOAD_KUBECONFIG python examples/kubevault_example.py
 
 ## What is written from other files
 
@@ -102,7 +102,7 @@ test: binaries ## Set everything up and pass all tests
 
 $(SUITES:%=suite-%): suite-%:
 	@echo "$*: begun; its output: build/suites/$*.log"
-	@PYTHONPATH=$(BYTECODE) python tools/suites.py run $* $(SUITE) $*
+	@PYTHONPATH="$(BYTECODE)" python tools/suites.py run $* $(SUITE) $*
 
 # The tests of a file share their servers, so one process runs them. The files come in the order of tests/conftest.py.
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder

@@ -6,8 +6,10 @@ the tests in pods need.
 
 import importlib.util
 import os
+import pathlib
 import platform
 import shutil
+import stat
 import sys
 
 
@@ -18,6 +20,13 @@ def missing():
     if sys.version_info < (3, 11):
         yield "Python 3.11 or newer: found {}. Install one, then: make PYTHON=python3.11 ...".format(
             platform.python_version()
+        )
+    checkout = pathlib.Path(__file__).resolve().parents[1]
+    if os.pathsep in str(checkout):
+        yield "a checkout in whose path is no {!r}, which PATH cannot hold: found {}".format(os.pathsep, checkout)
+    if checkout.stat().st_mode & stat.S_IWOTH:
+        yield "a checkout that not everybody may write, or Ansible ignores its ansible.cfg: chmod o-w {}".format(
+            checkout
         )
     if importlib.util.find_spec("ensurepip") is None:
         yield "Python's venv. On Debian or Ubuntu: apt install python3-venv"
