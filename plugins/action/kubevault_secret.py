@@ -211,9 +211,9 @@ class ActionModule(InventoryOnly):
                 return _assumed(f"files[{key}]").encode()
             folders = [Path(folder) for folder in self._task.get_search_path()]
             # Not any path: it is a value if the user mistook files for data.
-            known = any(len(Path(str(path)).parts) > 1 and (each / str(path)).parent.is_dir() for each in folders)
+            is_path = any(len(Path(str(path)).parts) > 1 and (each / str(path)).parent.is_dir() for each in folders)
             raise AnsibleActionFail(
-                f"{secret}files[{key}]: there is no such file{f': {path}' if known else ''}; looked in"
+                f"{secret}files[{key}]: there is no such file{f': {path}' if is_path else ''}; looked in"
                 f" {', '.join(map(str, folders))}, and in files of each; a value belongs in data"
             ) from None
         try:

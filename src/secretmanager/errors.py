@@ -87,6 +87,7 @@ if any(Path(__file__).with_name(name).exists() for name in ("secretregistry.py",
     )
 
 Guarded = TypeVar("Guarded", bound=type)
+Result = TypeVar("Result")
 
 SHOWN = 10
 """How many errors, or Secrets, one message quotes."""
@@ -533,7 +534,7 @@ def _steps(generator: GeneratorType[Any, Any, Any], *, translate: bool) -> Itera
         generator.close()
 
 
-def called(function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def called(function: Callable[..., Result], arguments: tuple[Any, ...], options: dict[str, Any]) -> Result:
     """Call a function with arguments that a user gave.
 
     Raises:
@@ -552,8 +553,8 @@ def wrong_arguments(function: Callable[..., Any], error: TypeError) -> WrongArgu
     """Return the error for a call with arguments that a function does not have: Python's text names no value."""
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
     arguments = [str(each).partition(":")[0] for each in signature(function).parameters.values() if each.name != "self"]
-    said = str(error).partition("() ")[2] or str(error)
-    return WrongArguments(f"{name}: {said}", remedy=f"its arguments are {', '.join(arguments)}")
+    reason = str(error).partition("() ")[2] or str(error)
+    return WrongArguments(f"{name}: {reason}", remedy=f"its arguments are {', '.join(arguments)}")
 
 
 def _leaving(
@@ -562,11 +563,12 @@ def _leaving(
     """Return what to raise instead of an exception, or itself without its frames."""
     # Python's own TypeError has no further frame: the method was called with arguments that it does not have.
     ours = not error.__traceback__ or error.__traceback__.tb_next is not None
-    missing = method.__name__ == "__getattr__"
-    known = missing or isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
     if isinstance(error, TypeError) and not ours:
         return wrong_arguments(method, error)
-    if translate and not known:
+    # Python asks for attributes that are not there, and expects its own error for them.
+    expected: tuple[type[BaseException], ...] = (SecretManagerError, StopIteration)
+    expected += (AttributeError,) if method.__name__ == "__getattr__" else ()
+    if translate and isinstance(error, Exception) and not isinstance(error, expected):
         said = f"{method.__name__}: {unexpected(error)}"
         return SecretManagerError(said, remedy="check the types of the arguments first")
     drop_frames(error, outer)

@@ -164,8 +164,8 @@ class SecretManager:
             return self.read_encrypted_secrets(*args, **options)
         if self.config.source == "KUBERNETES":
             return self._reader.plain([called(Request, args, options)])[0]
-        read = read_file if self.config.source == "FILE" else read_environment
-        return dict(called(read, args, options))
+        read: Callable[..., dict[str, Any]] = read_file if self.config.source == "FILE" else read_environment
+        return called(read, args, options)
 
     def read_encrypted_secrets(
         self,

@@ -40,6 +40,15 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """A name of a variable of the environment, as shells take it."""
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written: JSON, arguments and variables may have half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def variable_of(key: str) -> str:
     """Return the name of the variable for a data key: what a name cannot have becomes an underscore."""
     return re.sub(r"[^A-Za-z0-9_]", "_", key)

@@ -242,9 +242,10 @@ class Manifest:
         """
         try:
             facts = json.loads(text[: MOST_BYTES + 1])  # what is longer is cut, and so no JSON
-            if (found := facts["format"]) not in _FORMATS and type(found) is int and found in _VERSIONS:
+            number = facts["format"]
+            if number not in _FORMATS and type(number) is int and number in _VERSIONS:
                 raise SealedDataError(
-                    f"the manifest has format {found}; this version reads {' and '.join(map(str, _FORMATS))}",
+                    f"the manifest has format {number}; this version reads {' and '.join(map(str, _FORMATS))}",
                     place=place,
                     remedy="upgrade the package kubevault",
                 )

@@ -197,8 +197,7 @@ def workload_policy_resources(owner: str) -> list[Definition]:
     Raises:
         ConfigError: the name is not allowed.
     """
-    rules = "".join(_rule(path, capability) for path, capability in SELF_PATHS.items())
-    return [{"path": f"sys/policies/acl/{workload_policy(owner)}", "data": {"policy": rules}}]
+    return [{"path": f"sys/policies/acl/{workload_policy(owner)}", "data": {"policy": "".join(_self_rules())}}]
 
 
 def owned(owner: str, keys: Sequence[str], workloads: Sequence[object], mount: str = "kubernetes") -> list[Definition]:
@@ -375,10 +374,15 @@ def _helpers(key: str, digest_suffix: str) -> tuple[str, str]:
 
 def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[str]:
     """Yield the rules of a policy as HCL (https://developer.hashicorp.com/vault/docs/concepts/policies)."""
+    digest_key, proof_key = _helpers(key, digest_suffix)
     for path, capability in POLICY_PATHS[access].items():
-        digest_key, proof_key = _helpers(key, digest_suffix)
         full = f"{mount}/{path.format(key=key, digest_key=digest_key, rewrap_key=proof_key)}"
-        yield _rule(full, capability, ALLOWED_PARAMETERS.get(path, ()))
+        yield _rule(full, capability, dict.fromkeys(ALLOWED_PARAMETERS.get(path, ()), ()))
+    yield from _self_rules()
+
+
+def _self_rules() -> Iterator[str]:
+    """Yield the rules of what each token may do with itself."""
     for path, capability in SELF_PATHS.items():
         yield _rule(path, capability)
 
@@ -400,14 +404,10 @@ def _own_rules(workload: Mapping[str, Any], key: str, mount: str, derived_keys: 
             f"{named}: own_secrets_only: key {key} is not derived, so Vault would decrypt all of it in any context",
             remedy="let it read with derived keys alone",
         )
-    contexts = ", ".join(f'"{text}"' for name in secrets for text in _context_globs(f"{namespace}/{name}/"))
-    parameters = f'    "ciphertext" = []\n    "context" = [{contexts}]\n'
-    yield (
-        f'path "{mount}/decrypt/{key}" {{\n  capabilities = ["update"]\n  required_parameters = ["context"]\n'
-        f"  allowed_parameters = {{\n{parameters}  }}\n}}\n"
-    )
-    for path, capability in SELF_PATHS.items():
-        yield _rule(path, capability)
+    contexts = [text for name in secrets for text in _context_globs(f"{namespace}/{name}/")]
+    parameters: dict[str, Sequence[str]] = {"ciphertext": (), "context": contexts}
+    yield _rule(f"{mount}/decrypt/{key}", "update", parameters, required=["context"])
+    yield from _self_rules()
 
 
 def _context_globs(beginning: str) -> list[str]:
@@ -426,10 +426,25 @@ def _context_globs(beginning: str) -> list[str]:
 _KEY_BYTES = string.ascii_letters + string.digits + "-._"
 
 
-def _rule(path: str, capability: str, parameters: Iterable[str] = ()) -> str:
-    allowed = "".join(f'    "{name}" = []\n' for name in parameters)
+def _rule(
+    path: str, capability: str, parameters: Mapping[str, Sequence[str]] | None = None, required: Sequence[str] = ()
+) -> str:
+    """Return a rule as HCL.
+
+    Args:
+        path: the path.
+        capability: what is allowed there.
+        parameters: the only ones that are allowed, each with the values that are; any value if there are none.
+        required: those without which a request is refused.
+    """
+    needed = f"  required_parameters = [{_quoted(required)}]\n" if required else ""
+    allowed = "".join(f'    "{name}" = [{_quoted(values)}]\n' for name, values in (parameters or {}).items())
     limit = f"  allowed_parameters = {{\n{allowed}  }}\n" if allowed else ""
-    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{limit}}}\n'
+    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{needed}{limit}}}\n'
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)
 
 
 def _items(kind: str, value: Any) -> Sequence[Any]:

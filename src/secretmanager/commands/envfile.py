@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from ..errors import ConfigError
-from ..names import DATA_KEY
+from ..names import DATA_KEY, is_utf8
 
 _SPACE = "".join(map(chr, [*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)])) + (
     "\u2028\u2029\u202f\u205f\u3000"
@@ -33,7 +33,7 @@ def parse(content: bytes, place: str, environment: Mapping[str, str], *, allow_e
     Raises:
         ConfigError: a line is not text, or has no valid name, or that of another line; says which, and quotes nothing.
     """
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     allowed = "allowed is KEY=VALUE, or the name of a variable"
     for number, raw in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         where = f"{place}, line {number}"
@@ -50,17 +50,9 @@ def parse(content: bytes, place: str, environment: Mapping[str, str], *, allow_e
             if key not in environment and not allow_empty:
                 raise ConfigError(f"{where}: has no '=', and no variable has this name; {allowed}")
             value = environment.get(key, "")
-            if not _is_text(value):
+            if not is_utf8(value):
                 raise ConfigError(f"{where}: the variable of this name is not UTF-8")
-        if key in found:
+        if key in pairs:
             raise ConfigError(f"{where}: its name occurs twice")
-        found[key] = value
-    return found
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        pairs[key] = value
+    return pairs

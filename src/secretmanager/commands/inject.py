@@ -215,7 +215,7 @@ def _resources(items: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
     Raises:
         click.UsageError: an item has another form.
     """
-    found: dict[str, dict[str, str]] = {}
+    resources: dict[str, dict[str, str]] = {}
     for item in (each for items_of_one in items for each in items_of_one.split(",")):
         name, equals, amount = item.partition("=")
         kind, dot, resource = name.partition(".")
@@ -223,8 +223,8 @@ def _resources(items: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
             raise click.UsageError(
                 f"--resources: found {item!r}; allowed is requests.NAME=QUANTITY, limits.NAME=QUANTITY"
             )
-        found.setdefault(kind, {})[resource] = amount
-    return found or None
+        resources.setdefault(kind, {})[resource] = amount
+    return resources or None
 
 
 def _read(name: str) -> str:

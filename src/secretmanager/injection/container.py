@@ -97,18 +97,19 @@ def program(mount_path: str = MOUNT_PATH) -> str:
 
 def _resources(injection: Injection) -> Object:
     """Return the resources; a default is moved, where it would be a request above its limit."""
-    given = {kind: injection.resources.get(kind, {}) for kind in RESOURCE_KINDS}
-    found = {kind: {**RESOURCES[kind], **given[kind]} for kind in RESOURCE_KINDS}
-    requests, limits = (found[kind] for kind in RESOURCE_KINDS)
+    wanted = {kind: injection.resources.get(kind, {}) for kind in RESOURCE_KINDS}
+    resources = {kind: {**RESOURCES[kind], **wanted[kind]} for kind in RESOURCE_KINDS}
+    requests, limits = (resources[kind] for kind in RESOURCE_KINDS)
     for name, limit in limits.items():
         request = requests.get(name)
         if request and limit and quantity(request) > quantity(limit):
-            if name in given["limits"]:
+            if name in wanted["limits"]:
                 requests[name] = limit
             else:
                 limits[name] = request
-    kept = {kind: {name: amount for name, amount in amounts.items() if amount} for kind, amounts in found.items()}
-    return {kind: amounts for kind, amounts in kept.items() if amounts}
+    for kind, amounts in resources.items():
+        resources[kind] = {name: amount for name, amount in amounts.items() if amount}
+    return {kind: amounts for kind, amounts in resources.items() if amounts}
 
 
 def _arguments(injection: Injection) -> list[str]:

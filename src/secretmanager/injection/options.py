@@ -156,10 +156,10 @@ def _check(injection: Injection) -> None:
     for secret in injection.secrets:
         name, slash, key = secret.partition("/")
         if not SUBDOMAIN.allows(name) or (slash and not DATA_KEY.allows(key)):
-            rule, odd = ("data key", key) if SUBDOMAIN.allows(name) else ("name", name)
-            said = (DATA_KEY if rule == "data key" else SUBDOMAIN).refusal(rule, odd)
+            is_key = SUBDOMAIN.allows(name)
+            refusal = DATA_KEY.refusal("data key", key) if is_key else SUBDOMAIN.refusal("name", name)
             raise ConfigError(
-                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace: {said}"
+                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace: {refusal}"
             )
     for workload in injection.workloads:
         if workload.count("/") != 1:
@@ -196,14 +196,14 @@ def quantity(text: str) -> Decimal:
     Raises:
         ValueError: it is none.
     """
-    if not (found := _QUANTITY.fullmatch(text)):
+    if not (match := _QUANTITY.fullmatch(text)):
         raise ValueError
-    suffix = found[2] or ""
+    number, suffix = match[1], match[2] or ""
     if suffix.endswith("i"):
-        return Decimal(found[1]) * Decimal(1024) ** ("KMGTPE".index(suffix[0]) + 1)
+        return Decimal(number) * Decimal(1024) ** ("KMGTPE".index(suffix[0]) + 1)
     if suffix[1:]:
-        return Decimal(found[1] + suffix)
-    return Decimal(found[1]) * Decimal(10) ** _POWERS[suffix]
+        return Decimal(number + suffix)
+    return Decimal(number) * Decimal(10) ** _POWERS[suffix]
 
 
 def _resources(given: Mapping[Any, Any]) -> dict[str, dict[str, str]]:
@@ -212,7 +212,7 @@ def _resources(given: Mapping[Any, Any]) -> dict[str, dict[str, str]]:
     Raises:
         ConfigError: they have another form, or a request is above its limit.
     """
-    found: dict[str, dict[str, str]] = {}
+    resources: dict[str, dict[str, str]] = {}
     for kind, amounts in given.items():
         if kind not in RESOURCE_KINDS or not isinstance(amounts, Mapping):
             raise ConfigError(f"resources: found {kind!r} with {_kind(amounts)}; allowed are requests and limits")
@@ -226,12 +226,12 @@ def _resources(given: Mapping[Any, Any]) -> dict[str, dict[str, str]]:
                 raise ConfigError(
                     f"resources: found {kind}.{name} with {value!r}; allowed is a quantity, such as 500m or 64Mi"
                 )
-            found.setdefault(str(kind), {})[str(name)] = text
-    for name, limit in found.get("limits", {}).items():
-        request = found.get("requests", {}).get(name)
+            resources.setdefault(str(kind), {})[str(name)] = text
+    for name, limit in resources.get("limits", {}).items():
+        request = resources.get("requests", {}).get(name)
         if request and limit and quantity(request) > quantity(limit):
             raise ConfigError(f"resources: requests.{name} {request} is above limits.{name} {limit}")
-    return found
+    return resources
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

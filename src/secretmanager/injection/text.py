@@ -62,7 +62,7 @@ def secrets_in(text: str, place: str) -> list[Mapping[str, Any]]:
     """Return the Secrets in the text of manifests; arguments and errors as of `with_injection`."""
     if "Secret" not in text:
         return []  # parsing takes time
-    return secrets_among(item for document in documents.parse(text, place) for item in _items(document.content))
+    return secrets_among(_all_items(text, place))
 
 
 def without_injection(text: str, place: str, workloads: tuple[str, ...] = (), *, several: bool = False) -> str:
@@ -83,11 +83,10 @@ def chosen(manifests: list[Any], workloads: set[str], place: str, several: bool 
         ConfigError: one is not there, or there is none at all.
     """
     names = {index: name_of(manifest) for index, manifest in enumerate(manifests) if is_workload(manifest)}
-    if several:
-        return [index for index, name in names.items() if not workloads or name in workloads]
-    if missing := sorted(workloads - set(names.values())):
+    missing = sorted(workloads - set(names.values()))
+    if missing and not several:
         raise ConfigError(f"{place}: there is no {', '.join(missing)}; there is {', '.join(names.values()) or 'none'}")
-    if not names:
+    if not names and not several:
         raise ConfigError(f"{place}: holds no workload; allowed are {', '.join(KINDS)}")
     return [index for index, name in names.items() if not workloads or name in workloads]
 

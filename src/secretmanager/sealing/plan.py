@@ -229,7 +229,7 @@ class Draft:
         found = {key: base64.b64decode(self.data[key]).decode("latin-1") for key in self.ours}
         return {key for key, text in found.items() if checksums.get(key) == checksum(text)}
 
-    @property
+    @cached_property
     def altered(self) -> set[str]:
         """Existing data keys that were sealed here and are not as they were sealed; none if nothing was ever proven."""
         return self.ours - self.plain - self.proven if self.manifest and self.manifest.proofs else set()
@@ -465,13 +465,14 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
         ConfigError: it does not, or only a copy is left of the Secret, and ``recreate`` is not given.
     """
     spec, found = draft.spec, draft.found or {}
-    if LEFT in found and not spec.recreate:  # whoever may write Secrets can write what looks like such a copy
-        raise ConfigError(
-            f"it is gone, and its copy {found[LEFT]['metadata']['name']} is there, as a broken-off recreate leaves it",
-            place=spec.place,
-            remedy="set recreate to make it of the copy, or delete the copy",
-        )
     if LEFT in found:
+        if not spec.recreate:  # whoever may write Secrets can write what looks like such a copy
+            copy = found[LEFT]["metadata"]["name"]
+            raise ConfigError(
+                f"it is gone, and its copy {copy} is there, as a broken-off recreate leaves it",
+                place=spec.place,
+                remedy="set recreate to make it of the copy, or delete the copy",
+            )
         return True  # there is nothing that Kubernetes could refuse to change
     reasons = []
     if found.get("immutable") and (data_changes or draft.manifest is None or spec.immutable is False):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..names import DATA_KEY, NAMESPACE, QUALIFIED, SUBDOMAIN, VAULT_NAME
+from ..names import DATA_KEY, NAMESPACE, QUALIFIED, SUBDOMAIN, VAULT_NAME, is_utf8
 from ..sealed import DIGEST_SUFFIX, MANIFEST_KEY, SEALED_LABEL, Scope
 from . import types
 
@@ -168,9 +168,9 @@ class SecretSpec:
                     yield f"{option}: key {key!r} is not allowed; allowed is [DOMAIN/]NAME of at most 63 characters"
                 if option == "labels" and value and not QUALIFIED.allows(value):
                     yield f"labels: value {value!r} of {key} is not allowed; allowed are letters, digits, '-', '_', '.'"
-                if option == "annotations" and not _is_utf8(value):
+                if option == "annotations" and not is_utf8(value):
                     yield f"annotations: the value of {key} is not valid UTF-8"
-        if self.type and not _is_utf8(self.type):
+        if self.type and not is_utf8(self.type):
             yield f"type: found {self.type!r}, which is not valid UTF-8"
         if self.labels.get(SEALED_LABEL, "true") != "true":
             yield f"labels: {SEALED_LABEL} is the sealer's own; leave it out"
@@ -182,15 +182,6 @@ class SecretSpec:
         sizes = {key: sealed_size(value) for key, value in self.values.items()}
         if sum(sizes.values()) > SECRET_BYTES:
             yield size_problem(sizes)
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text can be written: JSON and arguments may have half of a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def sealed_size(plaintext: bytes) -> int:

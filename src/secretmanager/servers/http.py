@@ -603,10 +603,8 @@ class JsonApi:
 
     def _send_once(self, address: Address, context: ssl.SSLContext, request: _Request) -> Response | ConnectionFailed:
         limit = self._seconds()
-        if not self._slots.acquire(timeout=limit if limit < self._timeout else None):
-            return ConnectionFailed(f"{address}: all connections are in use", sent=False)
         try:
-            try:
+            with self._slot(address, limit):
                 if kept := self._checkout(address, context, request):
                     try:
                         kept.limits.begin(self._seconds(), request.size)
@@ -617,15 +615,27 @@ class JsonApi:
                         if not request.idempotent or not is_lost(error) or gone:
                             raise
                 return self._exchange(self._opened(address, context, request.size), request)
-            except ConnectionFailed as error:
-                return error
-            except (OSError, HTTPException, ValueError) as error:
-                failure = self._translated(error, limit)
-        finally:
-            self._slots.release()
+        except ConnectionFailed as error:
+            return error
+        except (OSError, HTTPException, ValueError) as error:
+            failure = self._translated(error, limit)
         if isinstance(failure, ConnectionFailed):
             return failure
         raise failure  # here, so that the original, which may quote the request, is not its context
+
+    @contextlib.contextmanager
+    def _slot(self, address: Address, limit: float) -> Iterator[None]:
+        """Hold one of the connections that there may be.
+
+        Raises:
+            ConnectionFailed: none is free within a limit, in seconds, that is shorter than a request's own.
+        """
+        if not self._slots.acquire(timeout=limit if limit < self._timeout else None):
+            raise ConnectionFailed(f"{address}: all connections are in use", sent=False)
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def _exchange(self, connection: Connection, request: _Request) -> Response:
         """Send a request over a connection; keep the connection if it can be used again."""

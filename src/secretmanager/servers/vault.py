@@ -282,10 +282,8 @@ class VaultClient:
         def made(version: int, inputs: Sequence[bytes]) -> list[str]:
             try:
                 return self.hmac(key, inputs, key_version=version, token=token)
-            except TransitKeyNotFound:
-                raise
             except VaultError as error:
-                if error.status != 400:
+                if error.status != 400 or isinstance(error, TransitKeyNotFound):
                     raise
                 return [""] * len(inputs)
 
