@@ -89,7 +89,7 @@ def at_a_terminal(inventory: Path, question: str, answer: str) -> tuple[int, str
 )
 def test_unless_the_answer_is_yes_no_host_is_contacted(inventory: Path, question: str, answer: str) -> None:
     status, shown = at_a_terminal(inventory, question, answer)
-    assert f"\n{WORDS[question]} Type yes to go on: {answer}\n" in shown, shown
+    assert f"\n{WORDS[question]} Type yes to go on: {answer}\n" in f"\n{shown}", shown
     assert "Nothing was changed. Type yes, or give" in shown
     assert (status, "UNREACHABLE" in shown, "unreachable=0" in shown) == (2, False, True), shown
 
@@ -97,7 +97,7 @@ def test_unless_the_answer_is_yes_no_host_is_contacted(inventory: Path, question
 @questions
 def test_yes_goes_on(inventory: Path, question: str) -> None:
     status, shown = at_a_terminal(inventory, question, "yes")
-    assert f"\n{WORDS[question]} Type yes to go on: yes\n" in shown, shown
+    assert f"\n{WORDS[question]} Type yes to go on: yes\n" in f"\n{shown}", shown
     asked, _, further = shown.partition(NEXT[question])
     assert "Nothing was changed" not in asked
     assert "UNREACHABLE" not in asked
