@@ -111,7 +111,7 @@ def test_inject_warns_of_an_image_without_a_digest() -> None:
         ("kubevault_key_resources", ["shop"], "transit keys: found an item of type str; allowed is a dict"),
         ("kubevault_role_resources", [{}], "workload: role is missing"),
         ("kubevault_inject", "apiVersion: v1", "manifests: found a value of type str; allowed is a dict or a list"),
-        ("kubevault_inject", {"kind": "Pod"}, "secrets: is missing"),
+        ("kubevault_inject", {"kind": "Pod"}, "secrets, vault_url, role, image: are missing"),
     ],
 )
 def test_a_filter_s_error_names_it(name: str, value: object, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from decimal import Decimal
 from itertools import combinations, product
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secretmanager.errors import ConfigError
-from secretmanager.injection.options import Injection, from_options
+from secretmanager.injection.options import Injection, from_options, quantity
 from secretmanager.injection.pods import KINDS, injected, removed
 from secretmanager.injection.text import with_injection, without_injection
 from secretmanager.login.methods import TOKEN_FILE
@@ -187,7 +188,9 @@ def test_the_values_exist_before_other_init_containers_and_programs() -> None:
         ({"runAsUser": 5, "runAsGroup": 6}, {}, None, (5, 6), None),
         ({"runAsUser": 5}, {"runAsUser": 8}, None, (8, None), None),
         ({}, {}, 9, (9, None), None),
-        ({"runAsUser": 0}, {}, None, None, 65532),
+        ({"runAsUser": 0}, {}, None, (65532, 65532), 65532),
+        ({"runAsUser": 0, "fsGroup": 7}, {}, None, (65532, 65532), 7),
+        ({"runAsUser": 0}, {"runAsUser": 5}, None, (5, None), None),
     ],
 )
 def test_who_owns_the_values(
@@ -432,7 +435,29 @@ def test_a_container_without_a_command_is_an_error_for_exec() -> None:
         ({"with": "webhook"}, "with: found 'webhook'; allowed are init, sidecar, exec"),
         ({"with": None}, "with: is missing"),
         ({"secrets": []}, "secrets: is missing"),
+        ({"secrets": None, "role": "", "image": ""}, "secrets, role, image: are missing"),
         ({"secrets": "a"}, "secrets: found str; allowed is a list of texts"),
+        (
+            {"secrets": ["a..b"]},
+            "secrets: found 'a..b'; allowed is NAME or NAME/KEY, in the workload's own namespace: name",
+        ),
+        ({"secrets": ["a.-b"]}, "secrets: found 'a.-b'"),
+        (
+            {"secrets": ["a/.."]},
+            "secrets: found 'a/..'; allowed is NAME or NAME/KEY, in the workload's own namespace: data",
+        ),
+        ({"config": "a..b"}, "config: ConfigMap 'a..b' is not allowed; allowed is an RFC 1123 subdomain"),
+        ({"containers": ["A"]}, "container 'A' is not allowed; allowed is an RFC 1123 label"),
+        ({"resources": []}, "resources: found list; allowed is a mapping"),
+        ({"resources": {"limit": {}}}, "resources: found 'limit' with dict; allowed are requests and limits"),
+        ({"resources": {"limits": {"cpu": "fast"}}}, "resources: found limits.cpu with 'fast'; allowed is a quantity"),
+        ({"resources": {"limits": {"cpu": True}}}, "resources: found limits.cpu with True; allowed is a quantity"),
+        (
+            {"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1500m"}}},
+            "resources: requests.cpu 1500m is above limits.cpu 1",
+        ),
+        ({"image_pull_policy": "always"}, "image_pull_policy: found 'always'; allowed are Always, IfNotPresent, Never"),
+        ({"platform": "windows"}, "platform: found 'windows'; allowed are kubernetes, openshift"),
         ({"secrets": ["ns/name/key"]}, "secrets: found 'ns/name/key'; allowed is NAME or NAME/KEY"),
         ({"vault_url": "http://vault"}, "vault_url: found 'http://vault'; allowed is https://HOST[:PORT]"),
         ({"image": "kubevault"}, "image: found 'kubevault'; allowed is a reference with a tag other than latest"),
@@ -452,6 +477,50 @@ def test_an_option_s_error_names_it(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_options({"with": "init", **OPTIONS, **given})
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}),
+        (
+            {"limits": {"cpu": 1, "ephemeral-storage": "64Mi"}, "requests": {"ephemeral-storage": "1Mi"}},
+            {
+                "requests": {"cpu": "10m", "memory": "64Mi", "ephemeral-storage": "1Mi"},
+                "limits": {"memory": "128Mi", "cpu": "1", "ephemeral-storage": "64Mi"},
+            },
+        ),
+        ({"limits": {"memory": "50M"}}, {"requests": {"cpu": "10m", "memory": "50M"}, "limits": {"memory": "50M"}}),
+        ({"requests": {"memory": "1Gi"}}, {"requests": {"cpu": "10m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}),
+        ({"limits": {"memory": ""}, "requests": {"cpu": "", "memory": ""}}, {}),
+    ],
+)
+def test_the_resources_of_our_container(given: dict[str, dict[str, Any]], expected: dict[str, dict[str, str]]) -> None:
+    """A request is never above its limit, which Kubernetes refuses."""
+    found = pod_of(injected(manifest("Deployment"), injection(resources=given)))
+    assert found["initContainers"][0]["resources"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1", "1"), ("500m", "0.5"), ("64Mi", str(64 * 2**20)), ("1E", "1e18"), ("1Ei", str(2**60)), ("1e3", "1000")],
+)
+def test_a_quantity_of_kubernetes(text: str, number: str) -> None:
+    assert quantity(text) == Decimal(number)
+
+
+def test_a_pull_policy_only_where_one_is_given() -> None:
+    assert "imagePullPolicy" not in pod_of(injected(manifest("Job"), injection()))["initContainers"][0]
+    found = pod_of(injected(manifest("Job"), injection(image_pull_policy="Always")))["initContainers"][0]
+    assert found["imagePullPolicy"] == "Always"
+
+
+@pytest.mark.parametrize("context", [{}, {"runAsUser": 5}])
+def test_openshift_sets_users_and_groups_itself(context: dict[str, int]) -> None:
+    spec = {"securityContext": context, "containers": [{"name": "shop", "securityContext": {"runAsUser": 6}}]}
+    found = pod_of(injected(manifest("Deployment", copy.deepcopy(spec)), injection(platform="openshift", user=7)))
+    assert found["securityContext"] == context
+    assert not {"runAsUser", "runAsGroup"} & found["initContainers"][0]["securityContext"].keys()
 
 
 def test_nothing_given_is_changed() -> None:

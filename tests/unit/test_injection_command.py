@@ -120,7 +120,7 @@ def test_an_error_writes_nothing_of_any_file(kubevault: Kubevault, tmp_path: Pat
     assert (good.read_text(), bad.read_text()) == (POD, text)
 
 
-@pytest.mark.parametrize("text", ["a: [\n", "kind: ConfigMap\n", POD.replace("name: shop\n", "name: kubevault\n")])
+@pytest.mark.parametrize("text", ["a: [\n", POD.replace("name: shop\n", "name: kubevault\n")])
 def test_an_error_in_the_last_file_writes_nothing_of_the_others(
     kubevault: Kubevault, tmp_path: Path, text: str
 ) -> None:
@@ -131,6 +131,53 @@ def test_an_error_in_the_last_file_writes_nothing_of_the_others(
     assert done.returncode == 1
     assert str(bad) in done.stderr
     assert (good.read_text(), bad.read_text()) == (POD, text)
+
+
+def test_workloads_are_counted_over_all_files(kubevault: Kubevault, tmp_path: Path) -> None:
+    """A file of a chart's may have none, or not the one that is meant; one that is nowhere is an error."""
+    texts = {"a.yaml": POD, "b.yaml": POD.replace("name: shop,", "name: other,"), "c.yaml": "kind: ConfigMap\n"}
+    paths = [tmp_path / name for name in texts]
+
+    def written() -> list[str]:
+        return [path.read_text() for path in paths]
+
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text)
+    done = kubevault("inject", "--in-place", *OPTIONS, "--workload=Pod/other", "--workload=Pod/none", *paths)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "kubevault: 3 files: there is no Pod/none; there is Pod/shop, Pod/other\n",
+    )
+    assert written() == list(texts.values())
+    assert kubevault("inject", "--in-place", *OPTIONS, "--workload=Pod/other", *paths).returncode == 0
+    assert [text == before for text, before in zip(written(), texts.values(), strict=True)] == [True, False, True]
+    assert kubevault("inject", "--in-place", "--remove", "--workload=Pod/other", *paths).returncode == 0
+    assert written() == list(texts.values())
+    none = kubevault("inject", "--in-place", *OPTIONS, paths[2], paths[2])
+    assert (none.returncode, "holds no workload" in none.stderr) == (1, True)
+
+
+def test_resources_and_what_else_is_about_our_container(kubevault: Kubevault) -> None:
+    """The same from the command and the KRM function, and a second run keeps it."""
+    options = [
+        "--resources=limits.cpu=500m,limits.ephemeral-storage=64Mi",
+        "--resources=requests.ephemeral-storage=1Mi",
+    ]
+    options += ["--image-pull-policy=Always", "--platform=openshift"]
+    done = kubevault("inject", *OPTIONS, *options, given=POD)
+    assert kubevault("inject", *OPTIONS, *options, given=done.stdout).stdout == done.stdout
+    pod = yaml.safe_load(done.stdout)
+    container = pod["spec"]["initContainers"][0]
+    assert container["imagePullPolicy"] == "Always"
+    assert container["resources"] == {
+        "requests": {"cpu": "10m", "memory": "64Mi", "ephemeral-storage": "1Mi"},
+        "limits": {"memory": "128Mi", "cpu": "500m", "ephemeral-storage": "64Mi"},
+    }
+    assert "securityContext" not in pod["spec"]
+    resources = {"limits": {"cpu": "500m", "ephemeral-storage": "64Mi"}, "requests": {"ephemeral-storage": "1Mi"}}
+    spec = {**SPEC, "resources": resources, "imagePullPolicy": "Always", "platform": "openshift"}
+    listed = yaml.safe_load(kubevault("inject", given=resource_list([yaml.safe_load(POD)], spec)).stdout)
+    assert listed["items"] == [pod]
 
 
 def test_a_command_as_a_shell_reads_it(kubevault: Kubevault) -> None:
@@ -144,9 +191,10 @@ def test_a_command_as_a_shell_reads_it(kubevault: Kubevault) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "kubevault: with: is missing"),
+        ([], "kubevault: with, secrets, vault_url, role, image: are missing"),
         (["--in-place", *OPTIONS], "--in-place needs a FILE"),
         (["a.yaml", "b.yaml", *OPTIONS], "several files need --in-place, --diff or --check"),
+        (["--resources=cpu=1", *OPTIONS], "--resources: found 'cpu=1'; allowed is requests.NAME=QUANTITY"),
         (["nosuch.yaml", *OPTIONS], "kubevault: nosuch.yaml: No such file or directory"),
         (["--command=a 'b", *OPTIONS], "--command: No closing quotation"),
     ],

@@ -16,9 +16,9 @@ import click
 from .. import documents
 from ..errors import ConfigError, SecretManagerError
 from ..injection.function import is_resource_list, run
-from ..injection.options import CA_CONFIG_MAP, MOUNT_PATH, Injection, from_options
+from ..injection.options import CA_CONFIG_MAP, MOUNT_PATH, RESOURCE_KINDS, Injection, from_options
 from ..injection.pods import name_of, service_account_of
-from ..injection.text import secrets_in, with_injection, without_injection, workloads_in
+from ..injection.text import check_workloads, secrets_in, with_injection, without_injection, workloads_in
 from ..options import KUBERNETES, VAULT, with_variables
 from ..reading.verification import Workload, connecting, read_as
 from ..servers.vault import VaultClient
@@ -67,6 +67,25 @@ from .connections import kubernetes_of, warn
     " ciphertext.",
 )
 @click.option(
+    "--resources",
+    multiple=True,
+    metavar="limits.NAME=QUANTITY[,...]",
+    help="Resources of our container in place of the defaults: requests.NAME or limits.NAME, such as limits.cpu=500m;"
+    " an empty quantity takes one out.",
+)
+@click.option(
+    "--image-pull-policy",
+    type=click.Choice(["Always", "IfNotPresent", "Never"]),
+    help="When our container's image is pulled; by default as Kubernetes does.",
+)
+@click.option(
+    "--platform",
+    type=click.Choice(["kubernetes", "openshift"]),
+    default="kubernetes",
+    show_default=True,
+    help="openshift: leave fsGroup, runAsUser and runAsGroup to it, which refuses others than its own.",
+)
+@click.option(
     "--verify",
     is_flag=True,
     help="Before anything is written, read the Secrets as each workload's service account, by the kubeconfig and Vault"
@@ -100,9 +119,11 @@ def command(
         warn(injection.warning)
     if injection and verify:
         for name, text in texts.items():
-            for workload in workloads_in(text, _shown(name), injection):
+            for workload in workloads_in(text, _shown(name), injection, several=len(texts) > 1):
                 _verify(workload, injection, connection)
     changed = dict(_changed(texts, injection, given["workloads"]))
+    if len(texts) > 1:
+        check_workloads(texts, given["workloads"])
     for name, text in changed.items():
         if diff:
             before, after = (each.splitlines(keepends=True) for each in (texts[name], text))
@@ -137,11 +158,11 @@ def _changed(
     """Yield the new text of each file; without an injection, that of its removal."""
     if injection is None:
         for name, text in texts.items():
-            yield name, without_injection(text, _shown(name), workloads)
+            yield name, without_injection(text, _shown(name), workloads, several=len(texts) > 1)
         return
     secrets = [secret for name, text in texts.items() for secret in secrets_in(text, _shown(name))]
     for name, text in texts.items():
-        yield name, with_injection(text, _shown(name), injection, secrets)
+        yield name, with_injection(text, _shown(name), injection, secrets, several=len(texts) > 1)
 
 
 def _injection(given: dict[str, Any]) -> Injection:
@@ -149,6 +170,7 @@ def _injection(given: dict[str, Any]) -> Injection:
     values["with"] = values.pop("way")
     values["command"] = dict(map(_command, values.pop("commands")))
     values["environment"] = options.pairs(given["environment"], "--env")
+    values["resources"] = _resources(given["resources"])
     return from_options(values)
 
 
@@ -185,6 +207,24 @@ def _command(text: str) -> tuple[str, list[str]]:
         return (name, shlex.split(rest)) if named else ("", shlex.split(text))
     except ValueError as error:
         raise click.UsageError(f"--command: {error}; allowed is a command as a shell reads it") from error
+
+
+def _resources(items: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
+    """Return what ``limits.cpu=500m,requests.memory=64Mi`` and its like say; None if nothing was given.
+
+    Raises:
+        click.UsageError: an item has another form.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for item in (each for items_of_one in items for each in items_of_one.split(",")):
+        name, equals, amount = item.partition("=")
+        kind, dot, resource = name.partition(".")
+        if not equals or not dot or kind not in RESOURCE_KINDS:
+            raise click.UsageError(
+                f"--resources: found {item!r}; allowed is requests.NAME=QUANTITY, limits.NAME=QUANTITY"
+            )
+        found.setdefault(kind, {})[resource] = amount
+    return found or None
 
 
 def _read(name: str) -> str:

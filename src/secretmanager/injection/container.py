@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .options import MOUNT_PATH, Injection
+from .options import MOUNT_PATH, RESOURCE_KINDS, Injection, quantity
 
 Object = dict[str, Any]
 
@@ -27,10 +27,14 @@ EXEC = "kubevault-exec"
 GROUP = 65532
 """fsGroup of a pod that has none."""
 
+USER = 65532
+"""User of the image, where the pod's own is root, by which our container would not start."""
+
 SIZE = "16Mi"
 """Size of the volume of the values: a Secret holds up to 1 MiB, kubevault-exec takes 2 MiB."""
 
 RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+"""Resources of our container, unless the option says others."""
 
 
 def container(injection: Injection, user: tuple[int, int | None] | None, token: bool) -> Object:
@@ -45,11 +49,12 @@ def container(injection: Injection, user: tuple[int, int | None] | None, token: 
     return {
         "name": NAME,
         "image": injection.image,
+        **({"imagePullPolicy": injection.image_pull_policy} if injection.image_pull_policy else {}),
         **({"restartPolicy": "Always"} if sidecar else {}),
         "args": _arguments(injection),
         "env": _environment(injection),
         **({"startupProbe": _startup_probe(injection)} if sidecar else {}),
-        "resources": {name: dict(amounts) for name, amounts in RESOURCES.items()},
+        "resources": _resources(injection),
         "securityContext": {
             "runAsNonRoot": True,
             **({"runAsUser": user[0]} if user else {}),
@@ -88,6 +93,22 @@ def mount(injection: Injection) -> Object:
 def program(mount_path: str = MOUNT_PATH) -> str:
     """Return the path of the program that a command begins with, for "exec"."""
     return f"{mount_path}/{EXEC}"
+
+
+def _resources(injection: Injection) -> Object:
+    """Return the resources; a default is moved, where it would be a request above its limit."""
+    given = {kind: injection.resources.get(kind, {}) for kind in RESOURCE_KINDS}
+    found = {kind: {**RESOURCES[kind], **given[kind]} for kind in RESOURCE_KINDS}
+    requests, limits = (found[kind] for kind in RESOURCE_KINDS)
+    for name, limit in limits.items():
+        request = requests.get(name)
+        if request and limit and quantity(request) > quantity(limit):
+            if name in given["limits"]:
+                requests[name] = limit
+            else:
+                limits[name] = request
+    kept = {kind: {name: amount for name, amount in amounts.items() if amount} for kind, amounts in found.items()}
+    return {kind: amounts for kind, amounts in kept.items() if amounts}
 
 
 def _arguments(injection: Injection) -> list[str]:

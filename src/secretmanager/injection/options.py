@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 from ..errors import ConfigError
-from ..names import VARIABLE
+from ..names import DATA_KEY, NAMESPACE, SUBDOMAIN, VARIABLE
 
 Way = Literal["init", "sidecar", "exec"]
 References = Literal["refuse", "rewrite", "keep"]
+Platform = Literal["kubernetes", "openshift"]
+PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
 
 MOUNT_PATH = "/kubevault"
 CA_CONFIG_MAP = "kubevault-ca"
@@ -19,8 +22,17 @@ CA_CONFIG_MAP = "kubevault-ca"
 OURS = ("/etc/kubevault", "/var/run/secrets/tokens")
 """Paths in our container at which it has something else than the values."""
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+RESOURCE_KINDS = ("requests", "limits")
+
+_CHOICES: Mapping[str, Any] = {
+    "with": Way,
+    "references": References,
+    "platform": Platform,
+    "image_pull_policy": PullPolicy,
+}
+_QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?\d{1,2})?")
+_POWERS = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_RESOURCE = re.compile(r"([-.a-z0-9]{1,253}/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _PINNED = re.compile(r"[^\s@]+(:(?!latest$)[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 
 
@@ -48,6 +60,12 @@ class Injection:
         environment: further variables of its environment.
         references: what happens to ``secretKeyRef``, ``envFrom`` and volumes by which Kubernetes itself hands over one
             of the Secrets, which is ciphertext: they are refused, rewritten to the way, or kept.
+        resources: of our container, ``requests`` and ``limits`` by the names of resources, such as
+            ``{"limits": {"cpu": "500m"}}``. What is named takes the place of the default; an empty text takes it out.
+        image_pull_policy: of our container, "Always", "IfNotPresent" or "Never"; "" for that of Kubernetes, which is
+            "IfNotPresent" for an image with a tag or a digest.
+        platform: "openshift" to set neither ``fsGroup`` nor ``runAsUser`` and ``runAsGroup``, since its security
+            context constraints set them, and refuse others.
     """
 
     way: Way
@@ -65,6 +83,9 @@ class Injection:
     arguments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     references: References = "refuse"
+    resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    image_pull_policy: PullPolicy = ""
+    platform: Platform = "kubernetes"
 
     @property
     def warning(self) -> str | None:
@@ -101,24 +122,26 @@ def from_options(given: Mapping[str, Any]) -> Injection:
     shown = sorted("with" if name == "way" else name for name in known)
     if unknown := sorted(str(name) for name in given if name not in shown):
         raise ConfigError(f"{', '.join(unknown)}: there is no such option; allowed are {', '.join(shown)}")
-    for name in ("way", "secrets", "vault_url", "role", "image"):
-        if not values.get(name):
-            raise ConfigError(f"{'with' if name == 'way' else name}: is missing")
-    if values["way"] not in get_args(Way):
-        raise ConfigError(f"with: found {values['way']!r}; allowed are {', '.join(get_args(Way))}")
-    if values.get("references", "refuse") not in get_args(References):
-        raise ConfigError(f"references: found {values['references']!r}; allowed are {', '.join(get_args(References))}")
+    required = ("way", "secrets", "vault_url", "role", "image")
+    if missing := ["with" if name == "way" else name for name in required if not values.get(name)]:
+        raise ConfigError(f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} missing")
+    for name, choices in _CHOICES.items():
+        value = values.get("way" if name == "with" else name)
+        if value is not None and value not in get_args(choices):
+            raise ConfigError(f"{name}: found {value!r}; allowed are {', '.join(filter(None, get_args(choices)))}")
     for name in ("vault_url", "role", "image", "mount_path", "ca_config_map", "config"):
         if name in values and not isinstance(values[name], str):
             raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is text")
     for name in ("secrets", "workloads", "containers", "arguments"):
         if name in values:
             values[name] = _texts(name, values[name])
-    for name in ("command", "environment"):
+    for name in ("command", "environment", "resources"):
         if not isinstance(values.get(name, {}), Mapping):
             raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is a mapping")
     if "command" in values:
         values["command"] = {str(key): _texts("command", value) for key, value in values["command"].items()}
+    if "resources" in values:
+        values["resources"] = _resources(values["resources"])
     injection = Injection(**values)
     _check(injection)
     return injection
@@ -132,16 +155,21 @@ def _check(injection: Injection) -> None:
     """
     for secret in injection.secrets:
         name, slash, key = secret.partition("/")
-        if not _NAME.fullmatch(name) or (slash and not _KEY.fullmatch(key)):
+        if not SUBDOMAIN.allows(name) or (slash and not DATA_KEY.allows(key)):
+            rule, odd = ("data key", key) if SUBDOMAIN.allows(name) else ("name", name)
+            said = (DATA_KEY if rule == "data key" else SUBDOMAIN).refusal(rule, odd)
             raise ConfigError(
-                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace"
+                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace: {said}"
             )
     for workload in injection.workloads:
         if workload.count("/") != 1:
             raise ConfigError(f"workloads: found {workload!r}; allowed is KIND/NAME")
+    for container in (*injection.containers, *filter(None, injection.command)):
+        if not NAMESPACE.allows(container):
+            raise ConfigError(NAMESPACE.refusal("container", container))
     for name in ("ca_config_map", "config"):
-        if (value := getattr(injection, name)) and not _NAME.fullmatch(value):
-            raise ConfigError(f"{name}: found {value!r}; allowed is the name of a ConfigMap")
+        if (value := getattr(injection, name)) and not SUBDOMAIN.allows(value):
+            raise ConfigError(f"{name}: {SUBDOMAIN.refusal('ConfigMap', value)}")
     if any(not url.startswith("https://") for url in injection.vault_url.split(",")):
         raise ConfigError(f"vault_url: found {injection.vault_url!r}; allowed is https://HOST[:PORT]")
     if not _PINNED.fullmatch(injection.image):
@@ -162,6 +190,50 @@ def _check(injection: Injection) -> None:
         raise ConfigError("command: found an empty list; allowed is a program with its arguments")
 
 
+def quantity(text: str) -> Decimal:
+    """Return the number that a quantity of Kubernetes stands for, such as ``500m`` or ``64Mi``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (found := _QUANTITY.fullmatch(text)):
+        raise ValueError
+    suffix = found[2] or ""
+    if suffix.endswith("i"):
+        return Decimal(found[1]) * Decimal(1024) ** ("KMGTPE".index(suffix[0]) + 1)
+    if suffix[1:]:
+        return Decimal(found[1] + suffix)
+    return Decimal(found[1]) * Decimal(10) ** _POWERS[suffix]
+
+
+def _resources(given: Mapping[Any, Any]) -> dict[str, dict[str, str]]:
+    """Check the resources of our container.
+
+    Raises:
+        ConfigError: they have another form, or a request is above its limit.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for kind, amounts in given.items():
+        if kind not in RESOURCE_KINDS or not isinstance(amounts, Mapping):
+            raise ConfigError(f"resources: found {kind!r} with {_kind(amounts)}; allowed are requests and limits")
+        for name, value in amounts.items():
+            text = str(value) if _kind(value) in ("int", "float", "str") else None
+            try:
+                fits = text is not None and _RESOURCE.fullmatch(str(name)) and (text == "" or quantity(text) >= 0)
+            except ValueError:
+                fits = False
+            if text is None or not fits:
+                raise ConfigError(
+                    f"resources: found {kind}.{name} with {value!r}; allowed is a quantity, such as 500m or 64Mi"
+                )
+            found.setdefault(str(kind), {})[str(name)] = text
+    for name, limit in found.get("limits", {}).items():
+        request = found.get("requests", {}).get(name)
+        if request and limit and quantity(request) > quantity(limit):
+            raise ConfigError(f"resources: requests.{name} {request} is above limits.{name} {limit}")
+    return found
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ConfigError(f"{name}: found {_kind(value)}; allowed is a list of texts")
@@ -170,4 +242,6 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 
 def _kind(value: Any) -> str:
     # Not the type's name: Ansible's templates give subclasses.
-    return next((kind.__name__ for kind in (dict, list, bool, int) if isinstance(value, kind)), type(value).__name__)
+    return next(
+        (kind.__name__ for kind in (dict, list, bool, int, float, str) if isinstance(value, kind)), type(value).__name__
+    )

@@ -146,10 +146,15 @@ class _Workload:
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error.message}", remedy=error.remedy) from None
         token = self.pod.get("automountServiceAccountToken") is False
-        user = _user(self.pod, selected, injection.user)
-        if user is None and "fsGroup" not in (self.pod.get("securityContext") or {}):
-            _filled(self.pod, "securityContext", {}, words)["fsGroup"] = ours.GROUP
-            words.append("fsGroup")
+        user = None
+        if injection.platform != "openshift":
+            user = _user(self.pod, selected, injection.user)
+            context = self.pod.get("securityContext") or {}
+            if user is None and "fsGroup" not in context:
+                _filled(self.pod, "securityContext", {}, words)["fsGroup"] = ours.GROUP
+                words.append("fsGroup")
+            if user is None and context.get("runAsUser") == 0:
+                user = ours.USER, ours.USER
 
         items = _filled(self.pod, "initContainers", [], words)
         _put(items, before.pod.get("initContainers"), ours.container(injection, user, token), default=0)

@@ -19,6 +19,9 @@ from support.lab import Lab
 from support.restricted import pods
 from support.servers import wait_until
 
+from secretmanager.injection.options import from_options
+from secretmanager.injection.pods import injected
+
 PODS = list(pods())
 
 
@@ -53,6 +56,37 @@ def test_a_restricted_namespace_admits_each_pod(
     core: client.CoreV1Api, namespace: str, name: str, pod: dict[str, Any]
 ) -> None:
     dry_run(core, namespace, pod)
+
+
+def test_a_namespace_with_a_quota_for_limits_admits_what_has_them(core: client.CoreV1Api) -> None:
+    name = f"quota-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name}})
+    names = ("cpu", "memory", "ephemeral-storage")
+    kinds = ("requests", "limits")
+    hard = {f"{kind}.{resource}": "1Gi" for kind in kinds for resource in names}
+    core.create_namespaced_resource_quota(name, {"metadata": {"name": "all"}, "spec": {"hard": hard}})
+    amounts = {"cpu": "500m", "memory": "100Mi", "ephemeral-storage": "64Mi"}
+    shop = {"name": "shop", "image": "shop:1", "resources": dict.fromkeys(kinds, amounts)}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [shop]}}
+
+    def admitted(**more: Any) -> dict[str, Any]:
+        options = {"secrets": ["a"], "vault_url": "https://vault:8200", "role": "a", "image": "kubevault:1", **more}
+        pod: dict[str, Any] = injected(manifest, from_options({"with": "sidecar", **options}))["spec"]
+        dry_run(core, name, pod)
+        return pod
+
+    def accounted() -> bool:
+        quota = core.read_namespaced_resource_quota("all", name)
+        return bool(quota.status.used) and bool(core.list_namespaced_service_account(name).items)
+
+    try:
+        wait_until("the quota is accounted", accounted)
+        with pytest.raises(client.ApiException, match=r"must specify limits\.cpu for: kubevault"):
+            admitted()
+        given = {"limits": {"cpu": "500m", "ephemeral-storage": "64Mi"}, "requests": {"ephemeral-storage": "1Mi"}}
+        assert admitted(resources=given)["initContainers"][0]["resources"]["limits"]["cpu"] == "500m"
+    finally:
+        core.delete_namespace(name)
 
 
 def test_it_refuses_others(core: client.CoreV1Api, namespace: str) -> None:
