@@ -88,8 +88,8 @@ def edited(text: str, document: Document, content: Any) -> str | None:
             new = applied(whole, edits, document.start, document.end + len(missing))
             new = new.removesuffix(missing)
     if new is not None:
-        with contextlib.suppress(yaml.YAMLError):
-            if list(yaml.load_all(new, safeyaml.LOADER)) == [content]:
+        with contextlib.suppress(safeyaml.NotYaml):
+            if safeyaml.load_all(new) == [content]:
                 return new
     return None
 
@@ -152,8 +152,8 @@ def with_contents(
 
 def _require_contents(text: str, contents: Sequence[Any], place: str) -> None:
     try:
-        parsed = list(yaml.load_all(text, safeyaml.LOADER))
-    except yaml.YAMLError:
+        parsed = safeyaml.load_all(text)
+    except safeyaml.NotYaml:
         parsed = []
     if parsed != contents:
         raise ConfigError(
@@ -529,6 +529,8 @@ def _own(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
 
 def _key(node: yaml.Node) -> Any:
     """Return a key as the content has it: 1 for ``1``, the text for ``'1'``."""
+    if node.tag.endswith((":value", ":merge")):
+        return node.value  # as `safeyaml` reads it
     return yaml.constructor.SafeConstructor().construct_object(node, deep=True)
 
 

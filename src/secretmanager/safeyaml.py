@@ -11,13 +11,27 @@ from typing import Any
 
 import yaml
 
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MOST_DEEP = 200
 """How deep collections may be in each other."""
 
 MOST_VALUES = 100_000
 """How many values aliases may make of a text that is shorter, in characters."""
+
+
+class _Loader(_BASE):  # type: ignore[misc]  # the C one has no types
+    """Reads a scalar ``=`` and ``<<`` as a text where it is a value, as other parsers do.
+
+    YAML 1.1 gives them types of their own, which PyYAML resolves and does not construct. CRDs of the Prometheus
+    operator have ``- =`` in a list.
+    """
+
+
+for _tag in ("tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
+    _Loader.add_constructor(_tag, yaml.SafeLoader.construct_yaml_str)
+
+LOADER: Any = _Loader
 
 
 class NotYaml(Exception):
@@ -41,6 +55,13 @@ def load(text: str | bytes) -> Any:
     for _ in events(text):
         pass
     return _built(lambda: yaml.load(text, LOADER))  # noqa: S506 - it is a safe loader
+
+
+def load_all(text: str) -> list[Any]:
+    """Return the contents of a text of several documents; raises as `load`."""
+    for _ in events(text):
+        pass
+    return [content for _, content in documents(text)]
 
 
 def events(text: str | bytes) -> Iterator[yaml.Event]:
@@ -115,7 +136,9 @@ def _built(build: Any) -> Any:
         return build()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        failure = NotYaml("is not YAML", mark.line + 1 if mark else None)
+        foreign = isinstance(error, yaml.constructor.ConstructorError) and "determine a constructor" in str(error)
+        reason = "is not read: a value has a tag that is not one of YAML's own" if foreign else "is not YAML"
+        failure = NotYaml(reason, mark.line + 1 if mark else None)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         failure = NotYaml("is not YAML: a value is not of its type")  # such as a date that does not exist
     raise failure  # here, so that the original is not its context

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from secretmanager import safeyaml
+from secretmanager import documents, safeyaml
 from secretmanager.errors import ConfigError
 from secretmanager.rotation.files import FileRewrapper, secrets_of
 from secretmanager.rotation.planning import Options
@@ -44,6 +44,35 @@ def test_an_alias_of_what_it_is_in_is_refused(text: str) -> None:
 def test_a_value_that_is_not_of_its_type_is_no_yaml(text: str) -> None:
     with pytest.raises(safeyaml.NotYaml, match="is not YAML"):
         safeyaml.load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"), [("- =", ["="]), ("- <<", ["<<"]), ("a: =", {"a": "="}), ("=: b", {"=": "b"})]
+)
+def test_an_equals_sign_is_a_text_as_in_crds_of_the_prometheus_operator(text: str, content: object) -> None:
+    assert safeyaml.load(text) == content
+    assert [document.content for document in documents.parse(text, "file")] == [content]
+    assert safeyaml.load(documents.dump(content)) == content
+
+
+def test_a_document_beside_such_a_crd_is_edited_and_the_crd_stays() -> None:
+    """What is also in one document with an equals sign is changed around it."""
+    crd = "kind: CustomResourceDefinition\nenum:\n- '!='\n- =\n- =~\n---\n"
+    text = crd + "args:\n- =\n- <<\n=: x\nb: 1\n"
+    parsed = documents.parse(text, "file")
+    assert parsed[0].content["enum"] == ["!=", "=", "=~"]
+    contents = [parsed[0].content, {"args": ["=", "<<", "="], "=": "y", "b": 1}]
+    changed = documents.with_contents(text, parsed, contents, "file")
+    assert changed == crd + "args:\n- =\n- <<\n- '='\n=: y\nb: 1\n"
+
+
+@pytest.mark.parametrize("text", ["a: !Ref b", "- !vault |\n  x", "!!python/object/apply:os.system [id]"])
+def test_a_tag_that_is_not_yaml_s_own_is_told_and_not_quoted(text: str) -> None:
+    with pytest.raises(
+        safeyaml.NotYaml, match="is not read: a value has a tag that is not one of YAML's own"
+    ) as caught:
+        safeyaml.load(text)
+    assert caught.value.line == 1
 
 
 def test_what_people_write_is_read() -> None:

@@ -278,7 +278,7 @@ def _content(path: str) -> dict[str, Any]:
         )
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         # No exception is its context: a JSON error holds the text, which is the keys.

@@ -191,7 +191,7 @@ class _Workload:
         if text is not None:
             try:
                 restore(self.pod, json.loads(text))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                 raise ConfigError(
                     f"{self.name}: annotation {REPLACED_ANNOTATION} was not written by kubevault inject",
                     remedy="remove it, and write the references to Secrets that it stands for by hand",

@@ -6,7 +6,6 @@ A new method is a class, an entry in `_METHODS` and one in `NEEDS`; all four cal
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import logging
 import time
@@ -144,7 +143,7 @@ def subject_of(path: Path) -> str | None:
     try:
         payload = path.read_text(encoding="ascii").split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (OSError, IndexError, ValueError, binascii.Error):
+    except (OSError, IndexError, ValueError, RecursionError):
         return None
     subject = claims.get("sub") if isinstance(claims, dict) else None
     return subject if isinstance(subject, str) else None
