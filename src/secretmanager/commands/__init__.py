@@ -5,6 +5,7 @@ It may import every other wing; nothing imports it. Needs the extra ``kubevault[
 
 __all__ = [
     "connections",
+    "envfile",
     "exec",
     "files",
     "info",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from ..sealing.sealer import seal_into
 from ..sealing.spec import Behavior, SecretSpec, State, from_options
 from ..sealing.stores import KubernetesStore
 from ..servers.kubernetes import KubernetesClient
-from . import options
+from . import envfile, options
 from .connections import kubernetes_of, vault_of, warn
 from .statuses import FINDING, ONLY_FORETOLD
 
@@ -38,7 +39,9 @@ from .statuses import FINDING, ONLY_FORETOLD
 @click.option(
     "--from-file", multiple=True, metavar="[KEY=]PATH", help="Seal a file's content. PATH - is standard input."
 )
-@click.option("--from-env-file", type=options.FILE, help="Seal the lines KEY=VALUE of a file, as kubectl does.")
+@click.option(
+    "--from-env-file", type=options.FILE, help="Seal the lines KEY=VALUE of a file, or names of variables, as kubectl."
+)
 @click.option("--prompt", multiple=True, metavar="KEY", help="Ask for a value, without echo.")
 @click.option("--trim", is_flag=True, help="Take the line end off a value of --from-file.")
 @click.option("--allow-empty", is_flag=True, help="Seal a value also if it is empty.")
@@ -195,10 +198,14 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
     if key is not None:
         raise click.UsageError("SECRET is NAMESPACE/NAME; data keys are given by --from-file KEY=PATH")
     data: dict[str, Any] = {}
-    for item in given["from_file"]:
-        key, path = _from_file(item)
+    files = [_from_file(item) for item in given["from_file"]]
+    variables = _environment_file(given["from_env_file"], allow_empty=given["allow_empty"])
+    keys = [*(key for key, _ in files), *variables, *given["prompt"]]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise click.UsageError(f"{', '.join(twice)}: is given twice")
+    for key, path in files:
         data[key] = _trimmed(key, _content(path), trim=given["trim"])
-    data |= _environment_file(given["from_env_file"])
+    data |= variables
     data |= {key: click.prompt(key, hide_input=True, confirmation_prompt=True, err=True) for key in given["prompt"]}
     entry = {**base, "namespace": namespace, "name": name, "absent_keys": list(given["absent_keys"]) or None}
     return from_options([{**entry, "data": data or None}])
@@ -224,13 +231,13 @@ def _from_file(item: str) -> tuple[str, str]:
     return key, path
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, option: str = "--from-file") -> bytes:
     if path == "-":
         return sys.stdin.buffer.read()
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f"--from-file: {path}: {error.strerror}") from error
+        raise ConfigError(f"{option}: {path}: {error.strerror}") from error
 
 
 def _trimmed(key: str, value: bytes, *, trim: bool) -> bytes:
@@ -242,23 +249,12 @@ def _trimmed(key: str, value: bytes, *, trim: bool) -> bytes:
     return value
 
 
-def _environment_file(path: str | None) -> dict[str, str]:
-    """Read lines KEY=VALUE, as ``kubectl create secret --from-env-file``: no quoting, no export."""
+def _environment_file(path: str | None, *, allow_empty: bool) -> dict[str, str]:
     if path is None:
         return {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--from-env-file: {path}: {getattr(error, 'strerror', None) or 'is not text'}") from None
-    found = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        key, equals, value = line.partition("=")
-        if not equals:
-            raise ConfigError(f"--from-env-file: {path}, line {number}: allowed is KEY=VALUE")
-        found[key.strip()] = value
-    return found
+    return envfile.parse(
+        _content(path, "--from-env-file"), f"--from-env-file: {path}", os.environ, allow_empty=allow_empty
+    )
 
 
 @contextmanager
