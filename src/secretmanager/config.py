@@ -142,7 +142,7 @@ class Config:
             raise ConfigError(f"config: found a value of type {type(config).__name__}; allowed is a mapping of options")
         given = {("source" if name == "SOURCE" else name): value for name, value in config.items()}
         known = _annotations(cls)
-        if unknown := sorted(given.keys() - known.keys()):
+        if unknown := sorted(given.keys() - known.keys(), key=str):
             allowed = ", ".join(sorted(known.keys() - {"source"}))
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):

@@ -77,7 +77,7 @@ def request_from(options: Mapping[str, Any]) -> Request:
     """
     if not isinstance(options, Mapping):
         raise ConfigError(f"found a request of type {type(options).__name__}; allowed is a Request or a mapping")
-    if unknown := sorted(options.keys() - set(_PARTS)):
+    if unknown := sorted(options.keys() - set(_PARTS), key=str):
         raise ConfigError(f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(_PARTS)}")
     if missing := [name for name in ("secret_name", "namespace") if name not in options]:
         raise ConfigError(f"{', '.join(missing)}: is missing")

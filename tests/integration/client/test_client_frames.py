@@ -210,7 +210,7 @@ def test_configurations(tmp_path: Path) -> None:
         SecretManager.load_json_secrets('["PLAIN-x"')
     with leaves(kinds.SecretFormatError):
         SecretManager({"SOURCE": "FILE"}).read_secrets(str(secret_file(path)))
-    with leaves(TypeError):
+    with leaves(kinds.ConfigError):
         SecretManager.load_json_secrets("PLAIN-x", nosuch="PLAIN-y")  # type: ignore[call-arg]
 
 
