@@ -62,6 +62,8 @@ REDIS_OPTIONS: dict[str, dict[str, Any]] = {
     "redis_url": {"type": "str", "no_log": True},
     "redis_password_file": {"type": "path", "no_log": False},
     "redis_ca_cert": {"type": "path"},
+    "redis_client_cert": {"type": "path"},
+    "redis_client_key": {"type": "path", "no_log": False},
     "redis_channel": {"type": "str", "default": "kubevault"},
 }
 """Argument spec of the fragment ``kubevault_redis``."""

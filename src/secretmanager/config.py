@@ -83,6 +83,9 @@ class Config:
         redis_url: Redis for change notices, ``rediss://[USER@]HOST[:PORT][/DATABASE]``; None for a watch of Kubernetes.
         redis_password_file: file that holds its password.
         redis_ca_cert: path of the PEM file of the CA of its certificate; True for the system's own CAs.
+        redis_client_cert: path of the PEM file of a client certificate, which Redis requires with TLS unless it is
+            configured otherwise (``tls-auth-clients``).
+        redis_client_key: path of the PEM file of its key.
         redis_channel: first part of the channels' names.
     """
 
@@ -125,6 +128,8 @@ class Config:
     redis_url: str | None = field(default=None, repr=False)
     redis_password_file: str | None = None
     redis_ca_cert: bool | str = True
+    redis_client_cert: str | None = None
+    redis_client_key: str | None = None
     redis_channel: str = "kubevault"
 
     @classmethod

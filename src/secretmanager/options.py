@@ -194,6 +194,12 @@ REDIS = (
     Option("redis_ca_cert", "PEM file of the CA of Redis' certificate, besides the system's CAs.", type="path",
            variables=("KUBEVAULT_REDIS_CACERT",), trust=True, config="redis_ca_cert", flag="--redis-ca-cert",
            places=("module",)),
+    Option("redis_client_cert", "PEM file of a client certificate, which Redis requires with TLS by default.",
+           type="path", credential=True, variables=("KUBEVAULT_REDIS_CLIENT_CERT",), config="redis_client_cert",
+           flag="--redis-client-cert", places=("module",)),
+    Option("redis_client_key", "PEM file of that certificate's key.", type="path",
+           credential=True, variables=("KUBEVAULT_REDIS_CLIENT_KEY",), config="redis_client_key",
+           flag="--redis-client-key", places=("module",)),
     Option("redis_channel", "First part of the names of Redis' channels, CHANNEL:NAMESPACE/NAME.", default="kubevault",
            config="redis_channel", flag="--redis-channel", places=("module",)),
 )

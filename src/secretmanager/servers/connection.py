@@ -6,6 +6,7 @@ import base64
 import contextlib
 import errno
 import io
+import math
 import select
 import socket
 import ssl
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
@@ -326,9 +327,7 @@ class Connection(LimitedConnection, HTTPSConnection):
         """Whether it is still open: if it is readable before a request, the server closed it, or it was lost."""
         if self.sock is None:
             return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        return not readable(self.sock, 0)
 
     def _keep_alive(self) -> None:
         unacknowledged = int(min(CONNECT_TIMEOUT, self._response_timeout / 3) * 1000)  # milliseconds
@@ -337,6 +336,21 @@ class Connection(LimitedConnection, HTTPSConnection):
             for name, value in (*_KEEPALIVE, ("TCP_USER_TIMEOUT", max(1, unacknowledged))):
                 if hasattr(socket, name):
                     self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def readable(source: socket.socket | IO[bytes], seconds: float | None) -> bool:
+    """Wait until there is something to read, or the end; return whether there is.
+
+    Args:
+        source: what is read.
+        seconds: how long to wait at most; None for ever.
+    """
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
+    # eventlet takes it away, and its own select waits for any number of a file descriptor.
+    return bool(select.select([source], [], [], seconds)[0])
 
 
 LOST = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
