@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ..errors import InvalidToken, ManagerClosed, PermissionDenied, SecretManagerError, VaultError, VaultUnavailable
 from ..servers.forking import renewed_in_children
+from ..servers.http import within
 from ..servers.vault import Login, VaultClient
 
 T = TypeVar("T")
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 FRESH = 1.0
 """Age, in seconds, up to which a refusal means that the token lacks a policy, and not that it has expired."""
+
+CLOSING = 2.0
+"""Time that revoking a token in the end may take, in seconds: it also expires by itself."""
 
 _WORTH = 1.0  # seconds; a renewal that gains less is not worth a request
 _LAST = 0.05  # part of its life, but no more than 2 s, for which a token is not used: a request takes time
@@ -128,7 +132,7 @@ class VaultSession:
         return self._token().login.client_token
 
     def close(self, warn: Callable[[str], None] = log.warning) -> None:
-        """Revoke the token. A token that has expired, or expires by itself, is left alone.
+        """Revoke the token, within `CLOSING`. A token that has expired, or expires by itself, is left alone.
 
         Args:
             warn: called if it cannot be revoked; what was done counts all the same.
@@ -138,7 +142,8 @@ class VaultSession:
         if held is None or not held.login.revocable or not held.usable:
             return
         try:
-            self._vault.revoke_self(token=held.login.client_token)
+            with within(min(CLOSING, held.end - time.monotonic())):
+                self._vault.revoke_self(token=held.login.client_token)
             log.debug("the token is revoked")
         except VaultError as error:
             warn(f"the Vault token was not revoked; it expires by itself: {error}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -110,6 +111,7 @@ _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUE
 Parsed = TypeVar("Parsed")
 
 _waits: ContextVar[bool] = ContextVar("waits for elections", default=True)
+_ends: ContextVar[float] = ContextVar("when requests end, by the monotonic clock", default=float("inf"))
 
 
 class ConnectionFailed(Exception):
@@ -216,6 +218,20 @@ def without_waiting() -> Iterator[None]:
         yield
     finally:
         _waits.reset(before)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Within it, requests take no longer than this altogether, with their repetitions and pauses.
+
+    Args:
+        seconds: the time that they have, in seconds; a client's own limits count, too.
+    """
+    before = _ends.set(min(_ends.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _ends.reset(before)
 
 
 def credential(text: str, option: str) -> str:
@@ -520,6 +536,8 @@ class JsonApi:
             return None
         retry_after = answer.headers.get("Retry-After") if answer else None
         pause = _backoff(attempt, retry_after)
+        if time.monotonic() + pause >= _ends.get():
+            return None
         if recovers and _waits.get():
             pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
             if passed + pause <= self._election_timeout:
@@ -586,11 +604,12 @@ class JsonApi:
             return self._send_once(address, self.renew(context), request)
 
     def _send_once(self, address: Address, context: ssl.SSLContext, request: _Request) -> Response | ConnectionFailed:
-        with self._slots:
+        seconds = self._seconds()
+        with self._slot(seconds):
             try:
                 if kept := self._checkout(address, context, request):
                     try:
-                        kept.limits.begin(self._timeout, request.size)
+                        kept.limits.begin(self._seconds(), request.size)
                         return self._exchange(kept, request)
                     except OSError as error:
                         # To a host that is gone, another connection would take long, too.
@@ -601,10 +620,25 @@ class JsonApi:
             except ConnectionFailed as error:
                 return error
             except (OSError, HTTPException, ValueError) as error:
-                failure = self._translated(error, self._timeout)
+                failure = self._translated(error, seconds)
         if isinstance(failure, ConnectionFailed):
             return failure
         raise failure  # here, so that the original, which may quote the request, is not its context
+
+    def _seconds(self) -> float:
+        """Return the time that an attempt may take now, in seconds."""
+        return min(self._timeout, max(0.001, _ends.get() - time.monotonic()))
+
+    @contextlib.contextmanager
+    def _slot(self, seconds: float) -> Iterator[None]:
+        """Wait for one of the connections; `within` a time no longer than that, after which one more is made."""
+        slots = self._slots
+        taken = slots.acquire(timeout=None if math.isinf(_ends.get()) else seconds)
+        try:
+            yield
+        finally:
+            if taken:
+                slots.release()
 
     def _exchange(self, connection: Connection, request: _Request) -> Response:
         """Send a request over a connection; keep the connection if it can be used again."""
@@ -658,12 +692,13 @@ class JsonApi:
         """
         proxy = self._proxies[address]
         connection = Connection(address, context, proxy, self._server_name, self._timeout)
-        connection.limits.begin(self._timeout, size)
+        seconds = self._seconds()
+        connection.limits.begin(seconds, size)
         try:
             connection.connect()
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            failure = self._translated(error, min(CONNECT_TIMEOUT, self._timeout))
+            failure = self._translated(error, min(CONNECT_TIMEOUT, seconds))
         else:
             return connection
         if isinstance(failure, ConnectionFailed):
@@ -709,7 +744,7 @@ class JsonApi:
             return tls_error(error, self.url)
         if isinstance(error, TimeoutError) and not is_lost(error):
             return ConnectionFailed(
-                f"timed out after {seconds:g} s, before there was a whole answer",
+                f"timed out after {round(seconds, 2):g} s, before there was a whole answer",
                 remedy="check the address, and that the server is running; if it is only slow, raise the timeout",
             )
         if isinstance(error, TooLarge):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.client import VALUES, Manager, Read, Refused
 from support.intermediary import Intermediary
-from support.servers import Authority, PrivateVault, Proxy
+from support.servers import PATIENCE, Authority, PrivateVault, Proxy, wait_until
 
-from secretmanager.errors import ConfigError, LoginDenied, TLSError, VaultSealed, VaultUnavailable
+from secretmanager.errors import ConfigError, LoginDenied, SecretManagerError, TLSError, VaultSealed, VaultUnavailable
 
 
 @pytest.fixture
@@ -202,3 +204,22 @@ def test_a_denied_log_in(
 def test_an_auth_mount_that_is_not_there(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
     with refused(LoginDenied, place=f"{vault.url}/v1/auth/elsewhere/login"):
         read(manager(auth_mount="elsewhere"))
+
+
+def test_a_vault_that_hangs_keeps_nobody_from_closing(manager: Manager, read: Read, vault: PrivateVault) -> None:
+    """The token ends by itself; so does that of a thread whose request still waits for an answer."""
+    one = manager(timeout=30, connections=1)
+    read(one)
+
+    def ask() -> None:
+        with suppress(SecretManagerError):
+            one.decrypt_data_with_vault("plain", "vault:v1:AAAA")
+
+    waiting = threading.Thread(target=ask)
+    with vault.program.stopped():
+        waiting.start()
+        wait_until("a request", lambda: not one.connect_to_vault()._api._slots._value)
+        begun = time.monotonic()
+        one.close()
+        assert time.monotonic() - begun < 2.5
+    waiting.join(PATIENCE)
