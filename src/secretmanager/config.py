@@ -58,6 +58,8 @@ class Config:
         vault_tls_server_name: name that Vault's certificate must hold; None for that of its address.
         vault_proxy: HTTP proxy to Vault, ``http://[USER:PASSWORD@]HOST:PORT``; "environment" for what ``HTTPS_PROXY``
             and ``NO_PROXY`` say; None for no proxy.
+        vault_loopback_http: whether ``vault_url`` may be ``http://`` for a Vault Agent or Vault Proxy on an address of
+            this machine's loopback.
         auth: how to log in to Vault.
         auth_mount: where that auth method is mounted; None for its own name.
         role: role of Vault to log in to, for ``auth`` "kubernetes" and "gcp".
@@ -105,6 +107,7 @@ class Config:
     vault_client_key: str | None = None
     vault_tls_server_name: str | None = None
     vault_proxy: str | None = field(default=None, repr=False)
+    vault_loopback_http: bool = False
     auth: AuthMethod = "kubernetes"
     auth_mount: str | None = None
     role: str = ""

@@ -485,6 +485,7 @@ class SecretManager:
                     client_key=config.vault_client_key,
                     tls_server_name=config.vault_tls_server_name,
                     proxy=config.vault_proxy,
+                    loopback_http=config.vault_loopback_http,
                     namespace=config.vault_namespace,
                     timeout=config.timeout,
                     transit_mount=config.transit_mount,

@@ -296,12 +296,13 @@ def tls_context(
         raise ConfigError(f"{option}: {shown(found)} cannot be used: {reason}; give a PEM file") from error
 
 
-def tls_error(error: ssl.SSLError, place: str) -> TLSError:
+def tls_error(error: ssl.SSLError, place: str, ca_option: str | None = None) -> TLSError:
     """Translate an error of the TLS library.
 
     Args:
         error: the original error.
         place: the server's address.
+        ca_option: name of the option that names the CA, for the remedy; None if there is none.
     """
     said = error.reason or str(error)
     if code := getattr(error, "verify_code", None):
@@ -311,7 +312,10 @@ def tls_error(error: ssl.SSLError, place: str) -> TLSError:
         alert = "_ALERT_" in said and any(word in said for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
         reason = "client certificate" if alert else "no TLS" if said in _NO_TLS else "other"
         message = f"no secure connection: {said}"
-    return TLSError(message, reason=reason, place=place, remedy=_TLS_REMEDIES[reason])
+    remedy = _TLS_REMEDIES[reason]
+    if ca_option and reason == "unknown authority":
+        remedy = f"name the CA that signed it by {ca_option}, and check that this is the server you mean"
+    return TLSError(message, reason=reason, place=place, remedy=remedy)
 
 
 def load_client_cert(
@@ -392,6 +396,9 @@ class JsonApi:
         proxy: as `Proxy.find` takes it.
         proxy_option: name of the option that the proxy comes from, for errors.
         server_name: name that the server's certificate must hold; None for the address's.
+        ca_option: as of `tls_error`.
+        plain: whether ``http://`` is allowed for addresses of loopback, as of `Address.parse`.
+        plain_option: name of the option that allows it, for errors; None if there is none.
 
     Raises:
         ConfigError: the timeout or an address is not allowed, or the proxy cannot be used.
@@ -413,11 +420,18 @@ class JsonApi:
         proxy: str | None = None,
         proxy_option: str = "proxy",
         server_name: str | None = None,
+        ca_option: str | None = None,
+        plain: bool = False,
+        plain_option: str | None = None,
     ) -> None:
         urls = [url] if isinstance(url, str) else url
-        self._addresses = tuple(Address.parse(item, option) for item in urls)  # the one in use is the first
+        # The one in use is the first.
+        self._addresses = tuple(Address.parse(item, option, plain_option, plain=plain) for item in urls)
         self._lost_at: dict[Address, float] = {}
-        self._proxies = {address: Proxy.find(proxy, address, proxy_option) for address in self._addresses}
+        self._proxies = {
+            address: None if address.plain else Proxy.find(proxy, address, proxy_option) for address in self._addresses
+        }
+        self._ca_option = ca_option
         self._context = context
         self._renewed = renewed
         if not 0 < timeout <= MAX_TIMEOUT:
@@ -741,7 +755,7 @@ class JsonApi:
 
     def _lost_or_untrusted(self, error: OSError | HTTPException, seconds: float) -> TLSError | ConnectionFailed:
         if isinstance(error, ssl.SSLError) and not isinstance(error, LOST):
-            return tls_error(error, self.url)
+            return tls_error(error, self.url, self._ca_option)
         if isinstance(error, TimeoutError) and not is_lost(error):
             return ConnectionFailed(
                 f"timed out after {round(seconds, 2):g} s, before there was a whole answer",

@@ -136,6 +136,8 @@ class VaultClient:
         retries: how often a request is repeated that may succeed later.
         election_timeout: how long it is repeated while Vault has no leader, in seconds.
         connections: how many connections are kept alive.
+        loopback_http: whether ``http://`` is allowed for an address of this machine's loopback, as of a Vault Agent or
+            Vault Proxy. It is reached without a proxy.
         ca_option: name of the option that the CA comes from, for errors.
 
     Raises:
@@ -159,6 +161,7 @@ class VaultClient:
         retries: int = 4,
         election_timeout: float = ELECTION_TIMEOUT,
         connections: int = 10,
+        loopback_http: bool = False,
         ca_option: str = "ca_cert",
     ) -> None:
         def context() -> ssl.SSLContext:
@@ -180,6 +183,9 @@ class VaultClient:
             proxy=proxy,
             proxy_option="vault_proxy",
             server_name=tls_server_name,
+            ca_option="vault_ca_cert (ca_cert is that of Kubernetes)" if ca_option == "vault_ca_cert" else ca_option,
+            plain=loopback_http,
+            plain_option="vault_loopback_http",
         )
         self._headers = {"X-Vault-Request": "true"}
         if namespace:
@@ -208,7 +214,7 @@ class VaultClient:
         if not options["vault_url"]:
             raise ConfigError("vault_url is missing", remedy="give it, or set VAULT_ADDR")
         names = ("ca_cert", "ca_path", "client_cert", "client_key", "tls_server_name", "proxy", "namespace", "timeout")
-        given = {name: options.get(f"vault_{name}") for name in names}
+        given = {name: options.get(f"vault_{name}") for name in (*names, "loopback_http")}
         given |= {name: options.get(name) for name in ("election_timeout", "transit_mount")}
         known = {name: value for name, value in given.items() if value is not None}
         return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **known, **more})
