@@ -67,10 +67,7 @@ def command(
             folder = Path(tmpfs) if tmpfs else None
             running.end_as(running.run_with_files(program, values_by_name, folder, environment=inherited))
         secret = variables(values_by_name, env_prefix, ", ".join(secrets))
-        # UTF-8, as it was sealed, not the locale's encoding.
-        running.run_with_environment(
-            program, {**inherited, **{name.encode(): text.encode() for name, text in secret.items()}}
-        )
+        running.run_with_environment(program, inherited, secret)
     except SecretManagerError as error:
         warn(str(error))
         sys.exit(error.exit_status if isinstance(error, ProgramError) else running.FAILED)

@@ -73,11 +73,18 @@ CASES = [
     *(Case(status, f"exec --secret {{namespace}}/old -- sh -c exit\\ {status}", "") for status in (0, 1, 2, 3)),
     Case(2, "exec --secret {namespace}/old", "COMMAND"),
     Case(125, "exec --secret {namespace}/nosuch -- true", "nosuch"),
+    Case(
+        125,
+        "exec --secret {namespace}/large -- true",
+        "/large: data key big is too large for a variable: 200,005 bytes",
+    ),
+    Case(0, "exec --files --secret {namespace}/large -- true", ""),
     Case(126, "exec --secret {namespace}/old -- {folder}", "Permission denied"),
     Case(127, "exec --secret {namespace}/old -- nosuch", "nosuch: No such file"),
     Case(126, "exec --files --secret {namespace}/old -- {folder}", "Permission denied"),
     Case(127, "exec --files --secret {namespace}/old -- nosuch", "nosuch: No such file"),
     Case(0, f"{FILES} --secret {{namespace}}/old", "wrote"),
+    Case(1, f"{FILES} --exec --secret {{namespace}}/large", "data key big is too large for a variable"),
     Case(1, "files --allow-disk --to={folder}/nosuch --secret={namespace}/old", "nosuch: is not a folder"),
     Case(1, f"{FILES} --secret {{namespace}}/nosuch --wait 0", "nosuch"),
     Case(2, "files --secret {namespace}/old", "--to"),
@@ -122,12 +129,14 @@ def places(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     for key in ("statuses", "unused", "unused2", "idle"):
         chain.vault.new_key(key, derived=True)
     root = chain.client(chain.vault.root.token)
-    Sealer(root, KubernetesStore(chain.kubernetes())).seal([chain.wanted("old", {"a": b"1"}, transit_key="statuses")])
+    wanted = {"old": {"a": b"1"}, "large": {"big": b"x" * 200_000}}
+    specs = [chain.wanted(name, data, transit_key="statuses") for name, data in wanted.items()]
+    Sealer(root, KubernetesStore(chain.kubernetes())).seal(specs)
     chain.put("plain", {"a": b"1"})
     for key in ("statuses", "unused2"):
         chain.vault.write(f"transit/keys/{key}/rotate")
     yield {"namespace": chain.namespace, "folder": str(folder), "key": "statuses"}
-    for name in ("old", "plain", "new"):
+    for name in ("old", "large", "plain", "new"):
         chain.api.delete_namespaced_secret(name, chain.namespace)
 
 
