@@ -321,13 +321,19 @@ class DecryptionFailed(VaultError):
     """The Transit key does not decrypt this ciphertext at this place.
 
     Attributes:
-        reason: "does not fit" if it was sealed for another place or with another key, "version" if the key's version
-            is no longer allowed to decrypt, "other" for what `errors` says.
+        reason: "damaged" if the value is not what was sealed, by its checksum, "does not fit" if it was sealed for
+            another place or with another key, or may be damaged, "version" if the key's version is no longer allowed to
+            decrypt, "other" for what `errors` says.
+        damaged: whether it is damaged, by its checksum.
     """
+
+    damaged: bool = False
 
     @property
     def reason(self) -> str:
-        """Why it failed, as Vault says."""
+        """Why it failed, as Vault or the checksum says."""
+        if self.damaged:
+            return "damaged"
         said = " ".join(self.errors)
         if "version" in said:
             return "version"

@@ -285,5 +285,9 @@ def test_ansible_doc_shows_every_option(
             check(facts.get("suboptions") or {})
 
     check(plugin.options)
-    own = {"service_account_token": "kubeconfig", **dict.fromkeys(ON_HOSTS, "path")}
+    own = {
+        "service_account_token": "kubeconfig",
+        "kubevault_rbac_info": "kubeconfig",
+        **dict.fromkeys(ON_HOSTS, "path"),
+    }
     assert {"filter": "_input"}.get(kind, own.get(name, "vault_url")) in plugin.options

@@ -227,7 +227,7 @@ def test_what_fails_ends_the_process_with_1(one_life: Life, name: str, command: 
 @pytest.mark.parametrize("age", ["30", "1.5d", "1d12h", ""])
 def test_an_age_has_a_unit(one_life: Life, age: str) -> None:
     """30 would be seconds: a key of minutes would be rotated, at every run."""
-    refused = one_life.run("rotate", "--older-than", age, status=1)["said"]
+    refused = one_life.run("rotate", "--older-than", age, status=2)["said"]
     assert f"--older-than: found '{age}'; allowed is a number with s, m, h or d, such as 30d, or 0" in refused
     assert one_life.root.read_key(one_life.key)["latest_version"] == 1
 
@@ -636,7 +636,7 @@ def test_shards(one_life: Life, name: str) -> None:
     assert all(done)
     assert sorted(itertools.chain(*done)) == sorted(one_life.place(each) for each in names)
     assert one_life.run("retire")["retired"]
-    assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=1)["said"]
+    assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=2)["said"]
 
 
 def test_four_shards_of_which_one_is_killed(one_life: Life, name: str, between: Fronts) -> None:
@@ -683,7 +683,7 @@ def test_the_first_shard_rotates_for_all(one_life: Life, name: str) -> None:
     assert (first["newest_version"], others["newest_version"]) == (2, 2)
     assert len(first["rewrapped"] + others["rewrapped"]) == 10
     refused = one_life.run("rotate", "--older-than", "0", "--shard", "1/2", status=1)
-    assert "older_than: found 0, together with a shard" in refused["said"]
+    assert "--older-than: found 0, together with a shard" in refused["said"]
 
 
 def test_a_rerun_is_one_list(chain: Chain, name: str, tmp_path: Path, between: Fronts) -> None:
