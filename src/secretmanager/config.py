@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .login.methods import AuthMethod, Credentials
 from .servers.http import ELECTION_TIMEOUT
 from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
@@ -154,7 +154,7 @@ class Config:
             allowed = ", ".join(sorted(known.keys() - {"source"}))
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):
-            raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
+            raise ConfigError(f"SOURCE: found {quoted(given.get('source'))}; allowed are {', '.join(get_args(Source))}")
         for name in ("ca_cert", "redis_ca_cert"):
             if given.get(name) in (None, "True") or given[name] is True:  # as the published client takes it
                 given.pop(name, None)

@@ -402,6 +402,11 @@ class NoticeError(SecretManagerError):
         self.reason = reason
 
 
+def quoted(value: object) -> str:
+    """Return a value as an error quotes it; what is not given is "nothing", which no user writes as ``None``."""
+    return "nothing" if value is None else repr(value)
+
+
 def printable(text: str) -> str:
     """Return a text in which a character that a terminal would obey, or cannot show, is written as its escape."""
     if text.isprintable():

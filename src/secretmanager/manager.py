@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NO_CONFIG = "config: found None; allowed is a mapping of options, as SecretManager({'SOURCE': 'KUBEVAULT', ...})"
+_NO_CONFIG = "config: found nothing; allowed is a mapping of options, as SecretManager({'SOURCE': 'KUBEVAULT', ...})"
 
 
 @guarded

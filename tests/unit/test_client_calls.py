@@ -72,7 +72,7 @@ def test_a_call_with_other_arguments_says_what_is_allowed(
 
 @pytest.mark.parametrize("kind", [SecretManager, AsyncSecretManager])
 def test_a_manager_without_options_says_how_it_is_made(kind: Any) -> None:
-    with pytest.raises(ConfigError, match="config: found None; allowed is a mapping of options, as SecretManager"):
+    with pytest.raises(ConfigError, match="config: found nothing; allowed is a mapping of options, as SecretManager"):
         kind()
     with pytest.raises(ConfigError, match=r"Manager\(\): configuration: unknown; allowed are config, log_level"):
         kind(configuration={})

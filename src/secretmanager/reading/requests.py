@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
+from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey, quoted
 from ..sealed import MANIFEST_KEY, Manifest, Place, key_version
 from ..servers.kubernetes import Object, Resource
 from ..servers.vault import TransitItem
@@ -43,9 +43,11 @@ class Request:
             value = getattr(self, name)
             optional = name.endswith("_key")
             if not (isinstance(value, str) and value and value.isprintable()) and not (optional and value is None):
-                raise ConfigError(f"{name}: found {value!r}; allowed is a name" + (", or None" if optional else ""))
+                raise ConfigError(
+                    f"{name}: found {quoted(value)}; allowed is a name" + (", or None" if optional else "")
+                )
         if self.read_type not in list(_RESOURCES):
-            raise ConfigError(f"read_type: found {self.read_type!r}; allowed are {', '.join(_RESOURCES)}")
+            raise ConfigError(f"read_type: found {quoted(self.read_type)}; allowed are {', '.join(_RESOURCES)}")
 
     @property
     def resource(self) -> Resource:

@@ -546,6 +546,31 @@ def test_kill_at_every_request(one_life: Life, name: str, between: Fronts, lost:
     assert len(points) >= 10
 
 
+def test_an_interrupted_run_says_what_is_done_and_the_next_one_goes_on(
+    one_life: Life, name: str, between: Fronts
+) -> None:
+    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(30)))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    rotation = Rotation.of(one_life, between)
+    command = [BIN / "kubevault", *rotation.arguments]
+    process = subprocess.Popen(command, env=rotation.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen: list[str] = []
+
+    def look(path: str) -> None:
+        if f"/secrets/{name}-" in path:
+            seen.append(path)
+            if len(seen) == 5:
+                process.send_signal(signal.SIGINT)
+
+    between[1].after = look
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    told = re.search(r"interrupted: (\d+) rewrapped, .* left behind; the next run goes on from there", said)
+    assert told, said
+    assert 0 < int(told[1]) < 30
+    assert len(one_life.run("rewrap")["rewrapped"]) == 30 - int(told[1])
+
+
 def test_its_memory_holds_no_plaintext(one_life: Life, name: str, between: Fronts) -> None:
     """The process is stopped when it has rewrapped all, before it writes the last Secret."""
     chain = one_life.chain

@@ -159,6 +159,7 @@ def test_an_interrupted_run_says_what_is_done_and_the_next_one_finishes_it(
     assert int(told[1]) == written() < 300
     last = kubevault(*arguments).stdout.decode().splitlines()[-1]
     assert last == f"300 Secrets: {told[1]} unchanged, {300 - int(told[1])} created"
+    chain.api.delete_collection_namespaced_secret(chain.namespace, label_selector=f"set={name}")
 
 
 def test_info_says_that_a_key_was_deleted(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
