@@ -56,6 +56,7 @@ lab-exists:
 lab-status: venv lab-exists ## Show the lab's servers
 	@supervisorctl -c $(LAB)/supervisord.conf status
 	@test ! -d $(LAB)/node || supervisorctl -c $(LAB)/node/supervisord.conf status
+	@python -m kubevault_lab.status $(LAB)
 
 .PHONY: lab-env
 lab-env: lab-exists ## Print what a client of the lab needs, for: eval "$$(make -s lab-env)"
@@ -63,9 +64,12 @@ lab-env: lab-exists ## Print what a client of the lab needs, for: eval "$$(make 
 
 ## The main job
 
+# What changes is shown, and what fails. What is deprecated in kubernetes.core is for its authors to change.
+QUIET := ANSIBLE_DISPLAY_OK_HOSTS=false ANSIBLE_DEPRECATION_WARNINGS=false
+
 .PHONY: site
 site: binaries ## Set up the whole chain on the lab, seal an example and read it back
-	@ansible-playbook site.yml
+	@$(QUIET) ansible-playbook site.yml
 	@$(MAKE) --silent example
 	@cat docs/after-site.txt
 

@@ -44,6 +44,7 @@ class FilterModule:
         """Return the filters by their names."""
         definitions = (
             "audit_resources",
+            "cronjob_name",
             "key_resources",
             "lease_names",
             "owned",

@@ -367,6 +367,17 @@ secrets:
       returned: if there are any
       type: list
       elements: str
+    altered: &altered
+      description: Data keys that were not as they were sealed, because somebody changed ciphertext or manifest, or rewrapped it without
+        a proof. They are sealed again.
+      returned: if there are any
+      type: list
+      elements: str
+    unproven: &unproven
+      description: Such data keys whose values are not given. They stay so.
+      returned: if there are any
+      type: list
+      elements: str
 secret:
   description: The same of one Secret.
   returned: with O(name), on success
@@ -385,6 +396,8 @@ secret:
     awaits: *awaits
     finalizers: *finalizers
     plain: *plain
+    altered: *altered
+    unproven: *unproven
 restarted:
   description: The workloads that were, or in check mode would be, restarted.
   returned: with O(restart)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from .errors import SecretManagerError, frameless
-from .manager import SecretManager, former
+from .manager import SecretManager, missing_attribute
 from .notices.watch import PAUSE, Watch
 from .reading.requests import ReadType, Request
 from .servers.forking import renewed_in_children
@@ -68,7 +68,7 @@ class AsyncSecretManager:
 
         def __getattr__(self, name: str) -> Any:
             """Say what takes the place of a method of the published client."""
-            raise former(type(self), name)
+            raise missing_attribute(type(self), name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,6 +91,8 @@ class AsyncSecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
+        *,
+        scope: str | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -112,10 +114,18 @@ class AsyncSecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
+        *,
+        scope: str | None = None,
     ) -> dict[str, Any]:
         """Read a sealed Secret; as `manager.SecretManager.read_encrypted_secrets`."""
         return await self._run(
-            self._manager.read_encrypted_secrets, secret_name, namespace, read_type, read_key, transit_key
+            self._manager.read_encrypted_secrets,
+            secret_name,
+            namespace,
+            read_type,
+            read_key,
+            transit_key,
+            scope=scope,
         )
 
     async def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -149,13 +159,21 @@ class AsyncSecretManager:
         read_key: str | None = None,
         transit_key: str | None = None,
         *,
+        scope: str | None = None,
         initial: bool = False,
         on_change: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
         on_error: Callable[[SecretManagerError], Awaitable[None]] | None = None,
     ) -> AsyncWatch:
         """Watch a Secret; as `manager.SecretManager.watch`, with callbacks that are awaited, in a task of their own."""
         made = await self._run(
-            self._manager.watch, secret_name, namespace, read_type, read_key, transit_key, initial=initial
+            self._manager.watch,
+            secret_name,
+            namespace,
+            read_type,
+            read_key,
+            transit_key,
+            scope=scope,
+            initial=initial,
         )
         watch = AsyncWatch(made)
         if on_change:

@@ -2,6 +2,8 @@
 
     SecretManagerError
     ├── ConfigError              an option, a file or an environment variable is missing or wrong
+    │   ├── WrongArguments           a method was called with arguments that it does not have
+    │   ├── FormerMethod             a method of dekeyrej-secretmanager was called
     │   └── ProgramError             the program that `kubevault exec` should run cannot be run
     ├── ManagerClosed            the manager was closed
     ├── SecretFileError          a file of secrets is missing, not readable, or accessible to others
@@ -48,6 +50,7 @@ __all__ = [
     "ConflictError",
     "DecryptionFailed",
     "Forbidden",
+    "FormerMethod",
     "InvalidToken",
     "KubernetesError",
     "KubernetesUnavailable",
@@ -72,6 +75,7 @@ __all__ = [
     "VaultError",
     "VaultSealed",
     "VaultUnavailable",
+    "WrongArguments",
     "WrongTransitKey",
 ]
 
@@ -119,6 +123,14 @@ def _made_again(kind: type[SecretManagerError], args: tuple[Any, ...]) -> Secret
 
 class ConfigError(SecretManagerError):
     """An option, a file or an environment variable is missing or wrong; nothing was sent or written."""
+
+
+class WrongArguments(ConfigError, TypeError):
+    """A method was called with arguments that it does not have, or without one that it needs."""
+
+
+class FormerMethod(ConfigError, AttributeError):
+    """A method of dekeyrej-secretmanager that this package does not have."""
 
 
 class ProgramError(ConfigError):
@@ -470,7 +482,7 @@ def check_arguments(
         called: how it was called, for the error; None for its own name.
 
     Raises:
-        ConfigError: an argument is unknown, missing or given twice; names it, and says what is allowed.
+        WrongArguments: an argument is unknown, missing or given twice; names it, and says what is allowed.
     """
     parameters = list(signature(function).parameters.values())
     if parameters and parameters[0].name in ("self", "cls"):
@@ -491,7 +503,7 @@ def check_arguments(
         problems.append(f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} missing")
     if problems:
         allowed = f"allowed are {', '.join(known)}" if known else "there are no arguments"
-        raise ConfigError(f"{'; '.join(problems)}; {allowed}", place=f"{called or _name_of(function)}()")
+        raise WrongArguments(f"{'; '.join(problems)}; {allowed}", place=f"{called or _name_of(function)}()")
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -512,7 +524,7 @@ def frameless(kind: Guarded) -> Guarded:
     return _bounded(kind, translate=False)
 
 
-_SPECIAL = ("__init__", "__next__", "__anext__", "__iter__")
+_SPECIAL = ("__init__", "__next__", "__anext__", "__iter__", "__getattr__")
 
 
 def _bounded(kind: Guarded, *, translate: bool) -> Guarded:
@@ -594,13 +606,14 @@ def _leaving(
     """
     # Python's own TypeError has no further frame: the method was called with arguments that it does not have.
     ours = not error.__traceback__ or error.__traceback__.tb_next is not None
+    missing = method.__name__ == "__getattr__"
+    known = missing or isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
     if not ours and isinstance(error, TypeError):
         try:
             check_arguments(method, *given)
-        except ConfigError as refusal:
+        except WrongArguments as refusal:
             drop_frames(refusal, outer)
             return refusal
-    known = isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
     if translate and ours and not known:
         said = f"{method.__name__}: {unexpected(error)}"
         return SecretManagerError(said, remedy="check the types of the arguments first")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 from .config import Config, Source
-from .errors import ConfigError, ManagerClosed, SecretManagerError, check_arguments, guarded
+from .errors import ConfigError, FormerMethod, ManagerClosed, SecretManagerError, check_arguments, guarded
 from .login.methods import JWT_LIFE, method_of
 from .login.session import VaultSession
 from .reading.plain import load_json, read_environment, read_file, read_object
@@ -93,12 +93,16 @@ class SecretManager:
 
         def __getattr__(self, name: str) -> Any:
             """Say what takes the place of a method of the published client."""
-            raise former(type(self), name)
+            raise missing_attribute(type(self), name)
 
     def _in_child(self) -> None:
         """As `forking.Shared._in_child`."""
         self._lock = threading.Lock()
         self._watches = WeakSet()
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what is called today in place of a method of dekeyrej-secretmanager."""
+        raise missing_attribute(type(self), name)
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +138,8 @@ class SecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
+        *,
+        scope: str | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -179,6 +185,8 @@ class SecretManager:
         read_type: ReadType = "SECRET",
         read_key: str | None = None,
         transit_key: str | None = None,
+        *,
+        scope: str | None = None,
     ) -> dict[str, Any]:
         """Read a sealed Secret: get it from Kubernetes and have Vault decrypt it.
 
@@ -187,12 +195,14 @@ class SecretManager:
             namespace: its namespace.
             read_type: "SECRET" or "CONFIG_MAP".
             read_key: data key that holds a JSON object; None for all data keys, each a text.
-            transit_key: Transit key that decrypts it; required if the Secret has no manifest, which names it.
+            transit_key: Transit key that decrypts it, and no other; required if the Secret has no manifest, which names
+                it.
+            scope: the scope that it must be sealed in, such as "strict"; None for any.
 
         Returns, raises:
             As `read_secrets`.
         """
-        return self._reader.sealed([Request(secret_name, namespace, read_type, read_key, transit_key)])[0]
+        return self._reader.sealed([Request(secret_name, namespace, read_type, read_key, transit_key, scope)])[0]
 
     def read_many(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Read several secrets: each Secret is requested once, and each Transit key is used in one batch.
@@ -289,6 +299,7 @@ class SecretManager:
         read_key: str | None = None,
         transit_key: str | None = None,
         *,
+        scope: str | None = None,
         initial: bool = False,
         on_change: Callable[[dict[str, Any]], None] | None = None,
         on_error: Callable[[SecretManagerError], None] | None = None,
@@ -304,6 +315,7 @@ class SecretManager:
             read_type: "SECRET" or "CONFIG_MAP".
             read_key: as `read_encrypted_secrets`.
             transit_key: as `read_encrypted_secrets`.
+            scope: as `read_encrypted_secrets`.
             initial: whether the current secret comes first, so that nothing can happen between reading and watching.
             on_change: called with the new secret, by a thread of the watch's own; without it, iterate over the watch.
             on_error: called if a changed secret cannot be read, or the watch is refused; without it such an error
@@ -317,7 +329,7 @@ class SecretManager:
         """
         from .notices.watch import Watch, start
 
-        request = Request(secret_name, namespace, read_type, read_key, transit_key)
+        request = Request(secret_name, namespace, read_type, read_key, transit_key, scope)
         watch = Watch(self.config, self._reader, self.connect_to_k8s, request, initial=initial)
         with self._lock:
             self._watches.add(watch)
@@ -376,12 +388,14 @@ class SecretManager:
         """
         from .rotation.single import rewrap_secret
 
-        def rewrap(key: str, items: Sequence[TransitItem]) -> list[str]:
-            vault, session = self._connected()
-            return session.call(lambda token: vault.rewrap(key, items, token=token))
-
         return rewrap_secret(
-            self.connect_to_k8s(), rewrap, namespace, secret_name, transit_key, gitops=gitops, recreate=recreate
+            self.connect_to_k8s(),
+            _LoggedIn(self._connected),
+            namespace,
+            secret_name,
+            transit_key,
+            gitops=gitops,
+            recreate=recreate,
         )
 
     # Connections and identity
@@ -510,6 +524,25 @@ class SecretManager:
         return session.call(lambda token: vault.decrypt(transit_key, items, token=token))
 
 
+class _LoggedIn:
+    """Runs Transit operations with the token of a session, which is renewed if need be."""
+
+    def __init__(self, connected: Callable[[], tuple[VaultClient, VaultSession]]) -> None:
+        self._connected = connected
+
+    def rewrap(self, key: str, items: Sequence[TransitItem]) -> list[str]:
+        vault, session = self._connected()
+        return session.call(lambda token: vault.rewrap(key, items, token=token))
+
+    def hmac(self, key: str, inputs: Sequence[bytes]) -> list[str]:
+        vault, session = self._connected()
+        return session.call(lambda token: vault.hmac(key, inputs, token=token))
+
+    def are_hmacs(self, key: str, pairs: Sequence[tuple[bytes, str]]) -> list[bool]:
+        vault, session = self._connected()
+        return session.call(lambda token: vault.are_hmacs(key, pairs, token=token))
+
+
 def _arguments_of(source: Source) -> dict[str, bool]:
     """Return the names of the arguments of `SecretManager.read_secrets` for a source, and whether each is required."""
     return {item.name: item.default is item.empty for item in signature(_reader_of(source)).parameters.values()}
@@ -544,11 +577,9 @@ _FORMER = {
 """What takes the place of the methods of dekeyrej-secretmanager, by their names."""
 
 
-def former(kind: type, name: str) -> AttributeError:
+def missing_attribute(kind: type, name: str) -> AttributeError:
     """Return the error for an attribute that a class does not have: of dekeyrej-secretmanager's, what to call."""
     if name in _FORMER:
-        return AttributeError(
-            f"{name}: is a call of dekeyrej-secretmanager, and not of kubevault; use {_FORMER[name]}"
-            " (docs/secretmanager.md, Coming from dekeyrej-secretmanager)"
-        )
+        remedy = f"use {_FORMER[name]} (docs/secretmanager.md, Coming from dekeyrej-secretmanager)"
+        return FormerMethod(f"{kind.__name__} has no {name}, which is dekeyrej-secretmanager's", remedy=remedy)
     return AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")

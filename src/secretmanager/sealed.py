@@ -2,8 +2,9 @@
 
 A sealed Secret is a Kubernetes Secret whose values are ciphertext of Vault's Transit engine, each the bare
 text ``vault:vN:...`` under its own data key. Another data key, ``MANIFEST_KEY``, holds a JSON manifest: the Transit
-key, the scope, a digest of each plaintext and a checksum of each ciphertext. It is a data key, not an annotation,
-because annotations are limited to 256 KiB in total, which a Secret with many keys would exceed.
+key, the scope, and for each value a digest of the plaintext, a checksum of the ciphertext, and a proof that all of
+these belong together. It is a data key, not an annotation, because annotations are limited to 256 KiB in total, which
+a Secret with many keys would exceed.
 A Secret without a manifest may have been sealed by an older tool; its ciphertext counts as plain.
 
 Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit and
@@ -40,7 +41,10 @@ SECRETS_ANNOTATION = "kubevault.io/secrets"
 STAMP_ANNOTATION = "kubevault.io/digest"
 """Annotation of a workload's pod template: by Secret, the `values_digest` that its pods were started for."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of a manifest whose values are bound together by proofs. One without any has format 1, as older versions wrote it."""
+
+_FORMATS = (1, FORMAT)
 
 MOST_BYTES = 1024 * 1024
 """Bytes that all values of a Secret have at most, of which the manifest is one.
@@ -99,11 +103,15 @@ class Place:
                 return None
 
     def hmac_input(self, plaintext: bytes) -> bytes:
-        """Return the input of the HMAC: format, place and the plaintext's SHA-256, separated by NUL (in no place).
+        """Return the input of a digest: purpose, place and the plaintext's SHA-256, separated by NUL (in no place).
 
         The hash instead of the plaintext keeps requests short, and the plaintext local if nothing changed.
         """
-        return b"kubevault:%d\0%b\0%b" % (FORMAT, self._path(), hashlib.sha256(plaintext).digest())
+        return b"kubevault:1\0%b\0%b" % (self._path(), hashlib.sha256(plaintext).digest())
+
+    def proof_input(self, purpose: str, *parts: str) -> bytes:
+        """Return the input of a proof: a purpose, the place and what belongs to it, separated by NUL (in none)."""
+        return b"\0".join([purpose.encode(), self._path(), *(part.encode() for part in parts)])
 
     def _path(self) -> bytes:
         return f"{self.namespace}/{self.name}/{self.key}".encode("ascii")
@@ -122,6 +130,11 @@ class Manifest:
         oldest_versions: of a value that was encrypted again unchanged, as by a rewrap, the oldest version of the
             Transit key that sealed it: whoever knows that version may know the value.
         place: ``namespace/name`` of the Secret that they were sealed in; empty if an older version of kubevault did it.
+        proofs: by data key, the Transit HMAC of `proof_input` by the digest key, which only sealers can make: that this
+            ciphertext was sealed here, of the value of this digest, with this key and in this scope.
+        sealed_checksums: of a value that was rewrapped since, `checksum` of the ciphertext that its proof is about.
+        rewrap_proofs: of such a value, the Transit HMAC of `rewrap_input` by the key's `rewrap_key`: that its
+            ciphertext was made of that one. Whoever may rewrap can make it.
     """
 
     transit_key: str
@@ -131,6 +144,25 @@ class Manifest:
     checksums: Mapping[str, str] = field(default_factory=dict)
     oldest_versions: Mapping[str, int] = field(default_factory=dict)
     place: str = ""
+    proofs: Mapping[str, str] = field(default_factory=dict)
+    sealed_checksums: Mapping[str, str] = field(default_factory=dict)
+    rewrap_proofs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def provable(self) -> set[str]:
+        """Data keys that have a proof, and all that it is about."""
+        return self.proofs.keys() & self.digests.keys() & self.checksums.keys()
+
+    def proof_input(self, place: Place) -> bytes:
+        """Return what the proof of one of the `provable` values is the HMAC of."""
+        sealed = self.sealed_checksums.get(place.key) or self.checksums[place.key]
+        facts = (self.scope, self.transit_key, self.digest_key, self.digests[place.key], sealed)
+        return place.proof_input("kubevault:2:sealed", *facts)
+
+    def rewrap_input(self, place: Place) -> bytes:
+        """Return what the proof of a rewrap is the HMAC of, of a `provable` value that is in ``sealed_checksums``."""
+        checksums = (self.sealed_checksums[place.key], self.checksums[place.key])
+        return place.proof_input("kubevault:2:rewrapped", self.transit_key, *checksums)
 
     def is_of(self, place: str) -> bool:
         """Whether its values open in a Secret, ``namespace/name``, as far as that is known: not in most copies."""
@@ -153,8 +185,9 @@ class Manifest:
             facts.get("checksums", {}),
             facts.get("oldest_versions", {}),
             facts.get("place", ""),
+            *(facts.get(name, {}) for name in _PROOFS),
         )
-        if facts["format"] != FORMAT or not manifest._is_sound:
+        if facts["format"] not in _FORMATS or not manifest._is_sound:
             raise ValueError
         return manifest
 
@@ -162,19 +195,24 @@ class Manifest:
     def _is_sound(self) -> bool:
         """Whether all is of the form that it has here: names become parts of paths and requests, and are printed."""
         namespace, slash, name = self.place.partition("/")
+        texts = (self.digests, self.checksums, self.proofs, self.sealed_checksums, self.rewrap_proofs)
         return (
             VAULT_NAME.allows(self.transit_key)
             and VAULT_NAME.allows(self.digest_key)
-            and all(map(DATA_KEY.allows, (*self.digests, *self.checksums, *self.oldest_versions)))
-            and all(isinstance(text, str) for text in (*self.digests.values(), *self.checksums.values()))
+            and all(DATA_KEY.allows(key) for entries in (*texts, self.oldest_versions) for key in entries)
+            and all(isinstance(text, str) and "\0" not in text for entries in texts for text in entries.values())
             and all(type(version) is int and version in _VERSIONS for version in self.oldest_versions.values())
             and (not self.place or (NAMESPACE.allows(namespace) and bool(slash) and SUBDOMAIN.allows(name)))
         )
 
+    @property
+    def _format(self) -> int:
+        return FORMAT if self.proofs else 1
+
     def dump(self) -> bytes:
         """Return the manifest as JSON: the same bytes for the same content."""
         facts = {
-            "format": FORMAT,
+            "format": self._format,
             "transit_key": self.transit_key,
             "scope": str(self.scope),
             "digest_key": self.digest_key,
@@ -182,6 +220,7 @@ class Manifest:
             "checksums": dict(self.checksums),
             **({"oldest_versions": dict(self.oldest_versions)} if self.oldest_versions else {}),
             **({"place": self.place} if self.place else {}),
+            **{name: dict(entries) for name in _PROOFS if (entries := getattr(self, name))},
         }
         return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
 
@@ -199,9 +238,9 @@ class Manifest:
         """
         try:
             facts = json.loads(text[: MOST_BYTES + 1])  # what is longer is cut, and so no JSON
-            if (found := facts["format"]) != FORMAT and type(found) is int and found in _VERSIONS:
+            if (found := facts["format"]) not in _FORMATS and type(found) is int and found in _VERSIONS:
                 raise SealedDataError(
-                    f"the manifest has format {found}; this version reads {FORMAT}",
+                    f"the manifest has format {found}; this version reads {' and '.join(map(str, _FORMATS))}",
                     place=place,
                     remedy="upgrade the package kubevault",
                 )
@@ -212,6 +251,14 @@ class Manifest:
                 place=place,
                 remedy="seal the Secret again with force",
             ) from error
+
+
+_PROOFS = ("proofs", "sealed_checksums", "rewrap_proofs")
+
+
+def rewrap_key(transit_key: str) -> str:
+    """Return the name of the Transit key that makes the proofs of a key's rewraps."""
+    return f"{transit_key}-rewrap"
 
 
 @dataclass(frozen=True)
@@ -312,6 +359,8 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
 def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) -> dict[str, Any]:
     """Return a Secret with new ciphertexts of the same plaintexts, for example after a rewrap; the manifest is updated.
 
+    What was sealed stays proven only with `with_rewrap_proofs`; else the next sealing run seals it again.
+
     Args:
         secret: as the Kubernetes API returns it.
         ciphertexts: by data key; missing keys are added.
@@ -324,9 +373,30 @@ def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) 
     if manifest:
         ours = {key: text for key, text in ciphertexts.items() if key in manifest.digests}
         checksums = {**manifest.checksums, **{key: checksum(text) for key, text in ours.items()}}
-        oldest = {**manifest.oldest_versions, **dict(_oldest_versions(secret, manifest, ours))}
-        data[MANIFEST_KEY] = encode(replace(manifest, checksums=checksums, oldest_versions=oldest).dump())
+        sealed = {key: manifest.checksums[key] for key in ours if key in manifest.provable}
+        sealed |= manifest.sealed_checksums
+        manifest = replace(
+            manifest,
+            checksums=checksums,
+            oldest_versions={**manifest.oldest_versions, **dict(_oldest_versions(secret, manifest, ours))},
+            sealed_checksums=sealed,
+            rewrap_proofs={key: proof for key, proof in manifest.rewrap_proofs.items() if key not in ours},
+        )
+        data[MANIFEST_KEY] = encode(manifest.dump())
     return {**secret, "data": data}
+
+
+def with_rewrap_proofs(secret: Mapping[str, Any], proofs: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Secret with proofs of values that `with_ciphertexts` put there.
+
+    Args:
+        secret: as `with_ciphertexts` returned it; it has a manifest.
+        proofs: Transit HMAC of `Manifest.rewrap_input`, by data key.
+    """
+    manifest = manifest_of(secret)
+    assert manifest  # noqa: S101 - for the type checker
+    manifest = replace(manifest, rewrap_proofs={**manifest.rewrap_proofs, **proofs})
+    return {**secret, "data": {**secret["data"], MANIFEST_KEY: encode(manifest.dump())}}
 
 
 def oldest_version(manifest: Manifest, key: str, encoded: str) -> int | None:

@@ -36,6 +36,7 @@ from support import forked
 from support.ansible import BIN, ROOT, environment, play
 from support.cluster import Cluster, await_service_account
 from support.docs import BLOCKS, PROMPT, Block, Place, blocks_of
+from support.lab import Lab
 from support.modules import Result, Task, run_modules
 from support.servers import PATIENCE, RedisServer, running, wait_until
 
@@ -404,7 +405,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         await_service_account(cluster.api, "shop")
         reads = {"role": "shop", "service_account": "shop", "namespace": "shop", "reads": ["shop-key"]}
         keys = key_resources([{"name": "shop-key", "derived": True}])
-        configure("vault_resource", resources=[*keys, *policy_resources(["shop-key"]), *role_resources([reads])])
+        resources = [*keys, *policy_resources(["shop-key"]), *role_resources([reads])]
+        with Lab(Path(os.environ["KUBEVAULT_LAB"])).privileged() as vault:
+            configure("vault_resource", resources=resources, vault_token=vault.token)
         token = cluster.account(
             "shop",
             [

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.ansible import ROOT
 from support.lab import Lab
 from support.search import processes
 from support.servers import wait_until
@@ -55,11 +58,22 @@ def assert_whole(lab: Lab) -> None:
     assert as_root(lab).read_key("kept")["latest_version"] == 1
 
 
-def test_a_killed_server_is_repaired_and_the_others_go_on(lab: Lab) -> None:
+def test_a_killed_server_and_a_sealed_vault_are_repaired_and_the_others_go_on(lab: Lab) -> None:
+    """Vault's process runs: only Vault itself says that it is of no use."""
+
+    def status() -> tuple[int, str]:
+        variables = {"KUBEVAULT_LAB": lab.folder, "VENV": sys.prefix, "PYTHON": sys.executable}
+        run = ["make", "--silent", "lab-status", *(f"{name}={value}" for name, value in variables.items())]
+        done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.splitlines()[-1]
+
     before = pids(lab)
+    assert as_root(lab).request("PUT", "sys/seal", {}).ok
+    assert status() == (2, "vault is sealed; repair the lab: make lab-up")
     os.kill(before["etcd"], signal.SIGKILL)
     lab.play("lab.yml")
     assert [name for name, pid in pids(lab).items() if pid != before[name]] == ["etcd"]
+    assert status() == (0, "vault is unsealed")
     assert_whole(lab)
 
 

@@ -289,15 +289,19 @@ PLAINTEXT = "cGxhaW50ZXh0"
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("method", "path", "body"),
     [
-        ("{transit}/keys/new", {"exportable": False, "type": "aes256-gcm96"}),
-        ("{transit}/encrypt/plain", {"plaintext": PLAINTEXT}),
-        ("{transit}/hmac/plain-digest", {"input": PLAINTEXT}),
+        ("POST", "{transit}/keys/new", {"exportable": False, "type": "aes256-gcm96"}),
+        ("POST", "{transit}/keys/new-digest", {"type": "hmac", "key_size": 32}),
+        ("POST", "{transit}/encrypt/plain", {"plaintext": PLAINTEXT}),
+        ("POST", "{transit}/hmac/plain-digest", {"input": PLAINTEXT}),
+        ("LIST", "{transit}/keys", {}),
+        ("LIST", "auth/{kubernetes}/role", {}),
+        ("LIST", "sys/policies/acl", {}),
     ],
 )
-def test_the_operator_may(operator: Operator, path: str, body: dict[str, Any]) -> None:
-    assert operator.status("POST", path, **body) == 200
+def test_the_operator_may(operator: Operator, method: str, path: str, body: dict[str, Any]) -> None:
+    assert operator.status(method, path, **body) == 200
 
 
 @pytest.mark.parametrize("value", [True, "true", "True", "t", "1", 1, [True]])

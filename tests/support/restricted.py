@@ -93,6 +93,7 @@ def rotation() -> dict[str, Any]:
         "kubevault_rotation_vault_url": "https://vault:8200",
         "kubevault_rotation_vault_ca_pem": "PEM",
         "kubevault_rotation_pod_arguments": ["rotate"],
+        "workload_ca_config_map": "kubevault-ca",
     }
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["to_json"] = json.dumps

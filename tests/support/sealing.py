@@ -10,6 +10,7 @@ from typing import Any
 
 from kubernetes import client
 
+from secretmanager.admin.definitions import POLICY_PATHS
 from secretmanager.sealed import sealed_values
 from secretmanager.sealing.plan import Outcome
 from secretmanager.sealing.sealer import Sealer
@@ -21,11 +22,17 @@ from support import ansible
 from support.cluster import Cluster
 from support.servers import PrivateVault
 
-SEALER = {
-    f"transit/{path}": ["update"]
-    for key in ("derived", "plain", "other")
-    for path in (f"encrypt/{key}", f"hmac/{key}-digest")
-}
+
+def rules(access: str, *keys: str) -> dict[str, list[str]]:
+    """Return what a policy of keys allows, such as that of a "sealer", as the roles write it."""
+    return {
+        f"transit/{path.format(key=key, digest_key=f'{key}-digest', rewrap_key=f'{key}-rewrap')}": [capability]
+        for key in keys
+        for path, capability in POLICY_PATHS[access].items()
+    }
+
+
+SEALER = rules("sealer", "derived", "plain", "other")
 """The whole policy of a sealer with these keys."""
 
 

@@ -270,9 +270,10 @@ class PrivateVault:
         return api.request("POST", f"/v1/{path}", body, headers=headers).json()["wrap_info"]["token"]
 
     def new_key(self, name: str, **parameters: Any) -> None:
-        """Create a Transit key, and that of its digests."""
+        """Create a Transit key, and those of its digests and of the proofs of its rewraps."""
         self.write(f"transit/keys/{name}", **parameters)
-        self.write(f"transit/keys/{name}-digest", type="hmac", key_size=32)
+        for helper in ("digest", "rewrap"):
+            self.write(f"transit/keys/{name}-{helper}", type="hmac", key_size=32)
 
     def delete(self, path: str) -> None:
         assert self.root.request("DELETE", path).ok, path

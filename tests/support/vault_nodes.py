@@ -89,6 +89,7 @@ class VaultNodes:
             "vault_server_token_file": str(secrets / "operator-token"),
             "vault_operator_root_token_file": "{{ vault_server_root_token_file }}",
             "vault_operator_token_file": "{{ vault_server_token_file }}",
+            "vault_operator_elevate": True,  # there is nobody to ask
             **variables,
         }
 

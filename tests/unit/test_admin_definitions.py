@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from secretmanager.admin.definitions import (
     KEY_DEFAULTS,
@@ -16,6 +19,7 @@ from secretmanager.admin.definitions import (
     ROLE_DEFAULTS,
     TOKEN_TTL,
     audit_resources,
+    cronjob_name,
     key_resources,
     lease_name,
     lease_names,
@@ -33,11 +37,14 @@ ROLES = Path(__file__).parents[2] / "roles"
 WORKLOAD = {"role": "shop", "service_account": "till", "namespace": "store"}
 
 
-def test_a_key_and_the_key_of_its_digests() -> None:
-    shop, digest = key_resources([{"name": "shop-key", "derived": True, "min_decryption_version": 2}], "transit-eu")
+def test_a_key_and_the_keys_of_its_digests_and_proofs() -> None:
+    shop, digest, rewrap = key_resources(
+        [{"name": "shop-key", "derived": True, "min_decryption_version": 2}], "transit-eu"
+    )
     assert shop["path"] == "transit-eu/keys/shop-key"
     assert shop["data"] == {**KEY_DEFAULTS, "derived": True, "min_decryption_version": 2}
     assert digest == {"path": "transit-eu/keys/shop-key-digest", "data": KEY_DEFAULTS}
+    assert rewrap == {"path": "transit-eu/keys/shop-key-rewrap", "data": KEY_DEFAULTS}
 
 
 def test_no_key_is_exportable_unless_somebody_says_so() -> None:
@@ -49,8 +56,9 @@ def test_no_key_is_exportable_unless_somebody_says_so() -> None:
     ("keys", "said"),
     [
         ([{"derived": True}], "transit key: name is missing"),
-        ([{"name": "a"}, {"name": "a"}], "a, a-digest is defined twice"),
+        ([{"name": "a"}, {"name": "a"}], "a, a-digest, a-rewrap is defined twice"),
         ([{"name": "a"}, {"name": "a-digest"}], "a-digest is defined twice"),
+        ([{"name": "a"}, {"name": "a-rewrap"}], "a-rewrap is defined twice"),
     ],
 )
 def test_keys_that_mean_nothing(keys: list[dict[str, object]], said: str) -> None:
@@ -97,12 +105,14 @@ def test_what_each_policy_grants() -> None:
         "sys/policies/acl/kubevault-sealer-k": {
             "transit-eu/encrypt/k": "update",
             "transit-eu/hmac/k-hmac": "update",
+            "transit-eu/hmac/k-rewrap": "update",
             **OWN,
         },
         "sys/policies/acl/kubevault-rotator-k": {
             "transit-eu/keys/k": "read",
             "transit-eu/keys/k/rotate": "update",
             "transit-eu/rewrap/k": "update",
+            "transit-eu/hmac/k-rewrap": "update",
             **OWN,
         },
         "sys/policies/acl/kubevault-retirer-k": {
@@ -131,6 +141,13 @@ def test_the_names_of_a_key_s_leases() -> None:
     assert lease_names(["a"], 2) == ["kubevault-rotation-a", *shards]
     with pytest.raises(ConfigError, match="is not allowed"):
         lease_names(["*"])
+
+
+def test_the_name_of_a_key_s_cronjob() -> None:
+    assert cronjob_name("shop-key") == "kubevault-rotation-shop-key"
+    names = [cronjob_name(key) for key in ("My_Key", "my_key", "my-key", "a" * 255, "a" * 254)]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 52
 
 
 def test_each_key_has_leases_of_its_own_that_kubernetes_allows() -> None:
@@ -279,3 +296,37 @@ def test_an_audit_device() -> None:
 def test_an_audit_device_that_is_not_allowed(device: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
         audit_resources([device])
+
+
+NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,9}[a-z0-9])?", fullmatch=True)
+DATA_KEYS = st.from_regex(r"[-_a-zA-Z0-9][-._a-zA-Z0-9]{0,9}", fullmatch=True)
+
+
+@given(NAMES, NAMES, NAMES, DATA_KEYS)
+def test_a_policy_of_own_secrets_allows_their_contexts_and_no_others(
+    namespace: str, name: str, other: str, key: str
+) -> None:
+    workload = {"role": "r", "namespace": namespace, "reads": ["k"], "secrets": [name], "own_secrets_only": True}
+    (resource,) = policy_resources([], workloads=[workload], derived_keys=["k"])
+    globs = re.findall(r'"([A-Za-z0-9+/]*)[*]"', resource["data"]["policy"])
+
+    def allowed(*place: str) -> bool:
+        return base64.b64encode("/".join(place).encode()).decode().startswith(tuple(globs))
+
+    assert allowed(namespace, name, key)
+    assert len(globs) <= 8
+    for text in (namespace, f"{namespace}/{name}", f"{namespace}{name}/{key}"):
+        assert not allowed(*text.split("/"))
+    for space, secret in ((namespace, other), (other, name), (namespace, name + other), (namespace, name[:-1])):
+        assert allowed(space, secret, key) == ((space, secret) == (namespace, name))
+
+
+def test_own_secrets_only_needs_secrets_and_a_derived_key() -> None:
+    """Of a key that is not derived, Vault ignores the context, and would decrypt all of it."""
+    workload = {**WORKLOAD, "reads": ["k"], "own_secrets_only": True}
+    with pytest.raises(ConfigError, match="own_secrets_only: found no secrets; name those that it reads in secrets"):
+        policy_resources(["k"], workloads=[workload], derived_keys=["k"])
+    with pytest.raises(ConfigError, match="own_secrets_only: key k is not derived, so Vault would decrypt all of it"):
+        policy_resources(["k"], workloads=[{**workload, "secrets": ["a"]}], derived_keys=["other"])
+    (role,) = role_resources([{**workload, "secrets": ["a"]}])
+    assert role["data"]["token_policies"][0] == f"kubevault-reader-k:{workload['role']}"

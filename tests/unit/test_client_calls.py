@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from secretmanager import AsyncSecretManager, ConfigError, Request, SecretManager
-from secretmanager.errors import check_arguments, frameless
+from secretmanager.errors import FormerMethod, WrongArguments, check_arguments, frameless
 
 VAULT = {"SOURCE": "KUBEVAULT", "vault_url": "https://vault.example.org:8200", "role": "demo"}
-NAMES = "secret_name, namespace, read_type, read_key, transit_key"
+NAMES = "secret_name, namespace, read_type, read_key, transit_key, scope"
 
 CALLS: list[tuple[str, Callable[[Any], object], str]] = [
     (
@@ -26,8 +26,8 @@ CALLS: list[tuple[str, Callable[[Any], object], str]] = [
     ("KUBEVAULT", lambda sm: sm.read_secrets("a", "b", namespace="c"), "read_secrets(): namespace: is given twice;"),
     (
         "KUBEVAULT",
-        lambda sm: sm.read_secrets(*"abcdef"),
-        "read_secrets(): found 6 arguments without a name, at most 5 have a place;",
+        lambda sm: sm.read_secrets(*"abcdefg"),
+        "read_secrets(): found 7 arguments without a name, at most 6 have a place;",
     ),
     (
         "KUBERNETES",
@@ -68,6 +68,7 @@ def test_a_call_with_other_arguments_says_what_is_allowed(
     with pytest.raises(ConfigError) as caught:
         asyncio.run(awaited()) if kind is AsyncSecretManager else call(manager)
     assert str(caught.value).startswith(said)
+    assert isinstance(caught.value, WrongArguments) is ("(): " in said)
 
 
 @pytest.mark.parametrize("kind", [SecretManager, AsyncSecretManager])
@@ -103,7 +104,7 @@ def test_a_call_of_the_published_client_names_today_s(
 ) -> None:
     manager = kind({"SOURCE": "FILE"})
     assert not hasattr(manager, name)
-    with pytest.raises(AttributeError, match=said) as caught:
+    with pytest.raises(FormerMethod, match=said) as caught:
         getattr(manager, name)(*arguments)
     assert "Coming from dekeyrej-secretmanager" in str(caught.value)
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from secretmanager.commands.rewrap import command as rewrap
 from secretmanager.errors import ConflictError, DecryptionFailed, SecretNotFound, VaultError
 from secretmanager.rotation import usage
-from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, make_candidate
+from secretmanager.rotation.planning import GITOPS_LABELS, Options, Shard, Skip, make_candidate
 from secretmanager.rotation.rewrapper import ATTEMPTS, Report, Rewrapper
 from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Manifest, Scope, checksum, encode, sealed_values
 from secretmanager.sealing.recreation import is_copy, original, recreate
@@ -300,6 +300,9 @@ def test_what_was_broken_off_is_finished_and_rewrapped() -> None:
         (copy,) = broken_off(5)
     assert is_copy(copy)
     api = FakeApi([copy], set())
+    report = run(api, Options("ours"), 1, Fate())
+    assert report.facts() == {**Report().facts(), "skipped": {"n/a": str(Skip.LEFT)}}
+    assert list(api.secrets.values()) == [copy]
     report = run(api, Options("ours", recreate=True), 1, Fate())
     assert (report.rewrapped, report.behind) == (["n/a"], {})
     assert versions(api.secrets["n/a"]) == {NEWEST}
@@ -309,7 +312,7 @@ def test_a_copy_is_left_to_the_shard_of_its_original() -> None:
     """Another one could delete it just before the original is deleted, too."""
     secrets = [secret for number in range(8) for secret in broken_off(4, f"a{number}")]
     api = FakeApi(secrets, set())
-    Rewrapper(FakeVault(Fate()), api, Options("other"), NEWEST, shard=Shard(0, 2)).run(Report())  # type: ignore[arg-type]
+    Rewrapper(FakeVault(Fate()), api, Options("other", recreate=True), NEWEST, shard=Shard(0, 2)).run(Report())  # type: ignore[arg-type]
     left = [place_of(original(secret)) for secret in api.secrets.values() if is_copy(secret)]
     assert left == [place_of(secret) for secret in secrets if not is_copy(secret) and secret in Shard(1, 2)]
     assert 0 < len(left) < 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ from secretmanager.sealed import (
 
 PARTS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
 PLACES = st.builds(Place, PARTS, PARTS, st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True))
-DIGESTS = st.dictionaries(PARTS, st.text(max_size=20))
+TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=20)
+DIGESTS = st.dictionaries(PARTS, TEXTS)
 
 
 @given(PLACES, PLACES, st.binary(max_size=40), st.binary(max_size=40))
@@ -47,13 +49,26 @@ def test_the_context_is_the_place(a: Place, b: Place) -> None:
     assert a.context(Scope.CLUSTER_WIDE) is None
 
 
-@given(PARTS, st.sampled_from(Scope), PARTS, DIGESTS)
-def test_a_manifest_comes_back_as_it_was(key: str, scope: Scope, digest_key: str, digests: dict[str, str]) -> None:
-    manifest = Manifest(key, scope, digest_key, digests, {name: checksum(text) for name, text in digests.items()})
+@given(PARTS, st.sampled_from(Scope), PARTS, *[DIGESTS] * 4)
+def test_a_manifest_comes_back_as_it_was(
+    key: str,
+    scope: Scope,
+    digest_key: str,
+    digests: dict[str, str],
+    proofs: dict[str, str],
+    sealed: dict[str, str],
+    rewraps: dict[str, str],
+) -> None:
+    def made(order: Callable[[dict[str, str]], dict[str, str]]) -> Manifest:
+        checksums = {name: checksum(text) for name, text in digests.items()}
+        parts = map(order, (digests, checksums, proofs, sealed, rewraps))
+        names = ("digests", "checksums", "proofs", "sealed_checksums", "rewrap_proofs")
+        return Manifest(key, scope, digest_key, **dict(zip(names, parts, strict=True)))
+
+    manifest = made(dict)
     assert Manifest.load(manifest.dump(), "ns/name") == manifest
-    backwards = dict(reversed(digests.items())), dict(reversed(manifest.checksums.items()))
-    reordered = Manifest(key, scope, digest_key, *backwards)
-    assert reordered.dump() == manifest.dump()
+    assert made(lambda texts: dict(reversed(texts.items()))).dump() == manifest.dump()
+    assert json.loads(manifest.dump())["format"] == (2 if proofs else 1)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,13 @@ def test_the_leader_takes_a_snapshot_and_the_others_none(vaults: dict[str, Host]
     assert f"\nvault_snapshot_size_bytes {host.file(path).size}\n" in metrics
 
 
+def test_the_unit_s_user_reads_its_configuration_and_does_not_write_it(host: Host) -> None:
+    folder, names = CONFIGURATION.rpartition("/")[0], ("configuration.json", "recipients", "ca.crt", "token")
+    found = {path: host.file(path) for path in (folder, *(f"{folder}/{name}" for name in names))}
+    modes = {path: (file.user, file.group, file.mode) for path, file in found.items()}
+    assert modes == {path: ("root", "vault-snapshot", 0o750 if path == folder else 0o640) for path in found}
+
+
 def test_a_snapshot_that_is_too_old_is_an_error(vaults: dict[str, Host]) -> None:
     host = next(host for host in vaults.values() if snapshots(host))
     check = "/usr/local/bin/vault-snapshot check"

@@ -48,14 +48,15 @@ def test_the_process_has_no_privileges_and_dumps_no_core(host: Host) -> None:
 
 def test_files_have_the_modes_that_they_need(host: Host) -> None:
     expected = {
-        "/etc/vault.d": ("vault", 0o700),
-        "/etc/vault.d/vault.hcl": ("vault", 0o600),
-        "/etc/vault.d/tls.key": ("vault", 0o600),
-        "/opt/vault": ("root", 0o755),
-        "/opt/vault/data": ("vault", 0o700),
-        "/etc/systemd/system/vault.service": ("root", 0o644),
+        "/etc/vault.d": ("root", "vault", 0o750),
+        "/etc/vault.d/vault.hcl": ("root", "vault", 0o640),
+        "/etc/vault.d/tls.key": ("root", "vault", 0o640),
+        "/opt/vault": ("root", "root", 0o755),
+        "/opt/vault/data": ("vault", "root", 0o700),
+        "/etc/systemd/system/vault.service": ("root", "root", 0o644),
     }
-    assert {path: (host.file(path).user, host.file(path).mode) for path in expected} == expected
+    found = {path: host.file(path) for path in expected}
+    assert {path: (file.user, file.group, file.mode) for path, file in found.items()} == expected
     program = host.check_output("readlink /proc/$(systemctl show --property MainPID --value vault)/exe")
     assert (host.file(program).user, host.file(program).mode) == ("root", 0o755)
 
@@ -90,7 +91,7 @@ def test_the_firewall_lets_in_only_whom_the_inventory_names(
     try:
         assert port.is_listening
         assert not reaches((name, 8200))
-        everybody = ["198.51.100.0/24", "2001:db8::/32"]
+        everybody = ["198.51.100.0/24", "198.51.100.128/25", "2001:db8::/32", "2001:db8:1::/48"]  # some within others
         configure("firewall", vault_server_firewall=True, vault_server_firewall_clients=everybody)
         assert reaches((name, 8200), PATIENCE)
         assert not reaches((name, 8201))

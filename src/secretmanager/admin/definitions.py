@@ -8,19 +8,26 @@ Sources: https://developer.hashicorp.com/vault/api-docs/secret/transit, /auth/ku
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigError, quoted
 from ..names import NAMESPACE, SUBDOMAIN, VAULT_NAME, VAULT_PATH, NameRule
-from ..sealed import DIGEST_SUFFIX
+from ..sealed import DIGEST_SUFFIX, rewrap_key
 
 POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     "reader": {"decrypt/{key}": "update"},
-    "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update"},
-    "rotator": {"keys/{key}": "read", "keys/{key}/rotate": "update", "rewrap/{key}": "update"},
+    "sealer": {"encrypt/{key}": "update", "hmac/{digest_key}": "update", "hmac/{rewrap_key}": "update"},
+    "rotator": {
+        "keys/{key}": "read",
+        "keys/{key}/rotate": "update",
+        "rewrap/{key}": "update",
+        "hmac/{rewrap_key}": "update",
+    },
     # By a rewrap, whose answer is thrown away, it tells whether the key opens a value that no manifest names.
     "retirer": {
         "keys/{key}": "read",
@@ -30,7 +37,7 @@ POLICY_PATHS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """The policies of a key: paths below the Transit mount, and the capability on each. No policy grants both encrypt and
-decrypt, and the rotator, which may run on a schedule, cannot make a ciphertext unreadable."""
+decrypt; the rotator, which may run on a schedule, can neither make a ciphertext unreadable nor a sealer's proof."""
 
 ALLOWED_PARAMETERS: Mapping[str, Sequence[str]] = {
     # Vault trims only a key that has both of these; no other setting of the key belongs to its retiring.
@@ -45,6 +52,9 @@ GRANTS: Mapping[str, str] = {"reads": "reader", "seals": "sealer", "rotates": "r
 AUDIT_TYPES = ("file", "syslog", "socket")
 
 LEASE_PREFIX = "kubevault-rotation-"
+
+CRONJOB_NAME = 52
+"""Characters that the name of a CronJob has at most: the names of its Jobs end with eleven more."""
 
 SELF_PATHS: Mapping[str, str] = {
     "auth/token/lookup-self": "read",
@@ -86,7 +96,7 @@ Definition = dict[str, Any]
 def key_resources(
     keys: Sequence[Mapping[str, Any]], mount: str = "transit", digest_suffix: str = DIGEST_SUFFIX
 ) -> list[Definition]:
-    """Return the resources of Transit keys, each followed by the key of its digests.
+    """Return the resources of Transit keys, each followed by the keys of its digests and of the proofs of its rewraps.
 
     Args:
         keys: ``name`` of each key, and those of its parameters that differ from `KEY_DEFAULTS`.
@@ -98,13 +108,14 @@ def key_resources(
     """
     _checked("mount", mount, VAULT_PATH)
     names = [_checked("transit key: name", key.get("name"), VAULT_NAME) for key in _dicts("transit keys", keys)]
-    names += [_checked("digest key: name", f"{name}{digest_suffix}", VAULT_NAME) for name in names]
+    names = [each for name in names for each in (name, *_helpers(name, digest_suffix))]
     _refuse_same("transit keys", names)
     resources = []
     for key in keys:
         given = {field: value for field, value in key.items() if field != "name"}
         resources.append({"path": f"{mount}/keys/{key['name']}", "data": {**KEY_DEFAULTS, **given}})
-        resources.append({"path": f"{mount}/keys/{key['name']}{digest_suffix}", "data": dict(KEY_DEFAULTS)})
+        helpers = _helpers(key["name"], digest_suffix)
+        resources += [{"path": f"{mount}/keys/{name}", "data": dict(KEY_DEFAULTS)} for name in helpers]
     return resources
 
 
@@ -119,7 +130,11 @@ def policy_names(key: str) -> list[str]:
 
 
 def policy_resources(
-    keys: Sequence[str], mount: str = "transit", digest_suffix: str = DIGEST_SUFFIX
+    keys: Sequence[str],
+    mount: str = "transit",
+    digest_suffix: str = DIGEST_SUFFIX,
+    workloads: Sequence[Mapping[str, Any]] | None = None,
+    derived_keys: Sequence[str] | None = None,
 ) -> list[Definition]:
     """Return the resources of the policies of Transit keys, one for each key and kind of access.
 
@@ -127,14 +142,19 @@ def policy_resources(
         keys: names of the keys.
         mount: path at which the Transit engine is mounted.
         digest_suffix: suffix of the name of a digest key.
+        workloads: as of `role_resources`; each with ``own_secrets_only`` has a policy for each key that it reads with,
+            to decrypt what is sealed in scope strict for its ``secrets``, and nothing else.
+        derived_keys: those of the keys that are ``derived``: of others, Vault ignores the context.
 
     Raises:
         ConfigError: a name is not allowed. In a policy, some other characters would grant more (``*``, ``+``, ``"``).
+            Or a workload with ``own_secrets_only`` names no Secrets, or reads with a key that is not derived.
     """
     _checked("mount", mount, VAULT_PATH)
     names = _key_names("transit keys", keys)
+    derived = _key_names("derived keys", derived_keys or ())
     for key in names:
-        _checked("digest key: name", f"{key}{digest_suffix}", VAULT_NAME)
+        _helpers(key, digest_suffix)
     _refuse_same("transit keys", names)
     return [
         {
@@ -143,7 +163,20 @@ def policy_resources(
         }
         for key in names
         for access in POLICY_PATHS
+    ] + [
+        {
+            "path": f"sys/policies/acl/{own_policy_name(workload, key)}",
+            "data": {"policy": "".join((f"{POLICY_MARK}\n", *_own_rules(workload, key, mount, derived)))},
+        }
+        for workload in _dicts("workloads", workloads or [])
+        for key in workload.get("reads", ())
+        if workload.get("own_secrets_only")
     ]
+
+
+def own_policy_name(workload: Mapping[str, Any], key: str) -> str:
+    """Return the name of the policy by which a workload decrypts its own Secrets alone; no key has one of this name."""
+    return f"{policy_name('reader', key)}:{workload['role']}"
 
 
 def workload_policy(owner: str) -> str:
@@ -202,11 +235,29 @@ def lease_name(key: str, shard: tuple[int, int] | None = None) -> str:
     """
     index, shards = shard or (0, 1)
     end = f"-shard-{index}-of-{shards}" if shards > 1 else ""
-    if not SUBDOMAIN.allows(name := f"{LEASE_PREFIX}{key}{end}"):
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        spelled = re.sub(r"[^a-z0-9]+", "-", key.lower())[:100].strip("-")
-        name = f"{LEASE_PREFIX}{spelled}-{digest}{end}"
-    return name
+    name = f"{LEASE_PREFIX}{key}{end}"
+    return name if SUBDOMAIN.allows(name) else f"{LEASE_PREFIX}{_spelled(key, 100)}{end}"
+
+
+def cronjob_name(key: str) -> str:
+    """Return the name of the CronJob that rotates a key: as that of its Lease, of 52 characters at most.
+
+    Args:
+        key: the Transit key.
+
+    Raises:
+        ConfigError: the key's name is not allowed.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#cron-jobs
+    """
+    name = lease_name(_checked("transit key", key, VAULT_NAME))
+    return name if len(name) <= CRONJOB_NAME else f"{LEASE_PREFIX}{_spelled(key, 16)}"
+
+
+def _spelled(key: str, most: int) -> str:
+    """Return a key's name as part of a name in Kubernetes, cut, with a hash of the key."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^a-z0-9]+', '-', key.lower())[:most].strip('-')}-{digest}"
 
 
 def lease_names(keys: Sequence[str], shards: int = 1) -> list[str]:
@@ -262,7 +313,7 @@ def role_resources(
     Args:
         workloads: ``role``, ``service_account`` and ``namespace`` of each; its keys in ``reads``, ``seals``,
             ``rotates`` and ``retires``; and, if they differ, ``audience``, ``token_type``, ``token_ttl`` and
-            ``token_max_ttl``.
+            ``token_max_ttl``; ``own_secrets_only`` if what it reads is limited to its ``secrets``.
         mount: path at which the auth method is mounted.
         audience: audience of a workload's token, unless the workload names its own.
         owner: whose roles they are; see `workload_policy`.
@@ -304,18 +355,75 @@ def _token_policies(named: str, workload: Mapping[str, Any], owner: str) -> list
     keys = {field: _key_names(f"{named}: {field}", workload.get(field, ())) for field in GRANTS}
     if both := sorted({*keys["reads"]} & {*keys["seals"]}):
         raise ConfigError(f"{named} both reads and seals with {', '.join(both)}", remedy="make two workloads of it")
-    policies = [policy_name(access, key) for field, access in GRANTS.items() for key in keys[field]]
+    policies = [
+        own_policy_name(workload, key)
+        if field == "reads" and workload.get("own_secrets_only")
+        else policy_name(access, key)
+        for field, access in GRANTS.items()
+        for key in keys[field]
+    ]
     # A role that grants nothing, such as the token reviewer's, needs no owner.
     return [*policies, workload_policy(owner)] if policies else []
+
+
+def _helpers(key: str, digest_suffix: str) -> tuple[str, str]:
+    """Return the names of the keys of a Transit key's digests, and of the proofs of its rewraps."""
+    names = {"digest key": f"{key}{digest_suffix}", "rewrap key": rewrap_key(key)}
+    digest_key, proof_key = (_checked(f"{kind}: name", name, VAULT_NAME) for kind, name in names.items())
+    return digest_key, proof_key
 
 
 def _rules(access: str, key: str, mount: str, digest_suffix: str) -> Iterator[str]:
     """Yield the rules of a policy as HCL (https://developer.hashicorp.com/vault/docs/concepts/policies)."""
     for path, capability in POLICY_PATHS[access].items():
-        full = f"{mount}/{path.format(key=key, digest_key=key + digest_suffix)}"
+        digest_key, proof_key = _helpers(key, digest_suffix)
+        full = f"{mount}/{path.format(key=key, digest_key=digest_key, rewrap_key=proof_key)}"
         yield _rule(full, capability, ALLOWED_PARAMETERS.get(path, ()))
     for path, capability in SELF_PATHS.items():
         yield _rule(path, capability)
+
+
+def _own_rules(workload: Mapping[str, Any], key: str, mount: str, derived_keys: Sequence[str]) -> Iterator[str]:
+    """Yield the rules of a policy that allows the contexts of a workload's Secrets alone.
+
+    In a batch, Vault does not look at the contexts, so no batch is allowed.
+
+    Source: https://developer.hashicorp.com/vault/docs/concepts/policies#parameter-constraints
+    """
+    named = f"workload {workload['role']}"
+    namespace = _checked(f"{named}: namespace", workload.get("namespace"), NAMESPACE)
+    secrets = [_checked(f"{named}: secrets", name, SUBDOMAIN) for name in _items(named, workload.get("secrets", ()))]
+    if not secrets:
+        raise ConfigError(f"{named}: own_secrets_only: found no secrets", remedy="name those that it reads in secrets")
+    if key not in derived_keys:
+        raise ConfigError(
+            f"{named}: own_secrets_only: key {key} is not derived, so Vault would decrypt all of it in any context",
+            remedy="let it read with derived keys alone",
+        )
+    contexts = ", ".join(f'"{text}"' for name in secrets for text in _context_globs(f"{namespace}/{name}/"))
+    parameters = f'    "ciphertext" = []\n    "context" = [{contexts}]\n'
+    yield (
+        f'path "{mount}/decrypt/{key}" {{\n  capabilities = ["update"]\n  required_parameters = ["context"]\n'
+        f"  allowed_parameters = {{\n{parameters}  }}\n}}\n"
+    )
+    for path, capability in SELF_PATHS.items():
+        yield _rule(path, capability)
+
+
+def _context_globs(beginning: str) -> list[str]:
+    """Return what all texts in base64 begin with whose bytes begin with a text, and then have one of a data key.
+
+    Three bytes are four letters of base64; what is left of the text is one or two bytes, whose last letter also has
+    bits of the next byte.
+    """
+    whole = len(beginning) // 3 * 3
+    rest = beginning[whole:].encode()
+    letters = {base64.b64encode(rest + byte.encode())[: len(rest) + 1 if rest else 0].decode() for byte in _KEY_BYTES}
+    head = base64.b64encode(beginning[:whole].encode()).decode()
+    return [f"{head}{letter}*" for letter in sorted(letters)]
+
+
+_KEY_BYTES = string.ascii_letters + string.digits + "-._"
 
 
 def _rule(path: str, capability: str, parameters: Iterable[str] = ()) -> str:

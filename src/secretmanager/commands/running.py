@@ -114,12 +114,18 @@ def end_as(status: int) -> NoReturn:
 def _execute(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
     """Become the program, which ignores no signal that Python alone ignores: `yes | head` ends by SIGPIPE.
 
-    Its limit of core files is the one that this process was started with.
+    Its limit of core files is the one that this process was started with. If there is no program, all is as before.
     """
-    for number in _IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, protect())
-    os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
+    dispositions = {number: signal.signal(number, signal.SIG_DFL) for number in _IGNORED_BY_PYTHON}
+    limits = protect()
+    protected = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, limits)
+    try:
+        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - that is what it is for
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, protected)
+        for number, disposition in dispositions.items():
+            signal.signal(number, disposition)
 
 
 @contextmanager

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+CLOSING = 2.0
+"""Time that the revocation of a token may take, in seconds. Kubernetes lets a program that is to end live for 30."""
+
 FRESH = 1.0
 """Age, in seconds, up to which a refusal means that the token lacks a policy, and not that it has expired."""
 
@@ -132,13 +135,16 @@ class VaultSession:
         return self._token().login.client_token
 
     def close(self, warn: Callable[[str], None] = log.warning) -> None:
-        """Revoke the token, within `CLOSING`. A token that has expired, or expires by itself, is left alone.
+        """Revoke the token, in `CLOSING` seconds. A token that has expired, or expires by itself, is left alone.
 
         Args:
             warn: called if it cannot be revoked; what was done counts all the same.
         """
-        with self._lock:
-            held, self._held, self._closed = self._held, None, True
+        # A thread that logs in meanwhile may wait for Vault much longer; its token ends by itself.
+        locked = self._lock.acquire(timeout=CLOSING)
+        held, self._held, self._closed = self._held, None, True
+        if locked:
+            self._lock.release()
         if held is None or not held.login.revocable or not held.usable:
             return
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey, quoted
-from ..sealed import MANIFEST_KEY, Manifest, Place, key_version
+from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, key_version
 from ..servers.kubernetes import Object, Resource
 from ..servers.vault import TransitItem
 
@@ -27,6 +27,7 @@ class Request:
         read_type: "SECRET" or "CONFIG_MAP".
         read_key: data key that holds a JSON object; None for all data keys, each a text.
         transit_key: Transit key that decrypts it; required if the Secret has no manifest, which names it.
+        scope: the scope that its manifest must name, as of `sealed.Scope`; None for any.
 
     Raises:
         ConfigError: a part has the wrong type, or is not allowed.
@@ -37,6 +38,7 @@ class Request:
     read_type: ReadType = "SECRET"
     read_key: str | None = None
     transit_key: str | None = None
+    scope: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("secret_name", "namespace", "read_key", "transit_key"):
@@ -48,6 +50,8 @@ class Request:
                 )
         if self.read_type not in list(_RESOURCES):
             raise ConfigError(f"read_type: found {quoted(self.read_type)}; allowed are {', '.join(_RESOURCES)}")
+        if self.scope is not None and self.scope not in list(Scope):
+            raise ConfigError(f"scope: found {self.scope!r}; allowed are {', '.join(Scope)}, or None")
 
     @property
     def resource(self) -> Resource:
@@ -114,7 +118,8 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
 
     Raises:
         SecretKeyNotFound, SecretFormatError: as `texts_of`.
-        SealedDataError: a value is not sealed, or for another Secret, or its Transit key is unknown.
+        SealedDataError: a value is not sealed, or for another Secret or in another scope than the request names, or its
+            Transit key is unknown.
         WrongTransitKey: the manifest names another Transit key than the request.
     """
     for key, text in texts_of(found, request).items():
@@ -133,6 +138,13 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
             )
         if ours and transit_key != ours.transit_key:
             raise WrongTransitKey(asked=transit_key, found=ours.transit_key, place=str(place))
+        if request.scope and (ours is None or ours.scope != request.scope):
+            found_scope = f"in scope {ours.scope}" if ours else "without a manifest"
+            raise SealedDataError(
+                f"it is sealed {found_scope}; asked for is scope {request.scope}",
+                place=str(place),
+                remedy=f"seal it in scope {request.scope}",
+            )
         if ours and not ours.is_of(f"{place.namespace}/{place.name}"):
             raise SealedDataError(
                 f"the Secret is a copy: its values were sealed for {ours.place}, scope {ours.scope}",

@@ -3,4 +3,4 @@
 It imports `sealing` for manifest files, `servers` and `sealed`. `manager`, `commands` and the plugins import it.
 """
 
-__all__ = ["files", "keys", "lease", "planning", "rewrapper", "rotation", "single", "usage"]
+__all__ = ["files", "keys", "lease", "planning", "proving", "rewrapper", "rotation", "single", "usage"]

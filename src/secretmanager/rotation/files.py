@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, SecretManagerError, VaultError
-from ..sealed import with_ciphertexts
 from ..sealing.manifestfile import ManifestFile
 from ..sealing.plan import Action
 from ..sealing.stores import Change
@@ -62,12 +61,11 @@ class FileRewrapper:
             if unplaced and unplaced.behind:
                 report.skipped[name] = str(Skip.UNPLACED)
         changes = []
-        for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, behind):
-            if isinstance(ciphertexts, VaultError):
-                report.refuses(f"{path}: {candidate.place}", ciphertexts)
+        for candidate, result in rewrapped(self._vault, self._options.transit_key, behind):
+            if isinstance(result, VaultError):
+                report.refuses(f"{path}: {candidate.place}", result)
             else:
-                secret = with_ciphertexts(candidate.secret, ciphertexts)
-                changes.append(Change(Action.UPDATED, candidate.secret, secret))
+                changes.append(Change(Action.UPDATED, candidate.secret, result))
         errors = file.write(changes, check=check, done=lambda change: None)
         report.failed |= {f"{path}: {place}": str(error) for place, error in errors.items()}
         report.rewrapped += [f"{path}: {change.place}" for change in changes if change.place not in errors]

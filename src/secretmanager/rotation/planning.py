@@ -41,6 +41,7 @@ class Skip(StrEnum):
     UNPLACED = "its file names no namespace, which its values may be bound to: add it"
     COPY = "it is a copy: its values were sealed for another Secret, and do not open here: seal them here"
     DAMAGED = "its manifest, or a value, is damaged: seal it again"
+    LEFT = "a recreation that was broken off left its copy alone: use --recreate"
     REFUSED = "the key does not open it: it was sealed with another key, or its version is retired or lost"
 
 

@@ -5,7 +5,7 @@ What is done is at the newest version, so a run that was broken off is resumed b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +24,7 @@ from ..sealing import recreation
 from ..servers.kubernetes import KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .planning import Candidate, Options, Shard, Skip, make_candidate
+from .proving import Rewrapped, prove
 from .usage import foreign, pages
 
 CONCURRENCY = 8
@@ -156,8 +157,11 @@ class Rewrapper:
         with ThreadPoolExecutor(self._concurrency) as pool:
             copies: list[Copy] = []
             self._rewrap_all(self._secrets(copies), pool, still_held, check=check)
-            if copies and check:
-                self._foretell_restored(copies)
+            if copies and not self._options.recreate:
+                # Who writes a copy must not have others make a Secret of it without their knowing.
+                self._report.skipped |= {copy.original: str(Skip.LEFT) for copy in self._alone(copies)}
+            elif copies and check:
+                self._report.restored += [copy.original for copy in self._alone(copies)]
             elif copies:
                 still_held()
                 # Only now does nothing else recreate the same Secrets.
@@ -196,12 +200,13 @@ class Rewrapper:
             return None  # another run has finished it
         return recreation.finish(self._kubernetes, secret) if recreation.is_copy(secret) else None
 
-    def _foretell_restored(self, copies: Iterable[Copy]) -> None:
+    def _alone(self, copies: Iterable[Copy]) -> Iterator[Copy]:
+        """Yield the copies whose Secret is gone."""
         for copy in copies:
             try:
                 self._kubernetes.get_secret(*copy.original.split("/"))
             except SecretNotFound:
-                self._report.restored.append(copy.original)
+                yield copy
 
     def _rewrap_all(
         self, secrets: Iterable[Object], pool: ThreadPoolExecutor, still_held: Callable[[], None], *, check: bool
@@ -238,18 +243,18 @@ class Rewrapper:
         ours = [(place, candidate) for place, candidate in page if place not in strange]
         candidates = [candidate for place, candidate in ours if not self._report.settles(place, candidate)]
         if check:
-            for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates):
-                self._foretell(candidate, ciphertexts)
+            for candidate, secret in rewrapped(self._vault, self._options.transit_key, candidates):
+                self._foretell(candidate, secret)
             return []
         return [
-            pool.submit(self._write, candidate, ciphertexts)
-            for candidate, ciphertexts in rewrapped(self._vault, self._options.transit_key, candidates)
+            pool.submit(self._write, candidate, secret)
+            for candidate, secret in rewrapped(self._vault, self._options.transit_key, candidates)
         ]
 
-    def _foretell(self, candidate: Candidate, ciphertexts: Mapping[str, str] | VaultError) -> None:
+    def _foretell(self, candidate: Candidate, secret: Object | VaultError) -> None:
         """Note what would become of a Secret; its new ciphertexts are thrown away."""
-        if isinstance(ciphertexts, VaultError):
-            self._report.refuses(candidate.place, ciphertexts)
+        if isinstance(secret, VaultError):
+            self._report.refuses(candidate.place, secret)
             return
         try:
             if candidate.secret.get("immutable"):
@@ -260,28 +265,28 @@ class Rewrapper:
         else:
             self._done(candidate.place)
 
-    def _write(self, candidate: Candidate, ciphertexts: Mapping[str, str] | VaultError) -> None:
+    def _write(self, candidate: Candidate, secret: Object | VaultError) -> None:
         """Write a Secret if it is still as it was found; otherwise read it again, and rewrap that."""
         place = candidate.place
         try:
             for attempt in range(ATTEMPTS):
-                if isinstance(ciphertexts, VaultError):
-                    self._report.refuses(place, ciphertexts)
+                if isinstance(secret, VaultError):
+                    self._report.refuses(place, secret)
                     break
                 try:
-                    replace(self._kubernetes, candidate.secret, with_ciphertexts(candidate.secret, ciphertexts))
+                    replace(self._kubernetes, candidate.secret, secret)
                 except ConflictError:
                     if attempt == ATTEMPTS - 1:
                         raise
                 else:
                     self._done(place)
                     return
-                secret = self._kubernetes.get_secret(*place.split("/"))
-                again = make_candidate(secret, self._newest, self._options)
+                current = self._kubernetes.get_secret(*place.split("/"))
+                again = make_candidate(current, self._newest, self._options)
                 if again is None or self._report.settles(place, again):
                     break
                 candidate = again
-                ((candidate, ciphertexts),) = rewrapped(self._vault, self._options.transit_key, [again])
+                ((candidate, secret),) = rewrapped(self._vault, self._options.transit_key, [again])
         except SecretNotFound:
             pass  # somebody deleted it
         except SecretManagerError as error:
@@ -297,18 +302,25 @@ class Rewrapper:
 
 def rewrapped(
     vault: VaultClient, transit_key: str, candidates: Sequence[Candidate]
-) -> Iterator[tuple[Candidate, Mapping[str, str] | VaultError]]:
+) -> list[tuple[Candidate, Object | VaultError]]:
     """Rewrap the values of several Secrets in one batch.
 
-    Yields:
-        Each Secret with its new ciphertexts by data key, or with the first error that Vault gave for one of them.
+    Returns:
+        Each Secret as it will be, or with the first error that Vault gave for one of its values.
     """
     items = [item for candidate in candidates for item in candidate.behind.values()]
     results = iter(vault.rewrap_each(transit_key, items) if items else ())
-    for candidate in candidates:
+    refused: dict[int, VaultError] = {}
+    changed: dict[int, Rewrapped] = {}
+    for index, candidate in enumerate(candidates):
         ciphertexts = dict(zip(candidate.behind, islice(results, len(candidate.behind)), strict=True))
-        refused = next((error for error in ciphertexts.values() if isinstance(error, VaultError)), None)
-        yield candidate, refused or {key: str(text) for key, text in ciphertexts.items()}
+        texts = {key: text for key, text in ciphertexts.items() if isinstance(text, str)}
+        if error := next((text for text in ciphertexts.values() if isinstance(text, VaultError)), None):
+            refused[index] = error
+        else:
+            changed[index] = Rewrapped(candidate.secret, with_ciphertexts(candidate.secret, texts), texts.keys())
+    secrets = dict(zip(changed, prove(vault, transit_key, list(changed.values())), strict=True))
+    return [(candidate, refused.get(index) or secrets[index]) for index, candidate in enumerate(candidates)]
 
 
 def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:

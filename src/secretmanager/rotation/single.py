@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from ..errors import ConfigError, ConflictError, SealedDataError
 from ..sealed import key_version, manifest_of, with_ciphertexts
 from ..servers.kubernetes import KubernetesClient
 from ..servers.vault import TransitItem
 from .planning import Options, Skip, make_candidate
+from .proving import Prover, Rewrapped, prove
 from .rewrapper import ATTEMPTS, replace
 
-Rewrap = Callable[[str, Sequence[TransitItem]], Sequence[str]]
-"""Has Vault rewrap items with the Transit key of a name."""
+
+class Rewrap(Prover, Protocol):
+    """Has Vault rewrap, and prove that it did, as `servers.vault.VaultClient` does."""
+
+    def rewrap(self, key: str, items: Sequence[TransitItem]) -> list[str]:
+        """Return each ciphertext as the newest version of the key makes it."""
 
 
 def rewrap_secret(
     kubernetes: KubernetesClient,
-    rewrap: Rewrap,
+    vault: Rewrap,
     namespace: str,
     name: str,
     transit_key: str | None = None,
@@ -33,7 +39,7 @@ def rewrap_secret(
 
     Args:
         kubernetes: client that may get and update the Secret.
-        rewrap: has Vault rewrap.
+        vault: has Vault rewrap.
         namespace: the Secret's namespace.
         name: its name.
         transit_key: Transit key whose values are rewrapped, also those that an older tool sealed; None for the one that
@@ -65,7 +71,7 @@ def rewrap_secret(
             raise SealedDataError(message, place=place, remedy="name transit_key")
         if candidate.skip in (Skip.DAMAGED, Skip.COPY):
             raise SealedDataError(str(candidate.skip), place=place)
-        texts = dict(zip(candidate.behind, rewrap(key, list(candidate.behind.values())), strict=True))
+        texts = dict(zip(candidate.behind, vault.rewrap(key, list(candidate.behind.values())), strict=True))
         before = {data_key: key_version(item.value.decode()) for data_key, item in candidate.behind.items()}
         made = {data_key: key_version(text) for data_key, text in texts.items()}
         versions = {data_key: version for data_key, version in made.items() if version and version != before[data_key]}
@@ -74,7 +80,9 @@ def rewrap_secret(
         if candidate.skip:
             raise ConfigError(str(candidate.skip), place=place)
         try:
-            replace(kubernetes, secret, with_ciphertexts(secret, {data_key: texts[data_key] for data_key in versions}))
+            made_of = with_ciphertexts(secret, {data_key: texts[data_key] for data_key in versions})
+            (new,) = prove(vault, key, [Rewrapped(secret, made_of, versions.keys())])
+            replace(kubernetes, secret, new)
         except ConflictError:
             if attempt == ATTEMPTS:
                 raise

@@ -53,6 +53,9 @@ LEFT = "kubevault.io/left"
 """Key of a Secret as found that is gone but for the copy under it, which a recreation that was broken off left."""
 
 
+ALTERED = "not as sealed: somebody changed ciphertext or manifest, or rewrapped it without a proof"
+
+
 class Action(StrEnum):
     """What happens to a Secret."""
 
@@ -83,6 +86,9 @@ class Outcome:
         awaits: what does not exist yet, in check mode alone: ``Transit key NAME``, ``namespace NAME``.
         finalizers: what keeps a Secret that is, or was to be, deleted: it still exists.
         plain: data keys that were sealed here, hold plaintext now, and are left so.
+        altered: data keys that were not as they were sealed, and are sealed again.
+        unproven: data keys that are not as they were sealed, and are left so, since their values are not given.
+        corrected: what the manifest said that was not so, as a sentence; None if that is nothing.
         breaks: who reads the Secret's type and would get ciphertext, as a sentence; None if nobody does.
         digest: `values_digest` of the Secret as it is then; None if nothing is sealed in it.
     """
@@ -100,6 +106,9 @@ class Outcome:
     awaits: tuple[str, ...] = ()
     finalizers: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+    corrected: str | None = None
     breaks: str | None = None
     digest: str | None = None
 
@@ -124,11 +133,13 @@ class Outcome:
             **({"awaits": list(self.awaits)} if self.awaits else {}),
             **({"finalizers": list(self.finalizers)} if self.finalizers else {}),
             **({"plain": list(self.plain)} if self.plain else {}),
+            **({"altered": list(self.altered)} if self.altered else {}),
+            **({"unproven": list(self.unproven)} if self.unproven else {}),
         }
 
     @property
     def warnings(self) -> list[str]:
-        """What still exists that should be absent, what was sealed and is plaintext now, and who gets ciphertext."""
+        """What still exists that should be absent, what somebody changed, and who gets ciphertext."""
         place, texts = f"{self.namespace}/{self.name}", []
         if self.finalizers:
             names = ", ".join(self.finalizers)
@@ -136,6 +147,14 @@ class Outcome:
         if self.plain:
             names = ", ".join(self.plain)
             texts.append(f"{place}: somebody wrote plaintext over the sealed data keys {names}; set adopt to seal it")
+        if self.corrected:
+            texts.append(f"{place}: {self.corrected}")
+        if self.altered:
+            names = ", ".join(self.altered)
+            texts.append(f"{place}: {names}: {ALTERED}; sealed again from the given values")
+        if self.unproven:
+            names = ", ".join(self.unproven)
+            texts.append(f"{place}: {names}: {ALTERED}; give the values to seal them again")
         if self.breaks:
             texts.append(f"{place}: {self.breaks}")
         return texts
@@ -173,12 +192,20 @@ class Draft:
         found: the Secret as found; None if it does not exist.
         manifest: its manifest; None if it has none, or a damaged one that ``force`` discards.
         values: what is to be sealed in it: what was given, and what is adopted. Stays out of repr().
+        proven: those of the `intact` data keys of which it is proven that they are as they were sealed.
+        corrected: whether the Secret as found has another manifest, of which nothing is proven.
     """
 
     spec: SecretSpec
     found: Object | None
     manifest: Manifest | None
     values: Mapping[str, bytes] = field(repr=False)
+    proven: frozenset[str] = frozenset()
+    corrected: bool = False
+
+    def place(self, key: str) -> Place:
+        """Return the place of one of its values."""
+        return Place(self.spec.namespace, self.spec.name, key)
 
     @property
     def data(self) -> Mapping[str, str]:
@@ -194,6 +221,18 @@ class Draft:
     def ours(self) -> set[str]:
         """Existing data keys that were sealed here."""
         return set(self.manifest.digests if self.manifest else ()) & self.data.keys()
+
+    @cached_property
+    def intact(self) -> set[str]:
+        """Those of them whose ciphertext is the one of the manifest."""
+        checksums = self.manifest.checksums if self.manifest else {}
+        found = {key: base64.b64decode(self.data[key]).decode("latin-1") for key in self.ours}
+        return {key for key, text in found.items() if checksums.get(key) == checksum(text)}
+
+    @property
+    def altered(self) -> set[str]:
+        """Existing data keys that were sealed here and are not as they were sealed; none if nothing was ever proven."""
+        return self.ours - self.plain - self.proven if self.manifest and self.manifest.proofs else set()
 
     @property
     def plain(self) -> set[str]:
@@ -295,10 +334,6 @@ class Plan:
         versions = {key: encoded_version(self.draft.data[key]) for key in kept}
         return {key: version for key, version in versions.items() if version}
 
-    def place(self, key: str) -> Place:
-        """Return the place of one of its values."""
-        return Place(self.draft.spec.namespace, self.draft.spec.name, key)
-
 
 def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unreadable: Collection[str] = ()) -> Plan:
     """Decide what is to be done.
@@ -311,19 +346,17 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
 
     Raises:
         SealedDataError: the Secret is sealed with another key or in another scope, and not all values are given.
-        ConfigError: the Secret is immutable, or of another type, and ``recreate`` is not given.
+        ConfigError: the Secret is immutable, of another type, or gone but for a copy, and ``recreate`` is not given.
     """
     spec, found = draft.spec, draft.found
     if spec.state is State.ABSENT:
         return Plan(draft, None, (), {}, _deletion(draft))
     base = _base(draft, scope)
     data, removed_keys = draft.data, draft.removed
-    sealing = [
-        key for key in draft.values if key in unreadable or not _is_sealed(base, data.get(key), key, digests[key])
-    ]
+    sealing = [key for key in draft.values if key in unreadable or not _is_sealed(draft, base, key, digests[key])]
     metadata = _metadata_changes(spec, found, draft.exposing_annotations)
     lost = bool(being_deleted(found) or LEFT in (found or {}))
-    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or lost)
+    changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or draft.corrected or lost)
     if found is None:
         action = Action.CREATED if draft.values else Action.UNCHANGED
     elif not changed:
@@ -342,6 +375,9 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
         adopted=tuple(key for key in sealing if key not in spec.values),
         metadata=metadata,
         plain=tuple(sorted(draft.plain - draft.values.keys() - removed_keys)),
+        altered=tuple(key for key in sealing if key in draft.altered),
+        unproven=tuple(sorted(draft.altered - draft.values.keys() - removed_keys)),
+        corrected=_correction(draft, base),
         breaks=types.warning(draft.type, (draft.ours - draft.plain - removed_keys) | draft.values.keys()),
     )
     return Plan(draft, base, tuple(sealing), digests, outcome)
@@ -393,11 +429,18 @@ def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
     return fresh
 
 
-def _is_sealed(base: Manifest | None, encoded: str | None, key: str, digest: str) -> bool:
-    """Whether a value exists already, undamaged and unchanged."""
-    if base is None or encoded is None or base.digests.get(key) != digest:
-        return False
-    return base.checksums.get(key) == checksum(base64.b64decode(encoded).decode("latin-1"))
+def _correction(draft: Draft, base: Manifest | None) -> str | None:
+    if draft.corrected:
+        return "its manifest named another Transit key or scope than that of its values"
+    before = draft.manifest.scope if draft.manifest else None
+    if base and before and base.scope is not before and not (draft.spec.scope or draft.proven):
+        return f"nothing proves its scope {before}, so it is sealed in scope {base.scope}; set scope for another"
+    return None
+
+
+def _is_sealed(draft: Draft, base: Manifest | None, key: str, digest: str) -> bool:
+    """Whether a value exists already, and is as it was sealed, of the same plaintext."""
+    return base is not None and base.digests.get(key) == digest and key in draft.proven
 
 
 def _metadata_changes(spec: SecretSpec, found: Object | None, exposing: Collection[str]) -> tuple[str, ...]:
@@ -419,9 +462,15 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
     """Whether Kubernetes does not allow the change.
 
     Raises:
-        ConfigError: it does not, and ``recreate`` is not given.
+        ConfigError: it does not, or only a copy is left of the Secret, and ``recreate`` is not given.
     """
     spec, found = draft.spec, draft.found or {}
+    if LEFT in found and not spec.recreate:  # whoever may write Secrets can write what looks like such a copy
+        raise ConfigError(
+            f"it is gone, and its copy {found[LEFT]['metadata']['name']} is there, as a broken-off recreate leaves it",
+            place=spec.place,
+            remedy="set recreate to make it of the copy, or delete the copy",
+        )
     if LEFT in found:
         return True  # there is nothing that Kubernetes could refuse to change
     reasons = []
@@ -438,12 +487,13 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
     return bool(reasons)
 
 
-def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
+def secret_of(plan: Plan, ciphertexts: Mapping[str, str], manifest: Manifest | None) -> Object:
     """Return the Secret as it will be.
 
     Args:
         plan: what is to be done; not a deletion.
         ciphertexts: of the data keys that were to be sealed.
+        manifest: as `manifest_after` returns it, with proofs of these.
 
     Raises:
         ConfigError: it is too large for Kubernetes.
@@ -462,8 +512,8 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
             metadata.pop(name, None)
     data = {key: text for key, text in plan.draft.data.items() if key not in outcome.removed}
     data |= {key: encode(text.encode()) for key, text in ciphertexts.items()}
-    if plan.manifest:
-        data[MANIFEST_KEY] = encode(_manifest(plan, plan.manifest, ciphertexts).dump())
+    if manifest:
+        data[MANIFEST_KEY] = encode(manifest.dump())
     sizes = {key: len(base64.b64decode(text)) for key, text in data.items()}
     if sum(sizes.values()) > SECRET_BYTES:
         raise ConfigError(size_problem(sizes), place=spec.place)
@@ -473,16 +523,32 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str]) -> Object:
     return {**secret, "immutable": True} if immutable else secret
 
 
-def _manifest(plan: Plan, base: Manifest, ciphertexts: Mapping[str, str]) -> Manifest:
-    gone = {*plan.outcome.removed, *(base.digests.keys() - plan.draft.data.keys())}
-    digests = {**_without(base.digests, gone), **{key: plan.digests[key] for key in ciphertexts}}
-    checksums = {**_without(base.checksums, gone), **{key: checksum(text) for key, text in ciphertexts.items()}}
-    oldest = _without(base.oldest_versions, gone | ciphertexts.keys())
+def manifest_after(plan: Plan, ciphertexts: Mapping[str, str]) -> Manifest | None:
+    """Return what the manifest will be, without proofs of what was sealed now; None if there is none.
+
+    Args:
+        plan: what is to be done.
+        ciphertexts: of the data keys that were to be sealed.
+    """
+    base = plan.manifest
+    if base is None:
+        return None
+    gone = {*plan.outcome.removed, *((base.digests.keys() | base.proofs.keys()) - plan.draft.data.keys())}
+    again = gone | ciphertexts.keys()
+    oldest = _without(base.oldest_versions, again)
     for key in ciphertexts:
         same = base.digests.get(key) == plan.digests[key]
         if same and (version := oldest_version(base, key, plan.draft.data.get(key, ""))):
             oldest[key] = version
-    return replace(base, digests=digests, checksums=checksums, oldest_versions=oldest)
+    return replace(
+        base,
+        digests={**_without(base.digests, gone), **{key: plan.digests[key] for key in ciphertexts}},
+        checksums={**_without(base.checksums, gone), **{key: checksum(text) for key, text in ciphertexts.items()}},
+        oldest_versions=oldest,
+        proofs=_without(base.proofs, again),
+        sealed_checksums=_without(base.sealed_checksums, again),
+        rewrap_proofs=_without(base.rewrap_proofs, again),
+    )
 
 
 def _without(entries: Mapping[str, T], gone: Collection[str]) -> dict[str, T]:

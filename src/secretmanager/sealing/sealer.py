@@ -22,9 +22,19 @@ from ..errors import (
     TransitKeyNotFound,
     VaultError,
 )
-from ..sealed import DIGEST_SUFFIX, Place, Scope, SealedValue, key_version, sealed_values, values_digest
+from ..sealed import (
+    DIGEST_SUFFIX,
+    Manifest,
+    Place,
+    Scope,
+    SealedValue,
+    key_version,
+    rewrap_key,
+    sealed_values,
+    values_digest,
+)
 from ..servers.vault import TransitItem, VaultClient, batched_by_key
-from .plan import Action, Draft, Outcome, Plan, make_draft, make_plan, secret_of
+from .plan import Action, Draft, Outcome, Plan, make_draft, make_plan, manifest_after, secret_of
 from .spec import SecretSpec, State
 from .stores import Change, Store
 
@@ -151,14 +161,15 @@ class Sealer:
     ) -> _Attempt:
         """Read, compare and write Secrets once."""
         found = self._store.find(pending)
-        drafts = _for_each(pending, lambda spec: make_draft(spec, found.get(spec.place)))
+        drafts = self._corrected(self._proven(_for_each(pending, lambda spec: make_draft(spec, found.get(spec.place)))))
         plans = self._plans(drafts)
         attempt = _Attempt()
-        changing: list[tuple[Plan, Mapping[str, str]]] = []
-        for plan, ciphertexts in zip(plans, self._encrypt(plans), strict=True):
+        sealed = self._encrypt(plans)
+        changing: list[tuple[Plan, Mapping[str, str], Manifest | None]] = []
+        for plan, ciphertexts, manifest in zip(plans, sealed, self._manifests(plans, sealed), strict=True):
             plan, place = self._foreseen(plan), plan.draft.spec.place
             if plan.outcome.changed:
-                changing.append((plan, ciphertexts))
+                changing.append((plan, ciphertexts, manifest))
                 attempt.writes[place] = _Write(plan.outcome, ciphertexts)
             else:
                 outcome = _outcome_of_unchanged(plan, writes_before.get(place))
@@ -234,15 +245,18 @@ class Sealer:
             return None
         if spec.scope is not None:
             return spec.scope
-        before = draft.manifest.scope if draft.manifest else None
-        if draft.manifest and before and draft.manifest.transit_key == spec.transit_key:
+        # Anybody who writes the Secret can change its manifest: only a proof says what was sealed.
+        manifest = draft.manifest
+        other_key = manifest is not None and manifest.transit_key != spec.transit_key
+        before = manifest.scope if manifest else None
+        if before and draft.proven and not other_key:
             return before
         derived = self._is_derived(spec.transit_key)
         if derived is None:
             return before or Scope.STRICT
         if derived:
-            return Scope.NAMESPACE_WIDE if before is Scope.NAMESPACE_WIDE else Scope.STRICT
-        if before not in (None, Scope.CLUSTER_WIDE):
+            return Scope.NAMESPACE_WIDE if before is Scope.NAMESPACE_WIDE and draft.proven else Scope.STRICT
+        if before not in (None, Scope.CLUSTER_WIDE) and other_key:
             raise ConfigError(
                 f"the Secret is sealed in scope {before}, and Transit key {spec.transit_key} is not derived",
                 place=spec.place,
@@ -257,8 +271,7 @@ class Sealer:
             for index, draft in enumerate(drafts):
                 spec = draft.spec
                 for key, value in draft.values.items():
-                    signed = Place(spec.namespace, spec.name, key).hmac_input(value)
-                    yield spec.digest_key_name, (index, key), signed
+                    yield spec.digest_key_name, (index, key), draft.place(key).hmac_input(value)
 
         digests: list[dict[str, str]] = [{} for _ in drafts]
         for (index, key), digest in batched_by_key(inputs(), self._hmac):
@@ -272,30 +285,82 @@ class Sealer:
         So a rotation of the digest key changes no digest of a value that is the same.
         """
 
-        def inputs() -> Iterator[tuple[tuple[str, int], tuple[int, str], bytes]]:
+        def older() -> Iterator[tuple[str, tuple[int, str, str], tuple[bytes, str]]]:
             for index, draft in enumerate(drafts):
                 spec, manifest = draft.spec, draft.manifest
                 if manifest is None or manifest.digest_key != spec.digest_key_name:
                     continue
                 for key, newest in digests[index].items():
-                    version = key_version(manifest.digests.get(key, ""))
-                    if version and version != key_version(newest):
-                        signed = Place(spec.namespace, spec.name, key).hmac_input(draft.values[key])
-                        yield (spec.digest_key_name, version), (index, key), signed
+                    digest = manifest.digests.get(key, "")
+                    if digest and key_version(digest) != key_version(newest):
+                        signed = draft.place(key).hmac_input(draft.values[key])
+                        yield spec.digest_key_name, (index, key, digest), (signed, digest)
 
-        for (index, key), digest in batched_by_key(inputs(), self._older_hmac):
-            manifest = drafts[index].manifest
-            if manifest and manifest.digests[key] == digest:
+        for (index, key, digest), same in batched_by_key(older(), self._are_hmacs):
+            if same:
                 digests[index][key] = digest
 
-    def _older_hmac(self, key: tuple[str, int], inputs: Sequence[bytes]) -> list[str]:
-        name, version = key
+    def _proven(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Find out which values are as they were sealed: with the proof of a sealer, and of each rewrap since.
+
+        So an older ciphertext, or that of another place, cannot pass as what was sealed, whoever wrote it there.
+        """
+        proven: list[set[str]] = [set() for _ in drafts]
+        ours = [
+            (index, draft, draft.manifest)
+            for index, draft in enumerate(drafts)
+            if draft.manifest and draft.manifest.digest_key == draft.spec.digest_key_name
+        ]
+
+        def proofs() -> Iterator[tuple[str, tuple[int, str], tuple[bytes, str]]]:
+            for index, draft, manifest in ours:
+                for key in draft.intact & manifest.provable:
+                    pair = (manifest.proof_input(draft.place(key)), manifest.proofs[key])
+                    yield manifest.digest_key, (index, key), pair
+
+        def rewraps() -> Iterator[tuple[str, tuple[int, str], tuple[bytes, str]]]:
+            for index, draft, manifest in ours:
+                for key in proven[index] & manifest.sealed_checksums.keys():
+                    pair = (manifest.rewrap_input(draft.place(key)), manifest.rewrap_proofs.get(key, ""))
+                    yield rewrap_key(manifest.transit_key), (index, key), pair
+
+        for (index, key), holds in batched_by_key(proofs(), self._are_hmacs):
+            proven[index] |= {key} if holds else set()
+        for (index, key), holds in batched_by_key(rewraps(), self._are_rewraps):
+            proven[index] -= set() if holds else {key}
+        return [replace(draft, proven=frozenset(keys)) for draft, keys in zip(drafts, proven, strict=True)]
+
+    def _corrected(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Put right the manifests whose key or scope somebody changed, where that proves what was sealed."""
+        corrected = list(drafts)
+        others = [
+            (index, replace(draft, manifest=manifest, corrected=True))
+            for index, draft in enumerate(drafts)
+            if draft.manifest and draft.manifest.proofs and not draft.proven and draft.spec.transit_key
+            for manifest in _others(draft.manifest, draft.spec)
+        ]
+        proven = self._proven([draft for _, draft in others])
+        for (index, _), draft in zip(others, proven, strict=True):
+            if draft.proven:
+                corrected[index] = draft
+        return corrected
+
+    def _are_hmacs(self, key: str, pairs: Sequence[tuple[bytes, str]]) -> list[bool]:
         try:
-            return self._vault.hmac(name, inputs, key_version=version)
+            return self._vault.are_hmacs(key, pairs)
         except VaultError as error:
-            if error.status != 400:
+            if not (self._assumes and _is_not_found(error)):
                 raise
-            return [""] * len(inputs)  # the version is retired, so nobody can say; the values are sealed again
+            return [False] * len(pairs)
+
+    def _are_rewraps(self, key: str, pairs: Sequence[tuple[bytes, str]]) -> list[bool]:
+        """Return which rewraps are proven: none if the key of such proofs does not exist, or may not be used."""
+        try:
+            return self._vault.are_hmacs(key, pairs)
+        except VaultError as error:
+            if not (_is_not_found(error) or isinstance(error, PermissionDenied)):
+                raise
+            return [False] * len(pairs)
 
     def _hmac(self, key: str, inputs: Sequence[bytes]) -> list[str]:
         try:
@@ -317,7 +382,7 @@ class Sealer:
                 name, scope = plan.manifest.transit_key, plan.manifest.scope
                 self._require_fit(name, scope, plan.draft.spec.place)
                 for key in plan.sealing:
-                    place = plan.place(key)
+                    place = plan.draft.place(key)
                     if place in self._source:
                         sealed[index][key] = _same_scope(self._source[place], place, scope).ciphertext
                     elif name in self._missing:
@@ -329,6 +394,26 @@ class Sealer:
         for (index, key), ciphertext in batched_by_key(items(), self._vault.encrypt):
             sealed[index][key] = ciphertext
         return sealed
+
+    def _manifests(self, plans: Sequence[Plan], sealed: Sequence[Mapping[str, str]]) -> list[Manifest | None]:
+        """Return the manifest of each Secret as it will be: Vault makes the proofs of what was sealed, in one batch."""
+        manifests = [manifest_after(plan, ciphertexts) for plan, ciphertexts in zip(plans, sealed, strict=True)]
+        proofs: list[dict[str, str]] = [{} for _ in plans]
+
+        def inputs() -> Iterator[tuple[str, tuple[int, str], bytes]]:
+            for index, manifest in enumerate(manifests):
+                if manifest:
+                    places = {key: plans[index].draft.place(key) for key in sealed[index]}
+                    yield from (
+                        (manifest.digest_key, (index, key), manifest.proof_input(places[key])) for key in places
+                    )
+
+        for (index, key), proof in batched_by_key(inputs(), self._hmac):
+            proofs[index][key] = proof
+        return [
+            replace(manifest, proofs={**manifest.proofs, **new}) if manifest else None
+            for manifest, new in zip(manifests, proofs, strict=True)
+        ]
 
     def _require_fit(self, transit_key: str, scope: Scope, place: str) -> None:
         derived = self._is_derived(transit_key)
@@ -468,9 +553,17 @@ def _lacks_namespace(change: Change, errors: Mapping[str, SecretManagerError]) -
     return isinstance(error, SecretNotFound) and f'namespaces "{change.namespace}" not found' in error.message
 
 
-def _change(plan: Plan, ciphertexts: Mapping[str, str]) -> Change:
+def _change(plan: Plan, ciphertexts: Mapping[str, str], manifest: Manifest | None) -> Change:
     deleted = plan.outcome.action in (Action.DELETED, Action.DELETING)
-    return Change(plan.outcome.action, plan.draft.found, None if deleted else secret_of(plan, ciphertexts))
+    return Change(plan.outcome.action, plan.draft.found, None if deleted else secret_of(plan, ciphertexts, manifest))
+
+
+def _others(manifest: Manifest, spec: SecretSpec) -> Iterator[Manifest]:
+    """Yield what else a manifest may have said before somebody changed its key or scope."""
+    for scope in Scope:
+        for transit_key in dict.fromkeys((spec.transit_key or "", manifest.transit_key)):
+            digest_key = spec.digest_key_name
+            yield replace(manifest, scope=scope, transit_key=transit_key, digest_key=digest_key, place=spec.place)
 
 
 def _outcome_of_unchanged(plan: Plan, before: _Write | None) -> Outcome:

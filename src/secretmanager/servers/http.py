@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import re
 import socket
@@ -111,7 +110,8 @@ _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUE
 Parsed = TypeVar("Parsed")
 
 _waits: ContextVar[bool] = ContextVar("waits for elections", default=True)
-_ends: ContextVar[float] = ContextVar("when requests end, by the monotonic clock", default=float("inf"))
+_LEAST = 0.001  # seconds; a socket takes a timeout of 0 for none at all
+_ends: ContextVar[float] = ContextVar("the end of all requests, by the monotonic clock", default=float("inf"))
 
 
 class ConnectionFailed(Exception):
@@ -554,11 +554,15 @@ class JsonApi:
             return None
         if recovers and _waits.get():
             pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
-            if passed + pause <= self._election_timeout:
+            if passed + pause <= min(self._election_timeout, self._seconds()):
                 if attempt == self._retries:
                     log.warning("%s has no leader; waiting for up to %g s", self.url, self._election_timeout)
                 return pause
-        return pause if attempt < self._retries and passed + pause <= self._timeout else None
+        return pause if attempt < self._retries and passed + pause <= self._seconds() else None
+
+    def _seconds(self) -> float:
+        """Return the time that a request may take now, which is more than 0."""
+        return max(min(self._timeout, _ends.get() - time.monotonic()), _LEAST)
 
     def _awaits_leader(self, outcome: Response | ConnectionFailed) -> bool:
         """Whether nothing was done, and will be once there is a leader."""
@@ -618,8 +622,10 @@ class JsonApi:
             return self._send_once(address, self.renew(context), request)
 
     def _send_once(self, address: Address, context: ssl.SSLContext, request: _Request) -> Response | ConnectionFailed:
-        seconds = self._seconds()
-        with self._slot(seconds):
+        limit = self._seconds()
+        if not self._slots.acquire(timeout=limit if limit < self._timeout else None):
+            return ConnectionFailed(f"{address.url}: all connections are in use", sent=False)
+        try:
             try:
                 if kept := self._checkout(address, context, request):
                     try:
@@ -634,25 +640,12 @@ class JsonApi:
             except ConnectionFailed as error:
                 return error
             except (OSError, HTTPException, ValueError) as error:
-                failure = self._translated(error, seconds)
+                failure = self._translated(error, limit)
+        finally:
+            self._slots.release()
         if isinstance(failure, ConnectionFailed):
             return failure
         raise failure  # here, so that the original, which may quote the request, is not its context
-
-    def _seconds(self) -> float:
-        """Return the time that an attempt may take now, in seconds."""
-        return min(self._timeout, max(0.001, _ends.get() - time.monotonic()))
-
-    @contextlib.contextmanager
-    def _slot(self, seconds: float) -> Iterator[None]:
-        """Wait for one of the connections; `within` a time no longer than that, after which one more is made."""
-        slots = self._slots
-        taken = slots.acquire(timeout=None if math.isinf(_ends.get()) else seconds)
-        try:
-            yield
-        finally:
-            if taken:
-                slots.release()
 
     def _exchange(self, connection: Connection, request: _Request) -> Response:
         """Send a request over a connection; keep the connection if it can be used again."""
@@ -682,9 +675,9 @@ class JsonApi:
     def _parts(self, connection: Connection, payload: Iterable[bytes], size: int) -> Iterator[bytes]:
         """Yield the parts of a body; each, and the answer to the last one, has the time of a request."""
         for part in payload:
-            connection.limits.begin(self._timeout, size)
+            connection.limits.begin(self._seconds(), size)
             yield part
-        connection.limits.begin(self._timeout, size)
+        connection.limits.begin(self._seconds(), size)
 
     def _checkout(self, address: Address, context: ssl.SSLContext, request: _Request) -> Connection | None:
         """Return the connection that was used last, if a request may be sent over it; None if there is none."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import queue
+import resource
+import signal
 import sys
 import threading
 import uuid
@@ -210,7 +212,7 @@ def test_configurations(tmp_path: Path) -> None:
         SecretManager.load_json_secrets('["PLAIN-x"')
     with leaves(kinds.SecretFormatError):
         SecretManager({"SOURCE": "FILE"}).read_secrets(str(secret_file(path)))
-    with leaves(kinds.ConfigError):
+    with leaves(kinds.WrongArguments):
         SecretManager.load_json_secrets("PLAIN-x", nosuch="PLAIN-y")  # type: ignore[call-arg]
 
 
@@ -332,4 +334,7 @@ def test_the_command(
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code in (1, 127)
+    # A process that goes on is as it was: the default of SIGPIPE would end it.
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
     assert_no_frame_of_ours(caught.value, "commands/main.py")

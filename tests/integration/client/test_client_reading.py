@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -151,6 +152,36 @@ def test_another_transit_key_than_the_manifest_names(
     name = put({"a": "PLAIN-a"}, key="derived", scope=Scope.STRICT)
     with refused(WrongTransitKey, "ask for derived", asked="plain", found="derived"):
         manager().read_secrets(name, cluster.namespace, "SECRET", "a", "plain")
+
+
+@pytest.mark.parametrize(
+    ("sealed", "asked", "said"),
+    [
+        ({"key": "derived", "scope": Scope.STRICT}, "strict", None),
+        (
+            {"key": "derived", "scope": Scope.NAMESPACE_WIDE},
+            "strict",
+            "namespace-wide; asked for is scope strict",
+        ),
+        ({"key": "plain"}, "cluster-wide", "sealed without a manifest; asked for is scope cluster-wide"),
+    ],
+)
+def test_a_scope_that_is_asked_for(
+    manager: Manager,
+    cluster: Cluster,
+    put: Put,
+    refused: Refused,
+    sealed: dict[str, Any],
+    asked: str,
+    said: str | None,
+) -> None:
+    name, one = put({"a": "PLAIN-a"}, **sealed), manager(cache_plaintext_ttl=60)
+    assert one.read_secrets(name, cluster.namespace, transit_key=sealed["key"]) == {"a": "PLAIN-a"}
+    for _ in range(2):  # nor is it taken from the cache
+        with refused(SealedDataError, said) if said else nullcontext():
+            assert one.read_secrets(name, cluster.namespace, transit_key=sealed["key"], scope=asked) == {"a": "PLAIN-a"}
+    with refused(ConfigError, "scope: found 'wide'; allowed are strict, namespace-wide, cluster-wide, or None"):
+        one.read_secrets(name, cluster.namespace, scope="wide")
 
 
 def test_another_transit_key_of_an_older_secret(

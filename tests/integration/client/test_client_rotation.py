@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.client import SELF, Manager, Put, Refused
 from support.cluster import Cluster
+from support.sealing import rules
 from support.servers import PrivateVault
 
 from secretmanager import AsyncSecretManager
@@ -19,9 +20,7 @@ from secretmanager.sealed import manifest_of, oldest_version
 @pytest.fixture(autouse=True)
 def _rotator(vault: PrivateVault, cluster: Cluster) -> None:
     """A role that may rotate and rewrap, and nothing else."""
-    keys = ("plain", "derived")
-    policy = {f"transit/{path}": ["update"] for key in keys for path in (f"rewrap/{key}", f"keys/{key}/rotate")}
-    vault.policy("rotator", {**policy, **{f"transit/keys/{key}": ["read"] for key in keys}, **SELF})
+    vault.policy("rotator", {**rules("rotator", "plain", "derived"), **SELF})
     vault.write(
         "auth/kubernetes/role/rotator",
         bound_service_account_names=["reader"],

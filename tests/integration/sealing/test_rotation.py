@@ -32,7 +32,7 @@ from support.ansible import BIN
 from support.cluster import Cluster, own_namespace
 from support.intermediary import Intermediary, page
 from support.lab import Lab
-from support.sealing import Chain, environment
+from support.sealing import Chain, environment, rules
 from support.servers import Authority, wait_until
 
 from secretmanager.commands import rewrap, rotation
@@ -99,13 +99,6 @@ class Life:
         return f"{self.chain.namespace}/{name}"
 
 
-ROTATOR = ("rotator", {"keys/{}": ["read"], "keys/{}/rotate": ["update"], "rewrap/{}": ["update"]})
-RETIRER = (
-    "retirer",
-    {"keys/{}": ["read"], "keys/{}/config": ["update"], "keys/{}/trim": ["update"], "rewrap/{}": ["update"]},
-)
-
-
 @pytest.fixture(params=[True, False], ids=["derived", "plain"])
 def life(chain: Chain, name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Life:
     return make(chain, name, tmp_path, derived=request.param)
@@ -120,9 +113,8 @@ def make(chain: Chain, name: str, folder: Path, *, derived: bool) -> Life:
     key = f"key-{name}"
     chain.vault.new_key(key, derived=derived)
     (folder / "all").write_text(chain.vault.root.token or "")
-    for who, rules in (ROTATOR, RETIRER):
-        policy = {f"transit/{path.format(key)}": rights for path, rights in rules.items()}
-        (folder / who).write_text(chain.token_for(policy))
+    for who in ("rotator", "retirer"):
+        (folder / who).write_text(chain.token_for(rules(who, key)))
     return Life(chain, key, folder)
 
 

@@ -108,11 +108,12 @@ def test_a_batch_takes_few_requests_and_a_rerun_writes_nothing(chain: Chain, nam
     wanted = batch(chain, name, 40, 2)
     outcomes = chain.seal(*wanted)
     assert {outcome.action for outcome in outcomes} == {Action.CREATED}
-    # One encryption asks whether the key is derived; a list each of what is sealed and of names; one dry run.
-    assert requests.take() == {"encrypt": 2, "hmac": 1, "GET kubernetes": 2, "POST kubernetes": 41}
+    # One encryption asks whether the key is derived; there are digests and proofs, a list each of what is sealed and of
+    # names, and one dry run.
+    assert requests.take() == {"encrypt": 2, "hmac": 2, "GET kubernetes": 2, "POST kubernetes": 41}
     assert requests.most_at_once <= 8
     assert {outcome.action for outcome in chain.seal(*wanted)} == {Action.UNCHANGED}
-    assert requests.take() == {"hmac": 1, "encrypt": 1, "GET kubernetes": 1}
+    assert requests.take() == {"hmac": 2, "encrypt": 1, "GET kubernetes": 1}
     assert chain.opened(f"{name}-39") == {"key-0": b"39-0", "key-1": b"39-1"}
 
 
@@ -131,11 +132,11 @@ def test_batches_are_split_by_number_and_size(chain: Chain, name: str, requests:
     many = [chain.wanted(f"{name}-{n}", {f"key-{key}": b"%d" % key for key in range(700)}) for n in range(3)]
     chain.seal(*many)
     made = requests.take()
-    assert (made["hmac"], made["encrypt"]) == (3, 3 + 1)  # 2,100 values; one more asks whether the key is derived
+    assert (made["hmac"], made["encrypt"]) == (3 + 3, 3 + 1)  # 2,100 values; one more asks whether the key is derived
     large = [chain.wanted(f"{name}-large-{n}", {"a": b"%d" % n * 700_000}) for n in range(10)]
     chain.seal(*large)
     made = requests.take()
-    assert (made["hmac"], made["encrypt"]) == (1, 2 + 1)  # 9.3 MB in base64; digests are of hashes
+    assert (made["hmac"], made["encrypt"]) == (1 + 1, 2 + 1)  # 9.3 MB in base64; digests are of hashes
     assert chain.opened(f"{name}-large-9") == {"a": b"9" * 700_000}
     assert chain.seal(*many, *large)[0].action is Action.UNCHANGED
 
@@ -201,7 +202,7 @@ def test_secrets_of_many_namespaces_are_found_by_one_list(chain: Chain, name: st
         # Pages of the cluster's sealed Secrets, to which other tests add; not a list for each namespace.
         assert {path.partition("?")[0] for path in requests.read} == {"/api/v1/secrets"}
         made = requests.take()
-        assert (made["hmac"], made["encrypt"], made.keys()) == (1, 1, {"hmac", "encrypt", "GET kubernetes"})
+        assert (made["hmac"], made["encrypt"], made.keys()) == (2, 1, {"hmac", "encrypt", "GET kubernetes"})
     finally:
         for namespace in namespaces:
             chain.api.delete_namespace(namespace)
@@ -366,7 +367,9 @@ def test_a_crash_between_any_two_requests_leaves_the_old_or_the_new_secret(
         if finished:
             break
     assert finished
-    assert crashes == 5  # before the Secret is read, and its digests, its kind of key, its ciphertext and the write
+    assert (
+        crashes == 7
+    )  # before the Secret is read, proofs, digests, kind of key, ciphertext, new proofs, and the write
 
 
 def test_a_process_that_is_killed_in_a_batch_leaves_whole_secrets(chain: Chain, name: str) -> None:

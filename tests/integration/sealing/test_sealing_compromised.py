@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.sealing import Chain
+from support.sealing import Chain, rules
 
 from secretmanager.errors import DecryptionFailed, TransitKeyNotFound
 from secretmanager.sealed import MANIFEST_KEY, key_version, manifest_of, oldest_version, sealed_values, with_ciphertexts
@@ -31,8 +31,7 @@ class Key:
         self.name = f"key-{uuid.uuid4().hex[:8]}"
         self.parameters = parameters
         chain.vault.new_key(self.name, **parameters)
-        policy = {f"transit/encrypt/{self.name}": ["update"], f"transit/hmac/{self.name}-digest": ["update"]}
-        self.vault = chain.client(chain.token_for(policy))
+        self.vault = chain.client(chain.token_for(rules("sealer", self.name)))
 
     def rotate(self, **configuration: int) -> None:
         self.chain.vault.write(f"transit/keys/{self.name}/rotate")

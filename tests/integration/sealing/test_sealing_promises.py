@@ -21,7 +21,8 @@ from support.sealing import Chain, environment
 from support.servers import Authority, Decoy
 from test_rotation import VALUES, Life, make
 
-from secretmanager.errors import Forbidden, KubernetesError, SealingFailed
+from secretmanager.errors import ConfigError, Forbidden, KubernetesError, SealingFailed
+from secretmanager.rotation.planning import Skip
 from secretmanager.sealed import Scope
 from secretmanager.sealing.manifestfile import ManifestFile
 from secretmanager.sealing.recreation import copy_name
@@ -287,6 +288,11 @@ def test_check_foretells_what_a_run_that_was_broken_off_left(life: Life, name: s
     chain.api.delete_namespaced_secret(name, chain.namespace)
     chain.api.create_namespaced_secret(chain.namespace, copy)
     options = ["--namespace", chain.namespace, "--recreate"]
+    # Anybody may have written the copy: nothing is made of it unasked.
+    left = life.run("rewrap", *options[:2], who="all")
+    assert (left["changed"], left["skipped"]) == (False, {life.place(name): str(Skip.LEFT)})
+    with pytest.raises(ConfigError, match=f"its copy {copy_name(name)} is there, .*; set recreate to make it"):
+        life.seal(life.spec(name, {"a": b"PLAIN-new"}))
     foretold = life.run("rewrap", *options, "--check", who="all", status=3)
     done = life.run("rewrap", *options, who="all")
     assert foretold["restored"] == done["restored"] == [life.place(name)]

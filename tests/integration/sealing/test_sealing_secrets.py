@@ -20,7 +20,8 @@ from secretmanager.errors import (
     SealedDataError,
     SealingFailed,
 )
-from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values
+from secretmanager.rotation.proving import Rewrapped, prove
+from secretmanager.sealed import MANIFEST_KEY, SEALED_LABEL, Place, Scope, manifest_of, sealed_values, with_ciphertexts
 from secretmanager.sealing.exposure import APPLIED_ANNOTATION
 from secretmanager.sealing.inspection import KeyStates, inspect
 from secretmanager.sealing.manifestfile import ManifestFile
@@ -290,14 +291,13 @@ def test_a_damaged_secret_is_noticed_and_put_right(chain: Chain, name: str) -> N
 
 
 def test_a_rewrapped_ciphertext_is_the_same_value(chain: Chain, name: str) -> None:
-    from secretmanager.sealed import with_ciphertexts
-
     wanted = chain.wanted(name, {"a": b"1"}, transit_key="plain")
     chain.seal(wanted)
     chain.vault.write("transit/keys/plain/rotate")
     secret = chain.kubernetes().get_secret(chain.namespace, name)
     (rewrapped,) = chain.vault.root.rewrap("plain", [TransitItem(sealed_values(secret)["a"].ciphertext.encode())])
-    chain.kubernetes().update_secret(chain.namespace, with_ciphertexts(secret, {"a": rewrapped}))
+    made = Rewrapped(secret, with_ciphertexts(secret, {"a": rewrapped}), ["a"])
+    chain.kubernetes().update_secret(chain.namespace, *prove(chain.vault.root, "plain", [made]))
     assert chain.data(name)["a"] == rewrapped.encode()
     assert rewrapped.startswith("vault:v2:")
     assert chain.seal(wanted)[0].action is Action.UNCHANGED

@@ -21,6 +21,7 @@ from support.lab import Lab
 from support.servers import Decoy, wait_until
 from support.shell import misleading
 
+from secretmanager.admin.definitions import cronjob_name
 from secretmanager.login.methods import TOKEN_FILE
 from secretmanager.sealed import sealed_values
 
@@ -45,7 +46,8 @@ def test_the_playbook_rotates_rewraps_and_retires_as_the_operator(lab: Lab) -> N
         "kubevault_workloads": [],
         "kubevault_secrets": [{"name": new, "namespace": "default", "transit_key": new, "data": {"a": "PLAIN-a"}}],
     }
-    play_in_lab("playbooks/trust.yml", lab.folder, "playbooks/seal.yml", "-e", json.dumps(inventory))
+    sealed = play_in_lab("playbooks/trust.yml", lab.folder, "playbooks/seal.yml", "-e", json.dumps(inventory))
+    assert f"default/{new}: created" in sealed.output
     whole = {"kubevault_rotated_keys": [new], "kubevault_rotation_retire": True, "kubevault_rotation_older_than": "0"}
     rerun = {**whole, "kubevault_rotation_older_than": "30d"}
     runs = [
@@ -67,12 +69,13 @@ def cronjob(lab: Lab) -> dict[str, Any]:
         "kubevault_rotation_image": IMAGE,
         "kubevault_rotation_name": name,
         "kubevault_rotation_namespace": ["default", "payments"],
+        "workload_ca_config_map": "own-ca",
     }
     runs = [
         play_in_lab("playbooks/schedule.yml", lab.folder, *check, "-e", json.dumps(given)).changed
         for check in (["--check"], [], [])
     ]
-    assert runs == [1, 1, 0]
+    assert runs == [2, 2, 0]  # the CronJob, and the ConfigMap of Vault's CA
     api = client.BatchV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
     found: dict[str, Any] = api.api_client.sanitize_for_serialization(api.read_namespaced_cron_job(name, "kubevault"))
     return found
@@ -88,6 +91,20 @@ def test_a_cronjob_runs_one_at_a_time_and_keeps_little_history(cronjob: dict[str
         "failedJobsHistoryLimit": 3,
     }
     assert spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+
+
+def test_it_mounts_the_config_map_that_the_inventory_names(lab: Lab, cronjob: dict[str, Any]) -> None:
+    volumes = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["volumes"]
+    assert [volume["configMap"]["name"] for volume in volumes if "configMap" in volume] == ["own-ca"]
+    core = client.CoreV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+    assert "ca.crt" in core.read_namespaced_config_map("own-ca", "kubevault").data
+
+
+@pytest.mark.parametrize("key", ["shop-key", "My_Key", "a" * 255, "A..b", "_"])
+def test_its_name_whatever_the_key_s_is(lab: Lab, cronjob: dict[str, Any], key: str) -> None:
+    api = client.BatchV1Api(config.new_client_from_config(lab.env["KUBECONFIG"]))
+    body = {"metadata": {"name": cronjob_name(key)}, "spec": cronjob["spec"]}
+    api.create_namespaced_cron_job("kubevault", body, dry_run="All")
 
 
 def test_its_pod_is_let_into_a_restricted_namespace_and_its_success_is_recorded(
