@@ -18,8 +18,6 @@ try:
 except ImportError as error:
     sys.exit(f"kubevault: {error}")
 
-from .wording import in_words_of
-
 
 class Subcommands(click.Group):
     """Subcommands, each in a module of its own name, which is imported when it is used.
@@ -51,6 +49,9 @@ class Subcommands(click.Group):
             raise
         except SecretManagerError as error:
             if ctx.invoked_subcommand and (command := self.get_command(ctx, ctx.invoked_subcommand)):
+                # Here, because a probe that succeeds needs none of what it imports.
+                from .wording import in_words_of
+
                 in_words_of(command, error)
             raise
 

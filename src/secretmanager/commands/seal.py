@@ -167,8 +167,8 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
     except KeyboardInterrupt:
         if not given["check"]:
             warn(
-                f"interrupted: {len(changed_places)} of {len(wanted)} Secrets were written, each whole; the same"
-                " command seals the rest and leaves these as they are"
+                f"interrupted: at least {len(changed_places)} of {len(wanted)} Secrets were written, each whole; the"
+                " same command seals the rest and leaves these as they are"
             )
         raise
     if given["check"] and (changed or any(outcome.changed for outcome in outcomes)):

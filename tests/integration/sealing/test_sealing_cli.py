@@ -153,12 +153,13 @@ def test_an_interrupted_run_says_what_is_done_and_the_next_one_finishes_it(
         _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     told = re.search(
-        r"interrupted: (\d+) of 300 Secrets were written, each whole; the same command seals the rest", said
+        r"interrupted: at least (\d+) of 300 Secrets were written, each whole; the same command seals the rest", said
     )
     assert told, said
-    assert int(told[1]) == written() < 300
+    done = written()
+    assert int(told[1]) <= done <= int(told[1]) + 1 < 300
     last = kubevault(*arguments).stdout.decode().splitlines()[-1]
-    assert last == f"300 Secrets: {told[1]} unchanged, {300 - int(told[1])} created"
+    assert last == f"300 Secrets: {done} unchanged, {300 - done} created"
     chain.api.delete_collection_namespaced_secret(chain.namespace, label_selector=f"set={name}")
 
 
