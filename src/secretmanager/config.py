@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .login.methods import AuthMethod, Credentials
 from .servers.http import ELECTION_TIMEOUT
 from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
@@ -150,11 +150,11 @@ class Config:
             raise ConfigError(f"config: found a value of type {type(config).__name__}; allowed is a mapping of options")
         given = {("source" if name == "SOURCE" else name): value for name, value in config.items()}
         known = _annotations(cls)
-        if unknown := sorted(given.keys() - known.keys()):
+        if unknown := sorted(given.keys() - known.keys(), key=str):
             allowed = ", ".join(sorted(known.keys() - {"source"}))
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):
-            raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
+            raise ConfigError(f"SOURCE: found {quoted(given.get('source'))}; allowed are {', '.join(get_args(Source))}")
         for name in ("ca_cert", "redis_ca_cert"):
             if given.get(name) in (None, "True") or given[name] is True:  # as the published client takes it
                 given.pop(name, None)

@@ -222,7 +222,11 @@ def without_waiting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Within it, all requests of this thread together take no longer than a number of seconds."""
+    """Within it, requests take no longer than this altogether, with their repetitions and pauses.
+
+    Args:
+        seconds: the time that they have, in seconds; a client's own limits count, too.
+    """
     before = _ends.set(min(_ends.get(), time.monotonic() + seconds))
     try:
         yield
@@ -546,6 +550,8 @@ class JsonApi:
             return None
         retry_after = answer.headers.get("Retry-After") if answer else None
         pause = _backoff(attempt, retry_after)
+        if time.monotonic() + pause >= _ends.get():
+            return None
         if recovers and _waits.get():
             pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
             if passed + pause <= min(self._election_timeout, self._seconds()):
@@ -618,7 +624,7 @@ class JsonApi:
     def _send_once(self, address: Address, context: ssl.SSLContext, request: _Request) -> Response | ConnectionFailed:
         limit = self._seconds()
         if not self._slots.acquire(timeout=limit if limit < self._timeout else None):
-            return ConnectionFailed(f"{address}: all connections are in use", sent=False)
+            return ConnectionFailed(f"{address.url}: all connections are in use", sent=False)
         try:
             try:
                 if kept := self._checkout(address, context, request):
@@ -693,12 +699,13 @@ class JsonApi:
         """
         proxy = self._proxies[address]
         connection = Connection(address, context, proxy, self._server_name, self._timeout)
-        connection.limits.begin(self._seconds(), size)
+        seconds = self._seconds()
+        connection.limits.begin(seconds, size)
         try:
             connection.connect()
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            failure = self._translated(error, min(CONNECT_TIMEOUT, self._timeout))
+            failure = self._translated(error, min(CONNECT_TIMEOUT, seconds))
         else:
             return connection
         if isinstance(failure, ConnectionFailed):
@@ -744,7 +751,7 @@ class JsonApi:
             return tls_error(error, self.url, self._ca_option)
         if isinstance(error, TimeoutError) and not is_lost(error):
             return ConnectionFailed(
-                f"timed out after {seconds:g} s, before there was a whole answer",
+                f"timed out after {round(seconds, 2):g} s, before there was a whole answer",
                 remedy="check the address, and that the server is running; if it is only slow, raise the timeout",
             )
         if isinstance(error, TooLarge):

@@ -614,13 +614,11 @@ class VaultClient:
         said = " ".join(error.split())
         place = item.place or path
         if operation in ("decrypt", "rewrap"):
-            return DecryptionFailed(
-                f"{path}: Vault could not decrypt the value: {said}",
-                place=place,
-                status=status,
-                errors=(said,),
-                remedy="it was sealed for another place or with another Transit key, or its key version is too old",
+            failure = DecryptionFailed(
+                f"{path}: Vault could not decrypt the value: {said}", place=place, status=status, errors=(said,)
             )
+            failure.remedy = _UNDECRYPTED.get(failure.reason)
+            return failure
         return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
 
     def checked(self, method: str, path: str, response: Response) -> dict[str, Any]:
@@ -691,6 +689,12 @@ def _seconds(made: Any) -> float:
         return datetime.fromisoformat(str(made["creation_time"])).timestamp()
     return float(made)
 
+
+_UNDECRYPTED = {
+    "version": "this version of the key may not decrypt any more: lower min_decryption_version, or seal it again",
+    "does not fit": "it was sealed for another place or with another Transit key, or it is damaged",
+}
+"""What to do by the reason of a `DecryptionFailed`."""
 
 _UNAVAILABLE = {
     307: "wait until Vault has a leader, or address it: this node is a standby that does not forward requests",
