@@ -200,7 +200,7 @@ class Manifest:
             VAULT_NAME.allows(self.transit_key)
             and VAULT_NAME.allows(self.digest_key)
             and all(DATA_KEY.allows(key) for entries in (*texts, self.oldest_versions) for key in entries)
-            and all(isinstance(text, str) and "\0" not in text for entries in texts for text in entries.values())
+            and all(isinstance(text, str) and text.isascii() and "\0" not in text for entries in texts for text in entries.values())
             and all(type(version) is int and version in _VERSIONS for version in self.oldest_versions.values())
             and (not self.place or (NAMESPACE.allows(namespace) and bool(slash) and SUBDOMAIN.allows(name)))
         )

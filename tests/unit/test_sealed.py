@@ -30,7 +30,7 @@ from secretmanager.sealed import (
 
 PARTS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
 PLACES = st.builds(Place, PARTS, PARTS, st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True))
-TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=20)
+TEXTS = st.text(st.characters(max_codepoint=127, exclude_characters="\0"), max_size=20)
 DIGESTS = st.dictionaries(PARTS, TEXTS)
 
 
@@ -104,6 +104,11 @@ SOUND = {"format": 1, "transit_key": "k", "scope": "strict", "digest_key": "d", 
         {"digest_key": "d e"},
         {"digests": {"\x1b[2J": "vault:v1:x"}},
         {"digests": {"a" * 254: "vault:v1:x"}},
+        {"digests": {"a": "\ud800"}},
+        {"proofs": {"a": "x\0y"}},
+        {"proofs": []},
+        {"sealed_checksums": {"../a": "x"}},
+        {"rewrap_proofs": {"a": 1}},
         {"checksums": {"../a": "x"}},
         {"oldest_versions": {"a b": 1}},
         {"oldest_versions": {"a": 0}},
