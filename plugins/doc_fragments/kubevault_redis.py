@@ -29,6 +29,16 @@ options:
     - PEM file of the CA of Redis' certificate, besides the system's CAs.
     - Falls back to the environment variable E(KUBEVAULT_REDIS_CACERT).
     type: path
+  redis_client_cert:
+    description:
+    - PEM file of a client certificate, which Redis requires with TLS by default.
+    - Falls back to the environment variable E(KUBEVAULT_REDIS_CLIENT_CERT).
+    type: path
+  redis_client_key:
+    description:
+    - PEM file of that certificate's key.
+    - Falls back to the environment variable E(KUBEVAULT_REDIS_CLIENT_KEY).
+    type: path
   redis_channel:
     description:
     - First part of the names of Redis' channels, CHANNEL:NAMESPACE/NAME.

@@ -53,6 +53,13 @@ options:
     - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. Without it there is no proxy.
     - Falls back to the environment variable E(VAULT_PROXY_ADDR).
     type: str
+  vault_loopback_http:
+    description:
+    - Whether vault_url may be http:// for a Vault Agent or Proxy on this machine.
+    - Only addresses of loopback are allowed, such as C(http://127.0.0.1:8200) or C(http://localhost:8200).
+    - They are reached without a proxy.
+    type: bool
+    default: false
   vault_namespace:
     description:
     - Vault namespace (Enterprise, OpenBao).
@@ -218,6 +225,13 @@ options:
     - With V(environment), E(HTTPS_PROXY) and E(NO_PROXY) are used. Without it there is no proxy.
     - Falls back to the environment variable E(VAULT_PROXY_ADDR).
     type: str
+  vault_loopback_http:
+    description:
+    - Whether vault_url may be http:// for a Vault Agent or Proxy on this machine.
+    - Only addresses of loopback are allowed, such as C(http://127.0.0.1:8200) or C(http://localhost:8200).
+    - They are reached without a proxy.
+    type: bool
+    default: false
   vault_namespace:
     description:
     - Vault namespace (Enterprise, OpenBao).

@@ -15,6 +15,7 @@ VAULT_CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "vault_client_key": {"type": "path", "no_log": False},
     "vault_tls_server_name": {"type": "str"},
     "vault_proxy": {"type": "str", "no_log": True},
+    "vault_loopback_http": {"type": "bool", "default": False},
     "vault_namespace": {"type": "str"},
     "vault_timeout": {"type": "float", "default": 30.0},
     "election_timeout": {"type": "float", "default": 20.0},
@@ -62,6 +63,8 @@ REDIS_OPTIONS: dict[str, dict[str, Any]] = {
     "redis_url": {"type": "str", "no_log": True},
     "redis_password_file": {"type": "path", "no_log": False},
     "redis_ca_cert": {"type": "path"},
+    "redis_client_cert": {"type": "path"},
+    "redis_client_key": {"type": "path", "no_log": False},
     "redis_channel": {"type": "str", "default": "kubevault"},
 }
 """Argument spec of the fragment ``kubevault_redis``."""

@@ -147,6 +147,9 @@ secrets:
       description: The Secret, as C(NAMESPACE/NAME), that the values were sealed for, where this one is a copy that nobody can open; null
         otherwise.
       type: str
+    key_missing:
+      description: Whether Vault has no Transit key of that name.
+      type: bool
     error:
       description: Why the Secret's manifest cannot be read; null where it can.
       type: str

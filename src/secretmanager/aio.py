@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from .errors import SecretManagerError, frameless
 from .manager import SecretManager, missing_attribute
@@ -40,7 +40,7 @@ class AsyncSecretManager:
         ConfigError: an option is unknown, missing or wrong.
     """
 
-    def __init__(self, config: Mapping[str, Any], log_level: int | str | None = None) -> None:
+    def __init__(self, config: Mapping[str, Any] | None = None, log_level: int | str | None = None) -> None:
         self._begin(SecretManager(config, log_level))
 
     def _begin(self, manager: SecretManager) -> None:
@@ -64,9 +64,11 @@ class AsyncSecretManager:
         made._begin(SecretManager.from_files(config_file, definition_file, log_level))
         return made
 
-    def __getattr__(self, name: str) -> Any:
-        """As `manager.SecretManager`."""
-        raise missing_attribute(type(self), name)
+    if not TYPE_CHECKING:  # a checker shall know that there is no such attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what takes the place of a method of the published client."""
+            raise missing_attribute(type(self), name)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .login.methods import AuthMethod, Credentials
 from .servers.http import ELECTION_TIMEOUT
 from .servers.kubeconfig import SERVICE_ACCOUNT_DIR
@@ -58,6 +58,8 @@ class Config:
         vault_tls_server_name: name that Vault's certificate must hold; None for that of its address.
         vault_proxy: HTTP proxy to Vault, ``http://[USER:PASSWORD@]HOST:PORT``; "environment" for what ``HTTPS_PROXY``
             and ``NO_PROXY`` say; None for no proxy.
+        vault_loopback_http: whether ``vault_url`` may be ``http://`` for a Vault Agent or Vault Proxy on an address of
+            this machine's loopback.
         auth: how to log in to Vault.
         auth_mount: where that auth method is mounted; None for its own name.
         role: role of Vault to log in to, for ``auth`` "kubernetes" and "gcp".
@@ -83,6 +85,9 @@ class Config:
         redis_url: Redis for change notices, ``rediss://[USER@]HOST[:PORT][/DATABASE]``; None for a watch of Kubernetes.
         redis_password_file: file that holds its password.
         redis_ca_cert: path of the PEM file of the CA of its certificate; True for the system's own CAs.
+        redis_client_cert: path of the PEM file of a client certificate, which Redis requires with TLS unless it is
+            configured otherwise (``tls-auth-clients``).
+        redis_client_key: path of the PEM file of its key.
         redis_channel: first part of the channels' names.
     """
 
@@ -102,6 +107,7 @@ class Config:
     vault_client_key: str | None = None
     vault_tls_server_name: str | None = None
     vault_proxy: str | None = field(default=None, repr=False)
+    vault_loopback_http: bool = False
     auth: AuthMethod = "kubernetes"
     auth_mount: str | None = None
     role: str = ""
@@ -125,6 +131,8 @@ class Config:
     redis_url: str | None = field(default=None, repr=False)
     redis_password_file: str | None = None
     redis_ca_cert: bool | str = True
+    redis_client_cert: str | None = None
+    redis_client_key: str | None = None
     redis_channel: str = "kubevault"
 
     @classmethod
@@ -142,11 +150,11 @@ class Config:
             raise ConfigError(f"config: found a value of type {type(config).__name__}; allowed is a mapping of options")
         given = {("source" if name == "SOURCE" else name): value for name, value in config.items()}
         known = _annotations(cls)
-        if unknown := sorted(given.keys() - known.keys()):
+        if unknown := sorted(given.keys() - known.keys(), key=str):
             allowed = ", ".join(sorted(known.keys() - {"source"}))
             raise ConfigError(f"{', '.join(map(str, unknown))}: there is no such option; allowed are SOURCE, {allowed}")
         if given.get("source") not in get_args(Source):
-            raise ConfigError(f"SOURCE: found {given.get('source')!r}; allowed are {', '.join(get_args(Source))}")
+            raise ConfigError(f"SOURCE: found {quoted(given.get('source'))}; allowed are {', '.join(get_args(Source))}")
         for name in ("ca_cert", "redis_ca_cert"):
             if given.get(name) in (None, "True") or given[name] is True:  # as the published client takes it
                 given.pop(name, None)

@@ -38,9 +38,9 @@ No message holds a value, a token or a key. What a server said is quoted in the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import wraps
-from inspect import iscoroutinefunction, signature
+from inspect import Parameter, iscoroutinefunction, signature
 from pathlib import Path
 from types import FunctionType, GeneratorType
 from typing import Any, TypeVar
@@ -334,13 +334,19 @@ class DecryptionFailed(VaultError):
     """The Transit key does not decrypt this ciphertext at this place.
 
     Attributes:
-        reason: "does not fit" if it was sealed for another place or with another key, "version" if the key's version
-            is no longer allowed to decrypt, "other" for what `errors` says.
+        reason: "damaged" if the value is not what was sealed, by its checksum, "does not fit" if it was sealed for
+            another place or with another key, or may be damaged, "version" if the key's version is no longer allowed to
+            decrypt, "other" for what `errors` says.
+        damaged: whether it is damaged, by its checksum.
     """
+
+    damaged: bool = False
 
     @property
     def reason(self) -> str:
-        """Why it failed, as Vault says."""
+        """Why it failed, as Vault or the checksum says."""
+        if self.damaged:
+            return "damaged"
         said = " ".join(self.errors)
         if "version" in said:
             return "version"
@@ -409,6 +415,11 @@ class NoticeError(SecretManagerError):
         self.reason = reason
 
 
+def quoted(value: object) -> str:
+    """Return a value as an error quotes it; what is not given is "nothing", which no user writes as ``None``."""
+    return "nothing" if value is None else repr(value)
+
+
 def printable(text: str) -> str:
     """Return a text in which a character that a terminal would obey, or cannot show, is written as its escape."""
     if text.isprintable():
@@ -460,6 +471,47 @@ def drop_frames(error: BaseException, outer: BaseException | None = None) -> Non
         pending += [one.__cause__, one.__context__, *several]
 
 
+def check_arguments(
+    function: Callable[..., Any], count: int, names: Collection[str], called: str | None = None
+) -> None:
+    """Check that a function has the arguments that it is called with, and all that it needs.
+
+    Args:
+        function: the function.
+        count: how many arguments are given by position, with ``self`` of a method.
+        names: the names of those that are given by name.
+        called: how it was called, for the error; None for its own name.
+
+    Raises:
+        WrongArguments: an argument is unknown, missing or given twice; names it, and says what is allowed.
+    """
+    parameters = list(signature(function).parameters.values())
+    if parameters and parameters[0].name in ("self", "cls"):
+        parameters, count = parameters[1:], count - 1
+    kinds = {item.kind for item in parameters}
+    by_position = [item.name for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
+    given = by_position[: max(count, 0)]
+    known = [item.name for item in named]
+    problems = []
+    if unknown := [name for name in names if name not in known and Parameter.VAR_KEYWORD not in kinds]:
+        problems.append(f"{', '.join(map(str, unknown))}: unknown")
+    if count > len(by_position) and Parameter.VAR_POSITIONAL not in kinds:
+        problems.append(f"found {count} arguments without a name, at most {len(by_position)} have a place")
+    if twice := [name for name in given if name in names]:
+        problems.append(f"{', '.join(twice)}: is given twice")
+    if missing := [item.name for item in named if item.default is item.empty and item.name not in {*given, *names}]:
+        problems.append(f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} missing")
+    if problems:
+        allowed = f"allowed are {', '.join(known)}" if known else "there are no arguments"
+        raise WrongArguments(f"{'; '.join(problems)}; {allowed}", place=f"{called or _name_of(function)}()")
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function as its caller knows it: of a class what makes one of it."""
+    return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+
 def guarded(kind: Guarded) -> Guarded:
     """Have the public methods of a class raise errors of this package alone, without frames (`drop_frames`).
 
@@ -498,8 +550,9 @@ def _boundary(method: Callable[..., Any], *, translate: bool) -> Callable[..., A
             try:
                 return await method(*args, **options)
             except BaseException as error:
+                call = len(args), tuple(options)
                 del args, options
-                failure = _leaving(error, outer, method, translate=translate)
+                failure = _leaving(error, outer, method, call, translate=translate)
                 if failure is error:
                     raise
             raise failure  # here, so that the original is not its context
@@ -513,8 +566,9 @@ def _boundary(method: Callable[..., Any], *, translate: bool) -> Callable[..., A
             found = method(*args, **options)
             return _steps(found, translate=translate) if isinstance(found, GeneratorType) else found
         except BaseException as error:
+            given = len(args), tuple(options)
             del args, options
-            failure = _leaving(error, outer, method, translate=translate)
+            failure = _leaving(error, outer, method, given, translate=translate)
             if failure is error:
                 raise
         raise failure
@@ -534,41 +588,34 @@ def _steps(generator: GeneratorType[Any, Any, Any], *, translate: bool) -> Itera
         generator.close()
 
 
-def called(function: Callable[..., Result], arguments: tuple[Any, ...], options: dict[str, Any]) -> Result:
-    """Call a function with arguments that a user gave.
-
-    Raises:
-        WrongArguments: it has other arguments.
-    """
-    try:
-        return function(*arguments, **options)
-    except TypeError as error:
-        if error.__traceback__ and error.__traceback__.tb_next is not None:
-            raise
-        wrong = wrong_arguments(function, error)
-    raise wrong
-
-
-def wrong_arguments(function: Callable[..., Any], error: TypeError) -> WrongArguments:
-    """Return the error for a call with arguments that a function does not have: Python's text names no value."""
-    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    arguments = [str(each).partition(":")[0] for each in signature(function).parameters.values() if each.name != "self"]
-    reason = str(error).partition("() ")[2] or str(error)
-    return WrongArguments(f"{name}: {reason}", remedy=f"its arguments are {', '.join(arguments)}")
-
-
 def _leaving(
-    error: BaseException, outer: BaseException | None, method: Callable[..., Any], *, translate: bool
+    error: BaseException,
+    outer: BaseException | None,
+    method: Callable[..., Any],
+    given: tuple[int, tuple[str, ...]],
+    *,
+    translate: bool,
 ) -> BaseException:
-    """Return what to raise instead of an exception, or itself without its frames."""
+    """Return what to raise instead of an exception, or itself without its frames.
+
+    Args:
+        error: the exception.
+        outer: as of `drop_frames`.
+        method: what was called.
+        given: how many arguments it had by position, and the names of the others.
+        translate: whether errors of other packages are translated.
+    """
     # Python's own TypeError has no further frame: the method was called with arguments that it does not have.
     ours = not error.__traceback__ or error.__traceback__.tb_next is not None
-    if isinstance(error, TypeError) and not ours:
-        return wrong_arguments(method, error)
-    # Python asks for attributes that are not there, and expects its own error for them.
-    expected: tuple[type[BaseException], ...] = (SecretManagerError, StopIteration)
-    expected += (AttributeError,) if method.__name__ == "__getattr__" else ()
-    if translate and isinstance(error, Exception) and not isinstance(error, expected):
+    missing = method.__name__ == "__getattr__"
+    known = missing or isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
+    if not ours and isinstance(error, TypeError):
+        try:
+            check_arguments(method, *given)
+        except WrongArguments as refusal:
+            drop_frames(refusal, outer)
+            return refusal
+    if translate and ours and not known:
         said = f"{method.__name__}: {unexpected(error)}"
         return SecretManagerError(said, remedy="check the types of the arguments first")
     drop_frames(error, outer)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 from .config import Config, Source
-from .errors import ConfigError, FormerMethod, ManagerClosed, SecretManagerError, called, guarded
+from .errors import ConfigError, FormerMethod, ManagerClosed, SecretManagerError, check_arguments, guarded
 from .login.methods import JWT_LIFE, method_of
 from .login.session import VaultSession
 from .reading.plain import load_json, read_environment, read_file, read_object
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NO_CONFIG = "config: found nothing; allowed is a mapping of options, as SecretManager({'SOURCE': 'KUBEVAULT', ...})"
+
 
 @guarded
 class SecretManager:
@@ -36,14 +38,17 @@ class SecretManager:
     Nothing is sent before the first read. Use it as a context manager, or `close` it, to revoke the token.
 
     Args:
-        config: options by name, as `config.Config` documents them; ``SOURCE`` says where secrets come from.
+        config: options by name, as `config.Config` documents them; ``SOURCE`` says where secrets come from. It is
+            required; without one, as the published client allows, the error says so.
         log_level: level of the logger ``secretmanager``; None leaves it as it is. No level shows a value.
 
     Raises:
         ConfigError: an option is unknown, missing or wrong.
     """
 
-    def __init__(self, config: Mapping[str, Any], log_level: int | str | None = None) -> None:
+    def __init__(self, config: Mapping[str, Any] | None = None, log_level: int | str | None = None) -> None:
+        if config is None:
+            raise ConfigError(_NO_CONFIG)
         if log_level is not None:
             try:
                 logging.getLogger("secretmanager").setLevel(log_level)
@@ -83,6 +88,12 @@ class SecretManager:
         if definition_file is not None:
             manager._definition = read_object(definition_file)
         return manager
+
+    if not TYPE_CHECKING:  # a checker shall know that there is no such attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what takes the place of a method of the published client."""
+            raise missing_attribute(type(self), name)
 
     def _in_child(self) -> None:
         """As `forking.Shared._in_child`."""
@@ -160,12 +171,12 @@ class SecretManager:
             TLSError: verification of a server's certificate failed.
             ConfigError: an argument is unknown, missing or wrong.
         """
+        check_arguments(_reader_of(self.config.source), len(args), options, "read_secrets")
         if self.config.source == "KUBEVAULT":
             return self.read_encrypted_secrets(*args, **options)
         if self.config.source == "KUBERNETES":
-            return self._reader.plain([called(Request, args, options)])[0]
-        read: Callable[..., dict[str, Any]] = read_file if self.config.source == "FILE" else read_environment
-        return called(read, args, options)
+            return self._reader.plain([Request(*args, **options)])[0]
+        return read_file(*args, **options) if self.config.source == "FILE" else read_environment(*args, **options)
 
     def read_encrypted_secrets(
         self,
@@ -205,6 +216,8 @@ class SecretManager:
         Raises:
             As `read_secrets`: if one cannot be read, none is returned.
         """
+        if isinstance(requests, str | Mapping) or not isinstance(requests, Iterable):
+            raise ConfigError(f"requests: found {type(requests).__name__}; allowed is a list of Requests or mappings")
         if self.config.source in ("FILE", "ENVIRONMENT"):
             return [self.read_secrets(**_named(request)) for request in requests]
         wanted = [request if isinstance(request, Request) else request_from(request) for request in requests]
@@ -486,6 +499,7 @@ class SecretManager:
                     client_key=config.vault_client_key,
                     tls_server_name=config.vault_tls_server_name,
                     proxy=config.vault_proxy,
+                    loopback_http=config.vault_loopback_http,
                     namespace=config.vault_namespace,
                     timeout=config.timeout,
                     transit_mount=config.transit_mount,
@@ -529,29 +543,43 @@ class _LoggedIn:
         return session.call(lambda token: vault.are_hmacs(key, pairs, token=token))
 
 
-_FORMER = {
-    "execute": "read_secrets, rotate_vault_key or close",
-    "configure_secret_type": "the option SOURCE of SecretManager",
-}
-"""What is used today in place of methods of dekeyrej-secretmanager."""
-
-
-def missing_attribute(kind: type, name: str) -> AttributeError:
-    """Return the error for an attribute that a manager does not have."""
-    if today := _FORMER.get(name):
-        remedy = f"use {today}: docs/secretmanager.md, Coming from dekeyrej-secretmanager"
-        return FormerMethod(f"{kind.__name__} has no {name}, which is dekeyrej-secretmanager's", remedy=remedy)
-    return AttributeError(f"{kind.__name__!r} object has no attribute {name!r}", name=name)
-
-
 def _arguments_of(source: Source) -> dict[str, bool]:
     """Return the names of the arguments of `SecretManager.read_secrets` for a source, and whether each is required."""
+    return {item.name: item.default is item.empty for item in signature(_reader_of(source)).parameters.values()}
+
+
+def _reader_of(source: Source) -> Callable[..., Any]:
+    """Return what has the arguments of `SecretManager.read_secrets` for a source."""
     readers: Mapping[str, Callable[..., Any]] = {"FILE": read_file, "ENVIRONMENT": read_environment}
-    parameters = signature(readers.get(source, Request)).parameters.values()
-    return {item.name: item.default is item.empty for item in parameters}
+    return readers.get(source, Request)
 
 
 def _named(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(request, Request):
         raise ConfigError(f"{request}: is asked of Kubernetes, and SOURCE is another")
-    return request
+    if not isinstance(request, Mapping):
+        raise ConfigError(f"found a request of type {type(request).__name__}; allowed is a mapping")
+    return {str(name): value for name, value in request.items()}
+
+
+_FORMER = {
+    "execute": 'read_secrets(**secretdef) for "READ", close() for "LOGOUT", rotate_vault_key(key) for "ROTATE", nothing'
+    ' for "INIT", since the first read connects, and kubevault_secret or `kubevault seal` for "CREATE"',
+    "configure_secret_type": "SecretManager(config), a new manager for another source",
+    "read_secrets_from_file": 'read_secrets(file_name, file_type) with SOURCE "FILE"',
+    "read_secrets_from_env": 'read_secrets(env_def_file, env_file, definition_type) with SOURCE "ENVIRONMENT"',
+    "read_data_from_file": 'read_secrets(file_name) with SOURCE "FILE"',
+    "create_k8s_secret": "kubevault_secret or `kubevault seal`, which seal; a service does not",
+    "encrypt_data_with_vault": "kubevault_secret or `kubevault seal`, which seal; a service does not",
+    "authenticate_vault_with_kubernetes": "nothing: the first read logs in",
+    "load_yaml_secrets": 'read_secrets(file_name, "YAML") with SOURCE "FILE"',
+}
+"""What takes the place of the methods of dekeyrej-secretmanager, by their names."""
+
+
+def missing_attribute(kind: type, name: str) -> AttributeError:
+    """Return the error for an attribute that a class does not have: of dekeyrej-secretmanager's, what to call."""
+    if name in _FORMER:
+        remedy = f"use {_FORMER[name]} (docs/secretmanager.md, Coming from dekeyrej-secretmanager)"
+        return FormerMethod(f"{kind.__name__} has no {name}, which is dekeyrej-secretmanager's", remedy=remedy)
+    return AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")

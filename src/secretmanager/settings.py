@@ -6,21 +6,36 @@ Source: https://docs.pydantic.dev/latest/concepts/pydantic_settings/#customise-s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .errors import ConfigError, frameless
 from .manager import SecretManager
 
 try:
+    from pydantic import AliasChoices, AliasPath
     from pydantic_settings import BaseSettings, InitSettingsSource
 except ImportError as error:
     raise ConfigError("settings need the package pydantic-settings; install kubevault[pydantic]") from error
 
 
+def _names_of(alias: str | AliasPath | AliasChoices | None) -> Iterator[str]:
+    """Yield the keys of the secret that an alias reads: of a path its first part, whose value holds the others."""
+    match alias:
+        case str():
+            yield alias
+        case AliasPath(path=[str(name), *_]):
+            yield name
+        case AliasChoices(choices=choices):
+            for choice in choices:
+                yield from _names_of(choice)
+
+
 @frameless
 class SecretManagerSettingsSource(InitSettingsSource):
     """Gives the fields of a settings class from one secret; keys that are not fields are left out.
+
+    A field reads the key of its name, or of its alias: a text, an ``AliasChoices`` or an ``AliasPath``.
 
     Args:
         settings_cls: the settings class. Its configuration has to have ``hide_input_in_errors``: else pydantic
@@ -47,8 +62,11 @@ class SecretManagerSettingsSource(InitSettingsSource):
         else:
             with SecretManager(manager) as own:
                 secrets = own.read_secrets(*args, **options)
-        fields = settings_cls.model_fields
-        known = {*fields, *(field.alias for field in fields.values())}
+        known = {
+            name
+            for field_name, field in settings_cls.model_fields.items()
+            for name in (field_name, *_names_of(field.alias), *_names_of(field.validation_alias))
+        }
         super().__init__(settings_cls, {key: value for key, value in secrets.items() if key in known})
 
     def __repr__(self) -> str:

@@ -309,7 +309,7 @@ def test_a_certificate_that_is_not_to_be_trusted_is_refused(
     policy = {"path": "sys/policies/acl/x", "data": {"policy": "# x"}}
     init = {"keys_file": str(tmp_path / "keys"), "root_token_file": str(tmp_path / "token")}
     cases: list[tuple[dict[str, str], str]] = [
-        ({"vault_ca_cert": other}, "unknown authority"),
+        ({"vault_ca_cert": other}, "by vault_ca_cert (ca_cert is that of Kubernetes)"),
         ({"vault_url": vault.expired_url}, "expired"),
         ({"vault_url": vault.misnamed_url}, "wrong host name"),
         ({"vault_url": vault.url.replace("https", "http")}, "vault_url: found one with the scheme 'http'"),

@@ -334,15 +334,24 @@ class RaftVaults:
 
 
 class RedisServer:
-    """A Redis server that requires TLS and a password."""
+    """A Redis server that requires TLS and a password.
+
+    Args:
+        folder: where its files are.
+        clients: whether it requires a client certificate, as Redis does by default.
+
+    Attributes:
+        client: files of a client certificate that its CA has signed, and of its key.
+    """
 
     password = "a-password-of-redis"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clients: bool = False) -> None:
         program = shutil.which("redis-server")
         assert program, "redis-server is not on PATH; install it, as by: apt-get install redis-server"
         authority = Authority(folder, "redis-ca")
         cert, key = authority.issue("redis")
+        self.client = authority.issue("redis-client")
         self.ca = str(authority.file)
         self.password_file = folder / "redis-password"
         self.password_file.write_text(f"{self.password}\n")
@@ -350,7 +359,8 @@ class RedisServer:
         config = folder / "redis.conf"
         config.write_text(
             f"port 0\nbind 127.0.0.1\ntls-port {self.port}\ntls-cert-file {cert}\ntls-key-file {key}\n"
-            f"tls-ca-cert-file {authority.file}\ntls-auth-clients no\nrequirepass {self.password}\n"
+            f"tls-ca-cert-file {authority.file}\ntls-auth-clients {'yes' if clients else 'no'}\n"
+            f"requirepass {self.password}\n"
             f'save ""\ndir {folder}\n'
         )
         self.url = f"rediss://127.0.0.1:{self.port}"

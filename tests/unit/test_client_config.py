@@ -26,7 +26,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "said"),
     [
         ({"SOURCE": "VAULT"}, "SOURCE: found 'VAULT'; allowed are KUBEVAULT, KUBERNETES, FILE, ENVIRONMENT"),
-        ({"SOURCE": None}, "SOURCE: found None"),
+        ({"SOURCE": None}, "SOURCE: found nothing"),
         ({"vault_adr": "x", "rol": "y"}, "rol, vault_adr: there is no such option; allowed are SOURCE, audience, auth"),
         ({"vault_url": ""}, "vault_url: is missing; SOURCE KUBEVAULT with auth kubernetes needs it"),
         ({"role": ""}, "role: is missing"),

@@ -167,7 +167,7 @@ def fail(secret: str) -> None:
         (lambda one: asyncio.run(one.later("PLAIN-x")), errors.ConfigError),
         (lambda one: one.of_the_class("PLAIN-x"), errors.ConfigError),
         (lambda one: one.static("PLAIN-x"), errors.ConfigError),
-        (lambda one: one.fails("PLAIN-x", "PLAIN-y"), TypeError),
+        (lambda one: one.fails("PLAIN-x", "PLAIN-y"), errors.ConfigError),
         (lambda one: one.nosuch("PLAIN-x"), AttributeError),
     ],
 )

@@ -297,11 +297,11 @@ class Line(Stream):
     def __iter__(self) -> Iterator[bytes]:
         yield self._body
 
-    def response(self, line: bytes) -> Response:
-        return Response(self.status, line)
-
     def read(self) -> Response:
         return Response(self.status, self._body)
+
+    def response(self, line: bytes) -> Response:
+        return Response(self.status, line)
 
     def close(self) -> None:
         pass

@@ -191,7 +191,7 @@ def test_a_command_as_a_shell_reads_it(kubevault: Kubevault) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "kubevault: with, secrets, vault_url, role, image: are missing"),
+        ([], "Missing options --with, --secret, --vault-url, --role, --image."),
         (["--in-place", *OPTIONS], "--in-place needs a FILE"),
         (["a.yaml", "b.yaml", *OPTIONS], "several files need --in-place, --diff or --check"),
         (["--resources=cpu=1", *OPTIONS], "--resources: found 'cpu=1'; allowed is requests.NAME=QUANTITY"),

@@ -15,7 +15,7 @@ import pytest
 from support.servers import PATIENCE, wait_until
 
 from secretmanager.commands.running import ProgramError, run_with_files
-from secretmanager.delivery.values import members, variables
+from secretmanager.delivery.values import MOST_OF_ONE, members, variables
 from secretmanager.errors import ConfigError, SecretFormatError
 
 RUNNER = """
@@ -227,6 +227,38 @@ def test_a_program_that_cannot_be_run(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ProgramError, match=message) as caught:
             run_with_files([command], {"a": b"1"}, folder)
         assert caught.value.exit_status == status
+
+
+def test_what_fits_no_variable_by_its_size_is_told_by_its_data_key() -> None:
+    """The kernel's limit of one variable is met to the byte: a program gets what fits, and no other is tried."""
+    name = "A"
+    most = MOST_OF_ONE - len(f"{name}=\0")
+    fits = variables({name: b"x" * most})
+    done = subprocess.run(["true"], env={**os.environ, **fits}, check=False)
+    assert done.returncode == 0
+    with pytest.raises(
+        SecretFormatError, match=rf"data key A is too large for a variable: {MOST_OF_ONE + 1:,} bytes with"
+    ):
+        variables({name: b"x" * (most + 1)})
+    with pytest.raises(OSError, match="Argument list too long"):
+        subprocess.run(["true"], env={**os.environ, name: "x" * (most + 1)}, check=False)
+
+
+TOO_LARGE = """
+import os
+from secretmanager.commands.running import run_with_environment
+run_with_environment(["true"], os.environb, {"A": "x" * 100_000, "B": "x" * 120_000})
+"""
+
+
+def test_variables_that_are_too_large_together_are_told_with_the_largest() -> None:
+    command = ["sh", "-c", 'ulimit -s 512; exec "$@"', "sh", sys.executable, "-c", TOO_LARGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (
+        "ConfigError: the values are too large for variables of a program: 220,000 bytes, of which 120,000"
+        in done.stderr
+    )
+    assert "are B's; pass them as files (--files)" in done.stderr
 
 
 def test_a_folder_on_a_disk_is_refused(tmp_path: Path) -> None:

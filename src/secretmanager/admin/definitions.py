@@ -15,7 +15,7 @@ import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..names import NAMESPACE, SUBDOMAIN, VAULT_NAME, VAULT_PATH, NameRule
 from ..sealed import DIGEST_SUFFIX, rewrap_key
 
@@ -291,7 +291,7 @@ def audit_resources(devices: Sequence[Mapping[str, Any]]) -> list[Definition]:
     for device in _dicts("audit devices", devices):
         name = _checked("audit device: name", device.get("name"), VAULT_NAME)
         if (kind := device.get("type")) not in AUDIT_TYPES:
-            raise ConfigError(f"audit device {name}: type: found {kind!r}, allowed is {', '.join(AUDIT_TYPES)}")
+            raise ConfigError(f"audit device {name}: type: found {quoted(kind)}, allowed is {', '.join(AUDIT_TYPES)}")
         options = dict(device.get("options") or {})
         if "log_raw" in options:
             raise ConfigError(f"audit device {name}: options: found log_raw, which would log secrets; leave it out")

@@ -23,4 +23,5 @@ __all__ = [
     "seal",
     "statuses",
     "textfile",
+    "wording",
 ]

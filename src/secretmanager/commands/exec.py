@@ -15,6 +15,7 @@ from ..errors import ProgramError, SecretManagerError
 from ..options import CREDENTIAL_VARIABLES
 from . import options, running
 from .connections import open_named, warn
+from .wording import in_words_of
 
 
 @click.command(name="exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -67,10 +68,8 @@ def command(
             folder = Path(tmpfs) if tmpfs else None
             running.end_as(running.run_with_files(program, values_by_name, folder, environment=inherited))
         secret = variables(values_by_name, env_prefix, ", ".join(secrets))
-        # UTF-8, as it was sealed, not the locale's encoding.
-        running.run_with_environment(
-            program, {**inherited, **{name.encode(): text.encode() for name, text in secret.items()}}
-        )
+        running.run_with_environment(program, inherited, secret)
     except SecretManagerError as error:
+        in_words_of(click.get_current_context().command, error)
         warn(str(error))
         sys.exit(error.exit_status if isinstance(error, ProgramError) else running.FAILED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..names import NAMESPACE, SUBDOMAIN
 from ..sealing.inspection import Fault, KeyStates, SecretInfo, age_days, compromised, facts, faults, inspect
 from . import options
 from .connections import kubernetes_of, vault_of, warn
-from .statuses import FINDING
+from .statuses import FINDING, LONG
 
 
 @click.command(name="info")
@@ -94,9 +95,21 @@ def _print(infos: Iterable[SecretInfo], output: str) -> None:
     if output == "json":
         _print_json(map(facts, infos))
         return
+    sums: Counter[str] = Counter()
     for info in infos:
         for line in _lines(info):
             click.echo(printable(line))
+        sums["Secrets"] += 1
+        for what, is_so in (
+            ("behind", info.behind),
+            ("damaged", info.error or info.missing_keys or any(value.damaged for value in info.values)),
+            ("unreadable", any(value.unreadable for value in info.values)),
+            ("with plain values", info.plain_keys or info.exposing_annotations),
+        ):
+            sums[what] += bool(is_so)
+    if sums["Secrets"] > LONG:
+        found = [f"{count} {what}" for what, count in sums.items() if count]
+        click.echo(f"{found[0]}{': ' if found[1:] else ''}{', '.join(found[1:])}")
 
 
 def _print_leaked(
@@ -160,11 +173,15 @@ def _key_and_version(reseal: str | None) -> tuple[str | None, int | None]:
 def _lines(info: SecretInfo) -> list[str]:
     """Return what there is to say of a Secret."""
     state = {True: "behind", False: "newest", None: "version unknown"}[info.behind]
-    lines = [f"{info.namespace}/{info.name}: {info.transit_key or 'no manifest'}, {info.scope}, {state}"]
+    if info.key_missing:
+        state = "the Transit key does not exist" + (f": {info.transit_key}" if info.transit_key else "")
+    parts = [info.transit_key or "no manifest", *([info.scope] if info.scope else []), state]
+    lines = [f"{info.namespace}/{info.name}: {', '.join(parts)}"]
     for value in info.values:
         age = f", {age_days(value)} days old" if value.created else ""
         marks = (" DAMAGED" if value.damaged else "") + (" UNREADABLE" if value.unreadable else "")
-        lines.append(f"  {value.key}: v{value.version or None}{age}{marks}")
+        version = f"v{value.version}" if value.version else "no version"
+        lines.append(f"  {value.key}: {version}{age}{marks}")
     for kind in ("plain_keys", "missing_keys", "exposing_annotations"):
         if names := getattr(info, kind):
             lines.append(f"  {kind.replace('_', ' ')}: {', '.join(names)}")

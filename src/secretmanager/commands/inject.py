@@ -166,6 +166,9 @@ def _changed(
 
 
 def _injection(given: dict[str, Any]) -> Injection:
+    needed = {"way": "--with", "secrets": "--secret", "vault_url": "--vault-url", "role": "--role", "image": "--image"}
+    if missing := [flag for name, flag in needed.items() if not given[name]]:
+        raise click.UsageError(f"Missing option{'s' if missing[1:] else ''} {', '.join(missing)}.")
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     values["with"] = values.pop("way")
     values["command"] = dict(map(_command, values.pop("commands")))

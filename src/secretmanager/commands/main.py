@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 try:
     import click
@@ -38,6 +38,23 @@ class Subcommands(click.Group):
         command: click.Command = import_module(f".{cmd_name}", __package__).command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; its errors name its own options, and all of them that are missing."""
+        words = [*ctx._protected_args, *ctx.args]
+        try:
+            return super().invoke(ctx)
+        except click.MissingParameter as error:
+            if error.ctx and (missing := _missing(error.ctx, words[1:]))[1:]:
+                raise click.UsageError(f"Missing {', '.join(missing)}.", error.ctx) from None
+            raise
+        except SecretManagerError as error:
+            if ctx.invoked_subcommand and (command := self.get_command(ctx, ctx.invoked_subcommand)):
+                # Here, because a probe that succeeds needs none of what it imports.
+                from .wording import in_words_of
+
+                in_words_of(command, error)
+            raise
+
 
 @click.group(
     cls=Subcommands,
@@ -54,6 +71,17 @@ def cli(ctx: click.Context) -> None:
             return
         click.echo(ctx.get_help(), err=True)
         sys.exit(2)
+
+
+def _missing(ctx: click.Context, words: list[str]) -> list[str]:
+    """Return the parameters that a subcommand needs and has not, as its usage names them."""
+    given, _, _ = ctx.command.make_parser(ctx).parse_args(list(words))
+
+    def is_given(value: object) -> bool:  # click has an object of its own for what is not
+        return bool(value) and isinstance(value, str | list | tuple)
+
+    needed = [each for each in ctx.command.params if each.required]
+    return [each.get_error_hint(ctx) for each in needed if not is_given(given.get(each.name or ""))]
 
 
 def main() -> NoReturn:
@@ -78,7 +106,7 @@ def _status() -> int | str | None:
     except SystemExit as end:
         return end.code
     except click.exceptions.Abort:
-        click.echo("kubevault: aborted", err=True)
+        click.echo("kubevault: interrupted", err=True)
         return 130
     except click.ClickException as error:
         error.show()

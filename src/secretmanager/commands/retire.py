@@ -17,7 +17,7 @@ from . import rotation
     "--manifest",
     "manifests",
     multiple=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     help="YAML file of sealed Secrets, or a folder of such files, which counts as well.",
 )
 @rotation.common

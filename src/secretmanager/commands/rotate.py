@@ -39,6 +39,7 @@ def command(
     """
     if trim and not retire:
         raise click.UsageError("--trim needs --retire")
-    rotation.perform(Steps(True, duration(older_than, "--older-than"), rewrap, retire, trim), output, **given)
+    age = rotation.usage(lambda: duration(older_than, "--older-than"))
+    rotation.perform(Steps(True, age, rewrap, retire, trim), output, **given)
     if metrics and not given["check"]:
         textfile.record_rotation(metrics, given["transit_key"])

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from ..errors import NotRetired, SecretManagerError, printable
+from ..errors import ConfigError, NotRetired, SecretManagerError, printable
 from ..rotation.lease import one_at_a_time
 from ..rotation.planning import Options, Shard
 from ..rotation.rewrapper import Report
@@ -23,6 +23,8 @@ from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
 from .statuses import FINDING, ONLY_FORETOLD
+
+Parsed = TypeVar("Parsed")
 
 EVERY = 10.0
 """How often progress is told where there is no terminal, in seconds."""
@@ -37,7 +39,7 @@ def rewrapping(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--manifest",
                 "manifests",
                 multiple=True,
-                type=click.Path(exists=True, path_type=Path),
+                type=click.Path(path_type=Path),
                 help="YAML file of sealed Secrets, or a folder of such files, as they are in Git.",
             ),
             click.option("--kubernetes/--no-kubernetes", default=True, help="Whether to rewrap in Kubernetes."),
@@ -58,6 +60,18 @@ def rewrapping(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def usage(parse: Callable[[], Parsed]) -> Parsed:
+    """Return what an option's text stands for; what it may not be is wrong usage.
+
+    Raises:
+        click.UsageError: it has another form.
+    """
+    try:
+        return parse()
+    except ConfigError as error:
+        raise click.UsageError(str(error).replace("shard: ", "--shard: ", 1)) from None
 
 
 def _shard_of_job() -> str | None:
@@ -102,7 +116,10 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
         NotRetired: something is behind.
         SecretManagerError: a server refused, or is unreachable.
     """
-    shard = Shard.parse(given["shard"]) if given.get("shard") else None
+    shard = usage(lambda: Shard.parse(given["shard"])) if given.get("shard") else None
+    for path in given.get("manifests", ()):
+        if not path.exists():
+            raise ConfigError(f"--manifest: {path}: No such file or directory")
     chosen = Options(
         given["transit_key"],
         unmanaged=given.get("unmanaged", False),
@@ -118,7 +135,7 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
         kubernetes = connect() if given.get("kubernetes", True) else None
         lease_namespace = None if given["check"] else given["lease_namespace"]
         still_held = stack.enter_context(one_at_a_time(kubernetes, lease_namespace, chosen.transit_key, shard))
-        progress = stack.enter_context(_progress())
+        progress = stack.enter_context(_progress(check=given["check"]))
         outcome = Outcome()
         try:
             run(
@@ -137,9 +154,14 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
             )
         except SecretManagerError as error:
             if isinstance(error, NotRetired) or (outcome.changed and not given["check"]):
-                _print(outcome, replace(steps, retire=False), output, given["transit_key"])
+                _print(outcome, replace(steps, retire=False), output, given["transit_key"], check=given["check"])
             raise
-    _print(outcome, steps, output, given["transit_key"])
+        except KeyboardInterrupt:
+            if not given["check"]:
+                rotated = "a new version was made; " if outcome.rotated else ""
+                warn(f"interrupted: {rotated}{_so_far(outcome.report)}; the next run goes on from there")
+            raise
+    _print(outcome, steps, output, given["transit_key"], check=given["check"])
     if failed := len(outcome.report.failed):
         warn(f"{failed} could not be rewrapped")
         raise click.exceptions.Exit(1)
@@ -149,7 +171,7 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Report], None]]:
+def _progress(*, check: bool) -> Iterator[Callable[[Report], None]]:
     """Show how many were rewrapped: on a terminal always, else a line now and then."""
     if sys.stderr.isatty():
         from rich.console import Console
@@ -158,7 +180,7 @@ def _progress() -> Iterator[Callable[[Report], None]]:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("listing", total=None)
-            yield lambda report: bar.update(task, description=_so_far(report))
+            yield lambda report: bar.update(task, description=_so_far(report, check=check))
         return
     said = time.monotonic()
 
@@ -166,26 +188,29 @@ def _progress() -> Iterator[Callable[[Report], None]]:
         nonlocal said
         if time.monotonic() - said >= EVERY:
             said = time.monotonic()
-            click.echo(f"kubevault: {_so_far(report)}", err=True)
+            click.echo(f"kubevault: {_so_far(report, check=check)}", err=True)
 
     yield tell
 
 
-def _so_far(report: Report) -> str:
-    return f"{len(report.rewrapped)} rewrapped, {report.current} current, {len(report.behind)} left behind"
+def _so_far(report: Report, *, check: bool = False) -> str:
+    would = "would be " if check else ""
+    return f"{len(report.rewrapped)} {would}rewrapped, {report.current} current, {len(report.behind)} left behind"
 
 
-def _print(outcome: Outcome, steps: Steps, output: str, key: str) -> None:
+def _print(outcome: Outcome, steps: Steps, output: str, key: str, *, check: bool) -> None:
+    """Print what was done; with check, what would be."""
+    would = "would be " if check else ""
     if output == "json":
         click.echo(json.dumps(outcome.facts(), indent=2))
         return
     newest = f"version {outcome.newest_version}"
     if steps.rotate:
-        click.echo(f"{key}: {'rotated' if outcome.rotated else 'young enough'}, newest is {newest}")
+        click.echo(f"{key}: {f'{would}rotated' if outcome.rotated else 'young enough'}, newest is {newest}")
     if steps.rewrap:
-        click.echo(f"{key}: {_so_far(outcome.report)}")
+        click.echo(f"{key}: {_so_far(outcome.report, check=check)}")
     for place, why in sorted(outcome.report.behind.items()):
         click.echo(printable(f"  {place}: {why}"))
     if steps.retire:
-        done = "retired" if outcome.retired else "nothing to retire"
+        done = f"{would}retired" if outcome.retired else "nothing to retire"
         click.echo(f"{key}: {done}, oldest that decrypts is version {outcome.min_decryption_version}")

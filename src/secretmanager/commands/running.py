@@ -36,15 +36,32 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SI_USER = 0  # sent by kill(2), see sigaction(2); what a terminal sends reaches the program by itself
 
 
-def run_with_environment(command: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
+def run_with_environment(
+    command: Sequence[str], environment: Mapping[bytes, bytes], secret: Mapping[str, str] | None = None
+) -> NoReturn:
     """Become the program, with the given environment. So signals and exit status are its own.
+
+    Args:
+        command: program and arguments.
+        environment: its variables, without those of secrets.
+        secret: those, which are UTF-8 as they were sealed, whatever the locale says.
 
     Raises:
         ProgramError: there is no such program, or it may not be run.
+        ConfigError: the variables are larger together than the system takes.
     """
+    encoded = {name.encode(): text.encode() for name, text in (secret or {}).items()}
     try:
-        _execute(command, environment)
+        _execute(command, {**environment, **encoded})
     except OSError as error:
+        if error.errno == errno.E2BIG and encoded:
+            size = sum(map(len, encoded.values()))
+            largest = max(encoded, key=lambda name: len(encoded[name]))
+            raise ConfigError(
+                f"the values are too large for variables of a program: {size:,} bytes, of which"
+                f" {len(encoded[largest]):,} are {largest.decode()}'s",
+                remedy="pass them as files (--files)",
+            ) from None
         raise _program_error(command[0], error.errno or 0) from error
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -22,20 +23,24 @@ from ..restarts.gitfile import WorkloadFile
 from ..restarts.live import TIMEOUT as ROLLOUT_TIMEOUT
 from ..restarts.live import LiveWorkloads
 from ..sealing.manifestfile import ManifestFile
-from ..sealing.plan import Outcome, awaited
+from ..sealing.plan import Object, Outcome, awaited
 from ..sealing.recreation import TIMEOUT
 from ..sealing.sealer import seal_into
 from ..sealing.spec import Behavior, SecretSpec, State, from_options
-from ..sealing.stores import KubernetesStore
+from ..sealing.stores import Change, KubernetesStore
 from ..servers.kubernetes import KubernetesClient
 from . import envfile, options
 from .connections import kubernetes_of, vault_of, warn
-from .statuses import FINDING, ONLY_FORETOLD
+from .statuses import FINDING, LONG, ONLY_FORETOLD
 
 
 @click.command(name="seal")
 @click.argument("secret", required=False, metavar="[NAMESPACE/NAME]")
-@click.option("--secrets", type=click.File("rb"), help="YAML file of several Secrets, or - for standard input.")
+@click.option(
+    "--secrets",
+    type=click.Path(allow_dash=True, dir_okay=False),
+    help="YAML file of several Secrets, or - for standard input.",
+)
 @click.option(
     "--from-file", multiple=True, metavar="[KEY=]PATH", help="Seal a file's content. PATH - is standard input."
 )
@@ -116,6 +121,7 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
     manifest, concurrency = given["manifest"], given["concurrency"]
     apply = given["apply"] if given["apply"] is not None else not manifest
 
+    changed_places: set[str] = set()
     try:
         with ExitStack() as stack:
 
@@ -123,6 +129,12 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
                 return stack.enter_context(kubernetes_of(given, connections=concurrency))
 
             written = stack.enter_context(announcing(given, warn))
+
+            def note(change: Change, secret: Object | None) -> None:
+                changed_places.add(change.place)
+                if written:
+                    written(change, secret)
+
             vault = stack.enter_context(vault_of(given, connect))
             kubernetes = connect() if apply else None
             workloads = find_workloads(
@@ -139,18 +151,25 @@ def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None
                 vault,
                 wanted,
                 file=ManifestFile(manifest) if manifest else None,
-                kubernetes=KubernetesStore(kubernetes, concurrency, written, given["timeout"]) if kubernetes else None,
+                kubernetes=KubernetesStore(kubernetes, concurrency, note, given["timeout"]) if kubernetes else None,
                 check=given["check"],
                 progress=stack.enter_context(_progress(len(wanted))),
             )
-            _print_outcomes(outcomes, output)
+            _print_outcomes(outcomes, output, check=given["check"])
             if warning := awaited(outcomes):
                 warn(warning)
             if workloads:
                 _restart(workloads, outcomes, given)
                 changed = changed or bool(workloads.restarted)
     except SealingFailed as error:
-        _print_outcomes(error.outcomes, output)
+        _print_outcomes(error.outcomes, output, check=given["check"])
+        raise
+    except KeyboardInterrupt:
+        if not given["check"]:
+            warn(
+                f"interrupted: at least {len(changed_places)} of {len(wanted)} Secrets were written, each whole; the"
+                " same command seals the rest and leaves these as they are"
+            )
         raise
     if given["check"] and (changed or any(outcome.changed for outcome in outcomes)):
         warn(ONLY_FORETOLD)
@@ -163,7 +182,8 @@ def _restart(workloads: LiveWorkloads | WorkloadFile, outcomes: Sequence[Outcome
         workloads.stamp(outcomes)
     finally:
         for restart in workloads.restarted:
-            click.echo(str(restart), err=True)
+            text = str(restart)
+            click.echo(text.replace(": restarted", ": would be restarted", 1) if given["check"] else text, err=True)
     if isinstance(workloads, LiveWorkloads) and given["restart_wait"] and not given["check"]:
         workloads.wait(given["restart_timeout"], partial(click.echo, err=True))
 
@@ -193,7 +213,8 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
     if secrets is not None:
         if any(given[name] for name in ("from_file", "from_env_file", "prompt", "absent_keys")):
             raise click.UsageError("--secrets has values of its own, so it takes no other values")
-        return from_options(_entries(secrets), {name: value for name, value in base.items() if value is not None})
+        given_once = {name: value for name, value in base.items() if value is not None}
+        return from_options(_entries(secrets), given_once, f"--secrets: {secrets}, entry {{}}: ")
     namespace, name, key = options.place_of(secret or "", "SECRET")
     if key is not None:
         raise click.UsageError("SECRET is NAMESPACE/NAME; data keys are given by --from-file KEY=PATH")
@@ -213,7 +234,7 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
 
 def _entries(file: Any) -> list[dict[str, Any]]:
     try:
-        content = safeyaml.load(file.read())
+        content = safeyaml.load(_content(file, "--secrets"))
     except safeyaml.NotYaml as error:
         raise ConfigError(f"--secrets: {error}") from None
     entries = content.get("secrets") if isinstance(content, dict) else content
@@ -272,7 +293,8 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
+def _print_outcomes(outcomes: Sequence[Outcome], output: str, *, check: bool) -> None:
+    """Print what was done; with check, what would be."""
     for outcome in outcomes:
         for text in outcome.warnings:
             warn(text)
@@ -285,6 +307,11 @@ def _print_outcomes(outcomes: Sequence[Outcome], output: str) -> None:
         ]
         parts += [f"set {', '.join(outcome.metadata)}"] if outcome.metadata else []
         scope = f" ({outcome.scope})" if outcome.scope else ""
+        would = "would be " if check and outcome.changed else ""
         click.echo(
-            f"{outcome.namespace}/{outcome.name}: {outcome.action}{scope}" + (f": {'; '.join(parts)}" if parts else "")
+            f"{outcome.namespace}/{outcome.name}: {would}{outcome.action}{scope}"
+            + (f": {'; '.join(parts)}" if parts else "")
         )
+    if len(outcomes) > LONG:
+        sums = Counter(outcome.action for outcome in outcomes)
+        click.echo(f"{len(outcomes)} Secrets: " + ", ".join(f"{count} {action}" for action, count in sums.items()))

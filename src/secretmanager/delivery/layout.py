@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..errors import ConfigError, SecretFormatError
+from ..errors import ConfigError, SecretFormatError, quoted
 from .values import check_name, text_of
 from .volume import File
 
@@ -110,7 +110,7 @@ def mode_of(text: object, place: str) -> int:
         ConfigError: it is not text, or something else than three octal digits after a zero.
     """
     if not isinstance(text, str) or not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ConfigError(f'mode: found {text!r}; allowed is octal text, as "0440"', place=place)
+        raise ConfigError(f'mode: found {quoted(text)}; allowed is octal text, as "0440"', place=place)
     return int(text, 8)
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import ConfigError, SecretFormatError
 from ..names import VARIABLE, variable_of
+
+MOST_OF_ONE = 32 * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else sys.maxsize
+"""Size that one variable may have, with its name, the equals sign and a NUL byte, in bytes (execve(2))."""
 
 _DECODER = json.JSONDecoder()
 _STRUCTURAL = re.compile(r"\s*([{:,}])\s*")
@@ -59,7 +64,8 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
         place: where the values come from, for errors.
 
     Raises:
-        SecretFormatError: a value is not text, or holds a NUL byte, which no variable can.
+        SecretFormatError: a value is not text, holds a NUL byte, which no variable can, or is too large for one
+            (`MOST_OF_ONE`).
         ConfigError: two data keys result in one name, or a name begins with a digit.
     """
     found: dict[str, str] = {}
@@ -78,6 +84,12 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
         if text is None or "\0" in text:
             raise SecretFormatError(
                 f"data key {key} is not text that fits a variable", place=place, remedy="have it as a file"
+            )
+        if (size := len(name.encode()) + len("=") + len(value) + len("\0")) > MOST_OF_ONE:
+            raise SecretFormatError(
+                f"data key {key} is too large for a variable: {size:,} bytes with its name, of at most {MOST_OF_ONE:,}",
+                place=place,
+                remedy="have it as a file (kubevault exec --files; kubevault files without --exec)",
             )
         found[name], origin[name] = text, key
     return found

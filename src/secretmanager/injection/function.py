@@ -87,10 +87,8 @@ def _options(config: Any) -> dict[str, Any]:
         or found.get("apiVersion") != API_VERSION
         or not isinstance(found.get("spec"), Mapping)
     ):
-        raise ConfigError(
-            f"functionConfig: found {found.get('apiVersion')} {found.get('kind')};"
-            f" allowed is {API_VERSION} {KIND} with a spec"
-        )
+        what = " ".join(str(found[name]) for name in ("apiVersion", "kind") if found.get(name))
+        raise ConfigError(f"functionConfig: found {what or 'nothing'}; allowed is {API_VERSION} {KIND} with a spec")
     if odd := [name for name in found["spec"] if "_" in str(name)]:
         raise ConfigError(f"functionConfig: there is no {', '.join(odd)}; names are as vaultUrl")
     return {

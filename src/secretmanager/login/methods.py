@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from ..errors import ConfigError, LoginDenied
+from ..errors import ConfigError, LoginDenied, quoted
 from ..servers.http import credential
 from ..servers.kubeconfig import SERVICE_ACCOUNT_DIR, MountedToken, expanded
 from ..servers.kubernetes import KubernetesClient
@@ -272,7 +272,7 @@ def _service_account(credentials: Credentials, mount: str, kubernetes: Callable[
         return ServiceAccount(from_file(str(path or SERVICE_ACCOUNT_DIR / "token")), role, mount)
     namespace, slash, name = credentials.service_account.partition("/")
     if not slash or not name:
-        raise ConfigError(f"service_account: found {credentials.service_account!r}; allowed is NAMESPACE/NAME")
+        raise ConfigError(f"service_account: found {quoted(credentials.service_account)}; allowed is NAMESPACE/NAME")
     if path is None and subject_of(TOKEN_FILE) == f"system:serviceaccount:{namespace}:{name}":
         path = TOKEN_FILE
     if path is not None:

@@ -26,6 +26,9 @@ CLOSING = 2.0
 FRESH = 1.0
 """Age, in seconds, up to which a refusal means that the token lacks a policy, and not that it has expired."""
 
+CLOSING = 2.0
+"""Time that revoking a token in the end may take, in seconds: it also expires by itself."""
+
 _WORTH = 1.0  # seconds; a renewal that gains less is not worth a request
 _LAST = 0.05  # part of its life, but no more than 2 s, for which a token is not used: a request takes time
 
@@ -145,7 +148,7 @@ class VaultSession:
         if held is None or not held.login.revocable or not held.usable:
             return
         try:
-            with within(CLOSING):
+            with within(min(CLOSING, held.end - time.monotonic())):
                 self._vault.revoke_self(token=held.login.client_token)
             log.debug("the token is revoked")
         except VaultError as error:

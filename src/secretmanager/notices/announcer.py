@@ -35,6 +35,8 @@ def announcing(options: Mapping[str, Any], warn: Callable[[str], None]) -> Itera
         options["redis_url"],
         password_file=options["redis_password_file"],
         ca_cert=options["redis_ca_cert"] or True,
+        client_cert=options["redis_client_cert"],
+        client_key=options["redis_client_key"],
         channel=options["redis_channel"],
     ) as notices:
         announcer = Announcer(notices)

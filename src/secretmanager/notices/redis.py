@@ -18,8 +18,8 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, NoticeError, SecretManagerError, frameless
-from ..servers.connection import CONNECT_TIMEOUT, Limits, TooLarge
-from ..servers.http import tls_context, tls_error
+from ..servers.connection import CONNECT_TIMEOUT, LOST, Limits, TooLarge
+from ..servers.http import load_client_cert, tls_context, tls_error
 from ..servers.kubeconfig import MountedToken
 
 try:
@@ -33,6 +33,11 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+
+_CLIENT_CERTIFICATE = (
+    "name a client certificate that Redis' CA has signed, and its key: redis_client_cert and redis_client_key; or have"
+    " Redis not ask for one: tls-auth-clients"
+)
 
 ANSWER = 1024 * 1024
 """Size that one answer or notice may have, in bytes; a notice has a few hundred."""
@@ -88,6 +93,9 @@ class Notices:
         password_file: file that holds the password, read again at each connection.
         ca_cert: path of the PEM file of the CA of Redis' certificate, besides the system's own CAs; True for these
             alone.
+        client_cert: path of the PEM file of a client certificate, which Redis requires unless ``tls-auth-clients`` says
+            otherwise.
+        client_key: path of the PEM file of its key.
         channel: first part of the channels' names.
         timeout: time that one whole response may take, in seconds.
 
@@ -101,6 +109,8 @@ class Notices:
         *,
         password_file: str | None = None,
         ca_cert: bool | str = True,
+        client_cert: str | None = None,
+        client_key: str | None = None,
         channel: str = "kubevault",
         timeout: float = 30.0,
     ) -> None:
@@ -122,7 +132,8 @@ class Notices:
             raise ConfigError(f"redis_url: found {parts.path!r}; allowed is the number of a database") from None
         if not parts.password and not password_file:
             raise ConfigError("redis_password_file: is missing; notices require an authenticated Redis")
-        tls_context(ca_cert)  # for its errors
+        context = tls_context(ca_cert, option="redis_ca_cert")  # for its errors
+        load_client_cert(context, client_cert, client_key, ("redis_client_cert", "redis_client_key"))
         credentials = _Credentials(unquote(parts.username or ""), unquote(parts.password or ""), password_file)
         credentials.get_credentials()  # for its errors
         self._channel = channel
@@ -133,6 +144,8 @@ class Notices:
             db=database,
             credential_provider=credentials,
             ssl_ca_certs=None if ca_cert is True else str(ca_cert),
+            ssl_certfile=client_cert,
+            ssl_keyfile=client_key,
             ssl_cert_reqs="required",
             ssl_check_hostname=True,
             socket_connect_timeout=min(CONNECT_TIMEOUT, timeout),
@@ -197,6 +210,11 @@ class Notices:
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return tls_error(cause, self.place)
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, LOST):
+                failure = tls_error(cause, self.place)
+                if failure.reason == "client certificate":
+                    failure.remedy = _CLIENT_CERTIFICATE
+                return failure
             cause = cause.__cause__ or cause.__context__
         denied = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
         if isinstance(error, denied):
@@ -266,7 +284,12 @@ class _Socket:
 
     def sendall(self, data: bytes) -> None:
         self._wait()
-        self._sock.sendall(data)
+        try:
+            self._sock.sendall(data)
+        except LOST:
+            # Before the end it may have said why, as in TLS that it wants a client certificate.
+            self._sock.recv(1)
+            raise
 
     def _wait(self) -> None:
         left = self._limits.seconds()

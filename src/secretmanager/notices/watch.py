@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from weakref import WeakSet
 
 from ..config import Config
 from ..errors import (
@@ -43,6 +45,36 @@ PAUSE = 5.0
 """Pause before a failed attempt is repeated, in seconds."""
 
 _LISTEN = 1.0  # seconds; how long a watch that is closed may go on to listen to Redis
+
+
+_live: WeakSet[Watch] = WeakSet()
+_lock = threading.Lock()  # held while that is used
+
+
+def _say_after_fork() -> None:
+    """Warn once of each watch that goes on in this process: a process that was forked does not have it.
+
+    It is said by the parent: in the child, a lock of a handler of logging may be held by a thread that is not there.
+    """
+    with _lock:
+        watches = [watch for watch in _live if not watch.closed]
+        _live.clear()
+    for watch in watches:
+        log.warning(
+            "%s: process %d was forked, and its watch goes on there alone; begin one after the fork, in each process"
+            " that needs it",
+            watch._request,
+            os.getpid(),
+        )
+
+
+def _renew_lock() -> None:
+    global _lock  # the former one may be held by a thread of the parent
+    _lock = threading.Lock()
+    _live.clear()
+
+
+os.register_at_fork(after_in_parent=_say_after_fork, after_in_child=_renew_lock)
 
 
 class Waiter(Protocol):
@@ -104,6 +136,9 @@ class Watch:
         self._request = request
         self._stop = threading.Event()
         renewed_in_children(self)
+        self._inherited = False
+        with _lock:
+            _live.add(self)
         # It listens before it looks, so that no change falls between.
         self._waiter = _waiter(config, kubernetes, request, self._stop)
         self._pending = initial
@@ -118,6 +153,7 @@ class Watch:
 
     def _in_child(self) -> None:
         """As `forking.Shared._in_child`: the watch is the parent's, and here it has ended."""
+        self._inherited = not self._stop.is_set()
         self._stop = threading.Event()
         self._stop.set()
         self._waiter = _Ended()
@@ -143,6 +179,9 @@ class Watch:
                 self._stop.wait(PAUSE)
             except ManagerClosed:
                 break
+        if self._inherited:
+            self._inherited = False
+            log.warning("%s: the watch goes on in the parent of this process alone; begin one here", self._request)
         raise StopIteration
 
     def __enter__(self) -> Self:
@@ -305,6 +344,8 @@ class RedisNotices:
             config.redis_url,
             password_file=config.redis_password_file,
             ca_cert=config.redis_ca_cert,
+            client_cert=config.redis_client_cert,
+            client_key=config.redis_client_key,
             channel=config.redis_channel,
             timeout=config.timeout,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ..sealed import manifest_of
+from ..errors import DecryptionFailed
+from ..sealed import Manifest, checksum, manifest_of
 from ..servers.kubernetes import KubernetesClient, Object, Resource
 from ..servers.vault import TransitItem, VaultClient, batched_by_key
 from .requests import Request, sealed_items
@@ -34,17 +36,64 @@ def open_objects(
         DecryptionFailed, PermissionDenied: Vault refused.
     """
     manifests = {key: manifest_of(found) for key, found in objects.items()}
+    where_of: dict[str, tuple[ObjectKey, str]] = {}
 
     def items() -> Iterator[tuple[str, tuple[int, str], TransitItem]]:
         for index, request in enumerate(requests):
             where = request.object_key
             for key, transit_key, item in sealed_items(objects[where], manifests[where], request):
+                where_of[str(item.place)] = where, key
                 yield transit_key, (index, key), item
 
     opened: list[dict[str, bytes]] = [{} for _ in requests]
-    for (index, key), plaintext in batched_by_key(items(), decrypt):
-        opened[index][key] = plaintext
+    try:
+        for (index, key), plaintext in batched_by_key(items(), decrypt):
+            opened[index][key] = plaintext
+    except DecryptionFailed as error:
+        if error.place and error.place in where_of:
+            where, key = where_of[error.place]
+            data = objects[where]["data"]
+            text = data[key] if where[0] == "configmaps" else base64.b64decode(data[key]).decode("latin-1")
+            _explain(error, text, objects[where], manifests[where], key)
+        raise
     return opened
+
+
+def _explain(error: DecryptionFailed, text: str, found: Object, manifest: Manifest | None, key: str) -> None:
+    """Say the one cause that is known why a value does not decrypt.
+
+    Args:
+        error: what Vault said; its message, reason and remedy change.
+        text: the ciphertext.
+        found: the object.
+        manifest: its manifest; None if an older tool sealed it, of which nothing is known.
+        key: the data key.
+    """
+    known = manifest.checksums.get(key) if manifest else None
+    if error.reason == "version" or known is None:
+        return
+    if known == checksum(text):
+        error.remedy = (
+            "the value is as it was sealed here, so the Transit key of this name is another one, as after Vault was set"
+            " up again: restore the key, or seal the value again"
+        )
+        return
+    error.damaged = True
+    error.message = f"the value is damaged: it is not what was sealed here{_written(found, key)}"
+    error.remedy = "seal the value again, or restore the Secret from a backup or Git"
+
+
+def _written(found: Object, key: str) -> str:
+    """Say who wrote a data key last, and when, as the API server keeps it; an empty text if it does not."""
+    entries = [
+        entry
+        for entry in found["metadata"].get("managedFields") or []
+        if f"f:{key}" in ((entry.get("fieldsV1") or {}).get("f:data") or {})
+    ]
+    if not entries:
+        return ""
+    last = max(entries, key=lambda entry: str(entry.get("time")))
+    return f"; {last.get('manager')} wrote it last, at {last.get('time')}"
 
 
 def open_secrets(

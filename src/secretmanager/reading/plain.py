@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, SecretFileError, SecretFormatError, SecretKeyNotFound
+from ..errors import ConfigError, SecretFileError, SecretFormatError, SecretKeyNotFound, quoted
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _dotenv(path: str) -> dict[str, str]:
 
 def _parsed(text: str, place: str, kind: str, option: str) -> dict[str, Any]:
     if kind not in ("JSON", "YAML"):
-        raise ConfigError(f"{option}: found {kind!r}; allowed are JSON, YAML")
+        raise ConfigError(f"{option}: found {quoted(kind)}; allowed are JSON, YAML")
     return load_json(text, place) if kind == "JSON" else _load_yaml(text, place)
 
 

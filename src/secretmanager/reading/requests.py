@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey
+from ..errors import ConfigError, SealedDataError, SecretFormatError, SecretKeyNotFound, WrongTransitKey, quoted
 from ..sealed import MANIFEST_KEY, Manifest, Place, Scope, key_version
 from ..servers.kubernetes import Object, Resource
 from ..servers.vault import TransitItem
@@ -45,9 +45,11 @@ class Request:
             value = getattr(self, name)
             optional = name.endswith("_key")
             if not (isinstance(value, str) and value and value.isprintable()) and not (optional and value is None):
-                raise ConfigError(f"{name}: found {value!r}; allowed is a name" + (", or None" if optional else ""))
+                raise ConfigError(
+                    f"{name}: found {quoted(value)}; allowed is a name" + (", or None" if optional else "")
+                )
         if self.read_type not in list(_RESOURCES):
-            raise ConfigError(f"read_type: found {self.read_type!r}; allowed are {', '.join(_RESOURCES)}")
+            raise ConfigError(f"read_type: found {quoted(self.read_type)}; allowed are {', '.join(_RESOURCES)}")
         if self.scope is not None and self.scope not in list(Scope):
             raise ConfigError(f"scope: found {self.scope!r}; allowed are {', '.join(Scope)}, or None")
 
@@ -81,7 +83,7 @@ def request_from(options: Mapping[str, Any]) -> Request:
     """
     if not isinstance(options, Mapping):
         raise ConfigError(f"found a request of type {type(options).__name__}; allowed is a Request or a mapping")
-    if unknown := sorted(options.keys() - set(_PARTS)):
+    if unknown := sorted(options.keys() - set(_PARTS), key=str):
         raise ConfigError(f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(_PARTS)}")
     if missing := [name for name in ("secret_name", "namespace") if name not in options]:
         raise ConfigError(f"{', '.join(missing)}: is missing")

@@ -80,6 +80,7 @@ class SecretInfo:
         error: why the manifest cannot be read; None if it can, or there is none.
         sealed_for: the Secret, ``namespace/name``, that its values were sealed for and of which it is a copy that no
             reader can open; None if that is itself, or not known.
+        key_missing: whether Vault has no Transit key of that name.
     """
 
     namespace: str
@@ -94,6 +95,7 @@ class SecretInfo:
     exposing_annotations: tuple[str, ...] = ()
     error: str | None = None
     sealed_for: str | None = None
+    key_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
     for kind in sorted({"behind", "unreadable"} & set(kinds)):
         if unknown := [value.key for value in values if value.version and getattr(value, kind) is None]:
             needs = "that needs Vault, permission to read the key, and the key's name where no manifest has it"
+            if info.key_missing:
+                needs = f"Transit key {info.transit_key or 'of that name'} does not exist"
             lines.append(f"not known whether {kind}: {', '.join(unknown)} ({needs})")
     return [f"{info.namespace}/{info.name}: {line}" for line in lines]
 
@@ -284,6 +288,7 @@ def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | Non
         tuple(exposing_annotations(secret, sealed | digests)),
         error,
         sealed_for,
+        state is not None and state.newest is None,
     )
 
 
@@ -325,4 +330,5 @@ def facts(info: SecretInfo) -> dict[str, Any]:
         "exposing_annotations": list(info.exposing_annotations),
         "error": info.error,
         "sealed_for": info.sealed_for,
+        "key_missing": info.key_missing,
     }

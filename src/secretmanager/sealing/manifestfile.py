@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import documents
-from ..errors import ConfigError, ConflictError, SecretManagerError
+from ..errors import ConfigError, ConflictError, SecretManagerError, quoted
 from ..sealed import Place, SealedValue, encode, sealed_values
 from .plan import OF_THE_SERVER, Object
 from .spec import SecretSpec
@@ -219,7 +219,7 @@ def _misformed(secret: Mapping[str, Any]) -> str | None:
     metadata = secret["metadata"]
     for field in ("namespace", "name"):
         if not _is_part(found := metadata.get(field) or "-"):
-            return f"metadata.{field}: found {found!r:.60}; allowed is a name"
+            return f"metadata.{field}: found {quoted(found):.60}; allowed is a name"
     mappings = {f"metadata.{field}": metadata.get(field) or {} for field in ("labels", "annotations")}
     mappings |= {field: secret.get(field) or {} for field in ("data", "stringData")}
     for field, found in mappings.items():

@@ -247,7 +247,9 @@ def _has_text_keys(value: object) -> bool:
     return all(map(_has_text_keys, value)) if isinstance(value, list) else True
 
 
-def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None) -> list[SecretSpec]:
+def from_options(
+    entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None, where: str | None = None
+) -> list[SecretSpec]:
     """Read Secrets as users write them, by the names of options that the Ansible module documents.
 
     Besides the attributes of `SecretSpec` an entry has ``data`` (text, dict or list by data key), ``binary_data``
@@ -256,6 +258,7 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
     Args:
         entries: one or more Secrets.
         base: options for all of them; an entry's own options take precedence.
+        where: how errors name an entry, with ``{}`` for its number, from 1; None for ``secrets[INDEX]`` of several.
 
     Raises:
         ConfigError: names all that is wrong in all entries.
@@ -263,13 +266,15 @@ def from_options(entries: Sequence[Mapping[str, Any]], base: Mapping[str, Any] |
     wanted: list[SecretSpec] = []
     problems: list[str] = []
     for index, entry in enumerate(entries):
-        where = f"secrets[{index}]: " if len(entries) > 1 else ""
+        named = f"secrets[{index}]: " if len(entries) > 1 else ""
+        if where is not None:
+            named = where.format(index + 1)
         try:
             wanted.append(
                 _from_entry({**(base or {}), **{key: item for key, item in entry.items() if item is not None}})
             )
         except ConfigError as error:
-            problems.append(f"{where}{error}")
+            problems.append(f"{named}{error}")
     times = Counter(secret.place for secret in wanted)
     problems += [f"secrets: {place} occurs {count} times" for place, count in times.items() if count > 1]
     if problems:

@@ -6,6 +6,8 @@ import base64
 import contextlib
 import errno
 import io
+import ipaddress
+import math
 import select
 import socket
 import ssl
@@ -13,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
@@ -30,25 +32,49 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPALIVE", 5), ("TCP_KEEPINTVL", 5), (
 
 
 class Address(NamedTuple):
-    """Where a server, or a proxy, is; ``path`` comes before that of each request."""
+    """Where a server, or a proxy, is; ``path`` comes before that of each request.
+
+    With ``plain``, requests are sent without TLS, and only to this machine's loopback.
+    """
 
     url: str
     host: str
     port: int
     path: str
+    plain: bool = False
 
     @classmethod
-    def parse(cls, url: str, option: str) -> Address:
+    def parse(cls, url: str, option: str, plain_option: str | None = None, *, plain: bool = False) -> Address:
         """Parse ``https://HOST[:PORT][/PATH]``.
 
+        Args:
+            url: the address.
+            option: name of the option that it comes from, for errors.
+            plain_option: name of the option that allows ``http://`` for loopback; None if there is none.
+            plain: whether that option is set.
+
         Raises:
-            ConfigError: it has another form; names the option.
+            ConfigError: it has another form, or is not one of loopback; names the option.
         """
         parts, port = _split(url, option, "https://HOST:PORT")
-        if parts.scheme != "https" or not parts.hostname or parts.username:
+        here = parts.scheme == "http" and bool(parts.hostname) and is_loopback(parts.hostname or "") and plain
+        if not (parts.scheme == "https" or here) or not parts.hostname or parts.username:
             found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "https" else "another form"
-            raise ConfigError(f"{option}: found {found}; allowed is an address such as https://HOST:PORT")
-        return cls(url.rstrip("/"), parts.hostname, port or 443, parts.path.rstrip("/"))
+            allowed = "an address such as https://HOST:PORT"
+            if parts.scheme == "http" and plain_option:
+                allowed += (
+                    f", and with {plain_option} http:// for a Vault Agent or Proxy on 127.0.0.1, ::1 or localhost"
+                )
+            raise ConfigError(f"{option}: found {found}; allowed is {allowed}")
+        return cls(url.rstrip("/"), parts.hostname, port or (80 if here else 443), parts.path.rstrip("/"), here)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is an address of loopback, or ``localhost``, which has to resolve to one."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
 
 
 class Proxy(NamedTuple):
@@ -315,6 +341,12 @@ class Connection(LimitedConnection, HTTPSConnection):
             HTTPConnection.connect(self)
             self._keep_alive()
             self.sock.settimeout(self.limits.seconds())
+            if self.address.plain:
+                # What a name resolves to counts, and before anything is sent.
+                if not is_loopback(self.sock.getpeername()[0]):
+                    self.close()
+                    raise ConfigError(f"{self.address.url}: is not this machine, and http:// is used to no other")
+                return
             self.sock = self.context.wrap_socket(self.sock, server_hostname=self._server_name)
 
     def putheader(self, header: str | bytes, *values: Any) -> None:
@@ -326,9 +358,7 @@ class Connection(LimitedConnection, HTTPSConnection):
         """Whether it is still open: if it is readable before a request, the server closed it, or it was lost."""
         if self.sock is None:
             return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        return not readable(self.sock, 0)
 
     def _keep_alive(self) -> None:
         unacknowledged = int(min(CONNECT_TIMEOUT, self._response_timeout / 3) * 1000)  # milliseconds
@@ -337,6 +367,21 @@ class Connection(LimitedConnection, HTTPSConnection):
             for name, value in (*_KEEPALIVE, ("TCP_USER_TIMEOUT", max(1, unacknowledged))):
                 if hasattr(socket, name):
                     self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def readable(source: socket.socket | IO[bytes], seconds: float | None) -> bool:
+    """Wait until there is something to read, or the end; return whether there is.
+
+    Args:
+        source: what is read.
+        seconds: how long to wait at most; None for ever.
+    """
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
+    # eventlet takes it away, and its own select waits for any number of a file descriptor.
+    return bool(select.select([source], [], [], seconds)[0])
 
 
 LOST = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import select
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .connection import readable
 from .forking import renewed_in_children
 from .http import credential, load_client_cert
 
@@ -143,9 +143,8 @@ class ExecPlugin:
             ConfigError: it did not end in time, or wrote too much.
         """
         assert process.stdout is not None  # noqa: S101 - for the type checker
-        poll, output = select.poll(), bytearray()
-        poll.register(process.stdout, select.POLLIN)
-        while poll.poll(_left(ends)):
+        output = bytearray()
+        while readable(process.stdout, _left(ends)):
             block = os.read(process.stdout.fileno(), 64 * 1024)
             output += block
             if len(output) > _OUTPUT:
@@ -190,5 +189,5 @@ class ExecPlugin:
 
 
 def _left(ends: float) -> float | None:
-    """Return the time that is left until then, in milliseconds, as poll(2) takes it; None for no end."""
-    return None if math.isinf(ends) else max(0.0, ends - time.monotonic()) * 1000
+    """Return the time that is left until then, in seconds; None for no end."""
+    return None if math.isinf(ends) else max(0.0, ends - time.monotonic())

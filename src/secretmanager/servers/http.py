@@ -222,7 +222,11 @@ def without_waiting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Within it, all requests of this thread together take no longer than a number of seconds."""
+    """Within it, requests take no longer than this altogether, with their repetitions and pauses.
+
+    Args:
+        seconds: the time that they have, in seconds; a client's own limits count, too.
+    """
     before = _ends.set(min(_ends.get(), time.monotonic() + seconds))
     try:
         yield
@@ -292,12 +296,13 @@ def tls_context(
         raise ConfigError(f"{option}: {shown(found)} cannot be used: {reason}; give a PEM file") from error
 
 
-def tls_error(error: ssl.SSLError, place: str) -> TLSError:
+def tls_error(error: ssl.SSLError, place: str, ca_option: str | None = None) -> TLSError:
     """Translate an error of the TLS library.
 
     Args:
         error: the original error.
         place: the server's address.
+        ca_option: name of the option that names the CA, for the remedy; None if there is none.
     """
     said = error.reason or str(error)
     if code := getattr(error, "verify_code", None):
@@ -307,7 +312,10 @@ def tls_error(error: ssl.SSLError, place: str) -> TLSError:
         alert = "_ALERT_" in said and any(word in said for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
         reason = "client certificate" if alert else "no TLS" if said in _NO_TLS else "other"
         message = f"no secure connection: {said}"
-    return TLSError(message, reason=reason, place=place, remedy=_TLS_REMEDIES[reason])
+    remedy = _TLS_REMEDIES[reason]
+    if ca_option and reason == "unknown authority":
+        remedy = f"name the CA that signed it by {ca_option}, and check that this is the server you mean"
+    return TLSError(message, reason=reason, place=place, remedy=remedy)
 
 
 def load_client_cert(
@@ -388,6 +396,9 @@ class JsonApi:
         proxy: as `Proxy.find` takes it.
         proxy_option: name of the option that the proxy comes from, for errors.
         server_name: name that the server's certificate must hold; None for the address's.
+        ca_option: as of `tls_error`.
+        plain: whether ``http://`` is allowed for addresses of loopback, as of `Address.parse`.
+        plain_option: name of the option that allows it, for errors; None if there is none.
 
     Raises:
         ConfigError: the timeout or an address is not allowed, or the proxy cannot be used.
@@ -409,11 +420,18 @@ class JsonApi:
         proxy: str | None = None,
         proxy_option: str = "proxy",
         server_name: str | None = None,
+        ca_option: str | None = None,
+        plain: bool = False,
+        plain_option: str | None = None,
     ) -> None:
         urls = [url] if isinstance(url, str) else url
-        self._addresses = tuple(Address.parse(item, option) for item in urls)  # the one in use is the first
+        # The one in use is the first.
+        self._addresses = tuple(Address.parse(item, option, plain_option, plain=plain) for item in urls)
         self._lost_at: dict[Address, float] = {}
-        self._proxies = {address: Proxy.find(proxy, address, proxy_option) for address in self._addresses}
+        self._proxies = {
+            address: None if address.plain else Proxy.find(proxy, address, proxy_option) for address in self._addresses
+        }
+        self._ca_option = ca_option
         self._context = context
         self._renewed = renewed
         if not 0 < timeout <= MAX_TIMEOUT:
@@ -532,6 +550,8 @@ class JsonApi:
             return None
         retry_after = answer.headers.get("Retry-After") if answer else None
         pause = _backoff(attempt, retry_after)
+        if time.monotonic() + pause >= _ends.get():
+            return None
         if recovers and _waits.get():
             pause = pause if retry_after else min(pause, _ELECTION_PAUSE)
             if passed + pause <= min(self._election_timeout, self._seconds()):
@@ -631,7 +651,7 @@ class JsonApi:
             ConnectionFailed: none is free within a limit, in seconds, that is shorter than a request's own.
         """
         if not self._slots.acquire(timeout=limit if limit < self._timeout else None):
-            raise ConnectionFailed(f"{address}: all connections are in use", sent=False)
+            raise ConnectionFailed(f"{address.url}: all connections are in use", sent=False)
         try:
             yield
         finally:
@@ -689,12 +709,13 @@ class JsonApi:
         """
         proxy = self._proxies[address]
         connection = Connection(address, context, proxy, self._server_name, self._timeout)
-        connection.limits.begin(self._seconds(), size)
+        seconds = self._seconds()
+        connection.limits.begin(seconds, size)
         try:
             connection.connect()
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
-            failure = self._translated(error, min(CONNECT_TIMEOUT, self._timeout))
+            failure = self._translated(error, min(CONNECT_TIMEOUT, seconds))
         else:
             return connection
         if isinstance(failure, ConnectionFailed):
@@ -737,10 +758,10 @@ class JsonApi:
 
     def _lost_or_untrusted(self, error: OSError | HTTPException, seconds: float) -> TLSError | ConnectionFailed:
         if isinstance(error, ssl.SSLError) and not isinstance(error, LOST):
-            return tls_error(error, self.url)
+            return tls_error(error, self.url, self._ca_option)
         if isinstance(error, TimeoutError) and not is_lost(error):
             return ConnectionFailed(
-                f"timed out after {seconds:g} s, before there was a whole answer",
+                f"timed out after {round(seconds, 2):g} s, before there was a whole answer",
                 remedy="check the address, and that the server is running; if it is only slow, raise the timeout",
             )
         if isinstance(error, TooLarge):

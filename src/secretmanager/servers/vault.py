@@ -141,6 +141,8 @@ class VaultClient:
         retries: how often a request is repeated that may succeed later.
         election_timeout: how long it is repeated while Vault has no leader, in seconds.
         connections: how many connections are kept alive.
+        loopback_http: whether ``http://`` is allowed for an address of this machine's loopback, as of a Vault Agent or
+            Vault Proxy. It is reached without a proxy.
         ca_option: name of the option that the CA comes from, for errors.
 
     Raises:
@@ -164,6 +166,7 @@ class VaultClient:
         retries: int = 4,
         election_timeout: float = ELECTION_TIMEOUT,
         connections: int = 10,
+        loopback_http: bool = False,
         ca_option: str = "ca_cert",
     ) -> None:
         def context() -> ssl.SSLContext:
@@ -185,6 +188,9 @@ class VaultClient:
             proxy=proxy,
             proxy_option="vault_proxy",
             server_name=tls_server_name,
+            ca_option="vault_ca_cert (ca_cert is that of Kubernetes)" if ca_option == "vault_ca_cert" else ca_option,
+            plain=loopback_http,
+            plain_option="vault_loopback_http",
         )
         self._headers = {"X-Vault-Request": "true"}
         if namespace:
@@ -213,7 +219,7 @@ class VaultClient:
         if not options["vault_url"]:
             raise ConfigError("vault_url is missing", remedy="give it, or set VAULT_ADDR")
         names = ("ca_cert", "ca_path", "client_cert", "client_key", "tls_server_name", "proxy", "namespace", "timeout")
-        given = {name: options.get(f"vault_{name}") for name in names}
+        given = {name: options.get(f"vault_{name}") for name in (*names, "loopback_http")}
         given |= {name: options.get(name) for name in ("election_timeout", "transit_mount")}
         known = {name: value for name, value in given.items() if value is not None}
         return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **known, **more})
@@ -606,13 +612,11 @@ class VaultClient:
         said = " ".join(error.split())
         place = item.place or path
         if operation in ("decrypt", "rewrap"):
-            return DecryptionFailed(
-                f"{path}: Vault could not decrypt the value: {said}",
-                place=place,
-                status=status,
-                errors=(said,),
-                remedy="it was sealed for another place or with another Transit key, or its key version is too old",
+            failure = DecryptionFailed(
+                f"{path}: Vault could not decrypt the value: {said}", place=place, status=status, errors=(said,)
             )
+            failure.remedy = _UNDECRYPTED.get(failure.reason)
+            return failure
         return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
 
     def checked(self, method: str, path: str, response: Response) -> dict[str, Any]:
@@ -683,6 +687,12 @@ def _seconds(made: Any) -> float:
         return datetime.fromisoformat(str(made["creation_time"])).timestamp()
     return float(made)
 
+
+_UNDECRYPTED = {
+    "version": "this version of the key may not decrypt any more: lower min_decryption_version, or seal it again",
+    "does not fit": "it was sealed for another place or with another Transit key, or it is damaged",
+}
+"""What to do by the reason of a `DecryptionFailed`."""
 
 _UNAVAILABLE = {
     307: "wait until Vault has a leader, or address it: this node is a standby that does not forward requests",

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.client import VALUES, Manager, Read, Refused
+from support.client import VALUES, Manager, Put, Read, Refused
+from support.cluster import Cluster
 from support.intermediary import Intermediary
 from support.servers import PATIENCE, Authority, PrivateVault, Proxy, wait_until
 
 from secretmanager.errors import (
     ConfigError,
+    DecryptionFailed,
     LoginDenied,
     SecretManagerError,
     TLSError,
@@ -237,3 +239,30 @@ def test_a_denied_log_in(
 def test_an_auth_mount_that_is_not_there(manager: Manager, read: Read, refused: Refused, vault: PrivateVault) -> None:
     with refused(LoginDenied, place=f"{vault.url}/v1/auth/elsewhere/login"):
         read(manager(auth_mount="elsewhere"))
+
+
+def test_a_damaged_value_is_told_with_who_wrote_it(
+    manager: Manager, seal: Put, cluster: Cluster, vault: PrivateVault, refused: Refused
+) -> None:
+    """By the manifest's checksum and the API server's managedFields. A key that was made again is told as that."""
+    name = seal({"a": "PLAIN-1", "b": "PLAIN-2"})
+    one = manager()
+    assert one.read_secrets(name, cluster.namespace)["a"] == "PLAIN-1"
+    data = cluster.kubernetes().get_secret(cluster.namespace, name)["data"]
+    swapped = {"data": {"a": data["b"]}}
+    cluster.api.patch_namespaced_secret(name, cluster.namespace, swapped, field_manager="some-operator")
+    with refused(
+        DecryptionFailed, "the value is damaged: it is not what was sealed here; some-operator wrote it last, at 20"
+    ):
+        one.read_secrets(name, cluster.namespace)
+    with pytest.raises(DecryptionFailed) as caught:
+        one.read_secrets(name, cluster.namespace)
+    assert (caught.value.reason, caught.value.place) == ("damaged", f"{cluster.namespace}/{name}[a]")
+
+    vault.new_key("again", derived=True)
+    name = seal({"a": "PLAIN-1"}, key="again")
+    vault.write("transit/keys/again/config", deletion_allowed=True)
+    vault.delete("transit/keys/again")
+    vault.new_key("again", derived=True)
+    with refused(DecryptionFailed, "so the Transit key of this name is another one", reason="does not fit"):
+        manager(auth="token", vault_token=vault.root.token).read_secrets(name, cluster.namespace)

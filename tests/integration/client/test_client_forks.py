@@ -119,6 +119,21 @@ def test_a_child_leaves_the_token_and_the_watches_of_its_parent(
     assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
 
 
+def test_a_watch_that_a_child_does_not_have_is_told_once(
+    manager: Manager, cluster: Cluster, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of gunicorn with preload_app: by the parent, in which it goes on, at its first fork."""
+    one = manager()
+    watch = one.watch(secret, cluster.namespace, transit_key="plain", on_change=print)
+    one.watch(secret, cluster.namespace, transit_key="plain").close()
+    assert [in_child(lambda: None) for _ in range(2)] == [0, 0]
+    (told,) = [record.getMessage() for record in caplog.records if "forked" in record.getMessage()]
+    assert told.startswith(
+        f"{cluster.namespace}/{secret}: process {os.getpid()} was forked, and its watch goes on there"
+    )
+    watch.close()
+
+
 def test_a_child_of_an_asynchronous_process_reads(options: dict[str, Any], cluster: Cluster, secret: str) -> None:
     one = AsyncSecretManager(options)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from support.servers import (
     PATIENCE,
     Authority,
     PrivateVault,
+    Program,
     Proxy,
     RaftVaults,
     free_port,
@@ -28,8 +30,48 @@ from support.servers import (
     wait_until,
 )
 
+from kubevault_lab.binaries import provide
 from secretmanager.errors import ConfigError, TLSError, VaultSealed, VaultUnavailable
 from secretmanager.notices import watch as watching
+
+# A Vault Proxy without TLS on this machine
+
+
+@pytest.fixture
+def agent(vault: PrivateVault, tmp_path: Path) -> Iterator[int]:
+    """The port of a Vault Proxy, which passes requests on."""
+    port = free_port()
+    config = tmp_path / "proxy.hcl"
+    config.write_text(f'api_proxy {{}}\nlistener "tcp" {{\n  address = "127.0.0.1:{port}"\n  tls_disable = true\n}}\n')
+    command = [str(provide(["vault"])["vault"]), "proxy", f"-config={config}"]
+    # Its configuration would not count before the variables, which are the lab's.
+    program = Program(command, tmp_path / "proxy.log", {"VAULT_ADDR": vault.url, "VAULT_CACERT": vault.ca})
+    program.start()
+
+    def listens() -> bool:
+        program.assert_alive()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+    try:
+        wait_until("the Vault Proxy", listens)
+        yield port
+    finally:
+        program.end()
+
+
+def test_a_vault_proxy_without_tls_on_loopback(
+    manager: Manager, read: Read, agent: int, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a proxy of the environment, by which no address of loopback is reached; and only if it is wanted."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    for host in ("127.0.0.1", "localhost"):
+        given = {"vault_url": f"http://{host}:{agent}", "vault_proxy": "environment"}
+        assert read(manager(**given, vault_loopback_http=True)) == VALUES
+        with refused(ConfigError, "allowed is an address such as https://HOST:PORT, and with vault_loopback_http"):
+            read(manager(**given))
+
 
 # Client certificates of Vault
 

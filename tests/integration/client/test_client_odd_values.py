@@ -11,7 +11,7 @@ import pytest
 from support.client import MARK, Manager, Read, assert_no_secret
 from support.cluster import Cluster
 
-from secretmanager import AsyncSecretManager, SecretManager
+from secretmanager import AsyncSecretManager, ConfigError, SecretManager
 from secretmanager.config import Config
 from secretmanager.errors import SecretManagerError
 
@@ -106,5 +106,7 @@ def test_a_token_that_is_handed_over(manager: Manager, text: str) -> None:
 
 
 def test_other_arguments_than_a_method_has(manager: Manager) -> None:
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'namespace'"):
+    with pytest.raises(
+        ConfigError, match=r"read_k8s_secret\(\): namespace: is missing; allowed are secret_name, names"
+    ):
         manager().read_k8s_secret("x")

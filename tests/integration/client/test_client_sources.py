@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from support.client import MARK, Manager, Put, Refused, assert_no_secret
 from support.cluster import Cluster
@@ -145,6 +145,48 @@ def test_settings(options: dict[str, Any], manager: Manager, put: Put, cluster: 
     assert_no_secret(str(caught.value))
     with refused(ConfigError, "hide_input_in_errors is not set"):
         settings(lambda kind: SecretManagerSettingsSource(kind, options, *spot, "a", "plain"), hide=False)()
+
+
+def test_settings_by_aliases(options: dict[str, Any], put: Put, cluster: Cluster) -> None:
+    """As pydantic takes them: a text, the first of several that there is, and a path into an object or a list."""
+    database = '{"password": "PLAIN-2", "hosts": ["a", "b"]}'
+    name = put({"a": f'{{"user": "neo", "other": "PLAIN-1", "database": {database}, "unknown": 1, "Port": 7}}'})
+
+    class Settings(BaseSettings):
+        model_config = SettingsConfigDict(hide_input_in_errors=True, extra="forbid")
+        username: str = Field(validation_alias="user")
+        password: SecretStr = Field(validation_alias=AliasChoices("nosuch", "other"))
+        database: SecretStr = Field(validation_alias=AliasPath("database", "password"))
+        host: str = Field(validation_alias=AliasChoices("host", AliasPath("database", "hosts", 1)))
+        port: int = Field(alias="Port")
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **others: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            spot = (name, cluster.namespace, "SECRET", "a", "plain")
+            return init_settings, SecretManagerSettingsSource(settings_cls, options, *spot)
+
+    made = Settings()
+    assert (made.username, made.host, made.port) == ("neo", "b", 7)
+    assert (made.password.get_secret_value(), made.database.get_secret_value()) == ("PLAIN-1", "PLAIN-2")
+
+
+EVENTLET = """
+import select
+del select.poll  # as eventlet.monkey_patch() does
+from secretmanager import SecretManager
+with SecretManager({options!r}) as one:
+    for _ in range(3):
+        print(one.read_secrets({name!r}, {namespace!r}, transit_key="plain"))
+"""
+
+
+def test_a_process_without_poll_as_under_eventlet(options: dict[str, Any], put: Put, cluster: Cluster) -> None:
+    name = put({"a": "PLAIN-1"})
+    code = EVENTLET.format(options=options, name=name, namespace=cluster.namespace)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "{'a': 'PLAIN-1'}\n" * 3), run.stderr
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "VAULT_CACERT"])

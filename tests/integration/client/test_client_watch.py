@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.client import Manager, Put, Refused
 from support.cluster import Cluster
-from support.servers import PATIENCE, Authority, PrivateVault, RedisServer, sealed, wait_until
+from support.servers import PATIENCE, Authority, PrivateVault, RedisServer, running, sealed, wait_until
 
 from secretmanager.errors import (
     ConfigError,
@@ -305,6 +305,32 @@ def test_redis_that_is_away_at_the_beginning(
     with changes(manager(**by_redis(redis_server)).watch(name, cluster.namespace, transit_key="plain")) as found:
         put({"a": "PLAIN-2"}, name=name)
         assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
+
+
+def test_redis_that_requires_a_client_certificate(
+    manager: Manager, put: Put, cluster: Cluster, refused: Refused, tmp_path: Path
+) -> None:
+    """As by default with TLS. Without one, or with another CA's, the error says so."""
+    server = RedisServer(tmp_path, clients=True)
+    foreign = Authority(tmp_path, "other").issue("other-client")
+    name = put({"a": "PLAIN-1"})
+    with running(server, server.start):
+        for files in ((None, None), foreign):
+            cert, key = (str(file) if file else None for file in files)
+            with refused(TLSError, "redis_client_cert and redis_client_key", reason="client certificate"):
+                manager(**by_redis(server, redis_client_cert=cert, redis_client_key=key)).watch(name, cluster.namespace)
+            with refused(TLSError, "redis_client_cert and redis_client_key", reason="client certificate"):
+                tell_with(server, client_cert=cert, client_key=key)
+        cert, key = map(str, server.client)
+        with refused(ConfigError, "redis_client_cert is given and redis_client_key is not"):
+            tell_with(server, client_cert=cert)
+        one = manager(**by_redis(server, redis_client_cert=cert, redis_client_key=key))
+        with changes(one.watch(name, cluster.namespace, transit_key="plain")) as found:
+            put({"a": "PLAIN-2"}, name=name)
+            notice = Notice(cluster.namespace, name)
+            given = {"password_file": str(server.password_file), "ca_cert": server.ca}
+            assert publish(notice, server.url, **given, client_cert=cert, client_key=key) == 1
+            assert found.get(timeout=PATIENCE) == {"a": "PLAIN-2"}
 
 
 def test_redis_that_refuses(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import tarfile
 import uuid
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, TEXT, play
+from support.ansible import BIN, ROOT, TEXT, play
 from support.collection import bare, build, install, run
 from support.sealing import Chain, environment
 from support.servers import Decoy
@@ -179,6 +181,37 @@ def test_values_are_in_no_file_on_their_way_to_the_module(
         ("kubevault_secret", False),
         ("kubevault_secret_info", True),
     ]
+
+
+def test_module_defaults_of_a_group_reach_its_modules(
+    chain: Chain, name: str, tmp_path: Path, env: dict[str, str], installed: Path
+) -> None:
+    env = bare({**env, "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{posix_collections()}"}, tmp_path)
+    vault = {
+        option: env.pop(variable)
+        for option, variable in (("vault_url", "VAULT_ADDR"), ("vault_ca_cert", "VAULT_CACERT"))
+    }
+    defaults = {
+        "group/kubevault.core.all": vault,
+        "group/kubevault.core.kubernetes": {"kubeconfig": env.pop("K8S_AUTH_KUBECONFIG")},
+    }
+    seal, *_ = tasks(chain, name, "kubevault.core.")
+    seal["kubevault.core.kubevault_secret"].pop("files", None)
+    block = {"module_defaults": defaults, "block": [seal]}
+    assert play([block], tmp_path, env, config=None).last["changed"]
+
+
+def test_a_group_has_all_modules_that_take_its_options() -> None:
+    """Of one that does not take them, Ansible would refuse the defaults."""
+    groups = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]
+    names = [f"kubevault.core.{module}" for module in MODULES]
+    variables = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")}
+    command = [BIN / "ansible-doc", "--json", *names]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    options = {name: page["doc"].get("options") or {} for name, page in json.loads(done.stdout).items()}
+    for group, option in (("all", "vault_url"), ("kubernetes", "kubeconfig")):
+        taking = [module for module in MODULES if option in options[f"kubevault.core.{module}"]]
+        assert groups[group] == sorted(taking), group
 
 
 def test_every_module_has_the_action_plugin() -> None:

@@ -219,7 +219,7 @@ def test_what_fails_ends_the_process_with_1(one_life: Life, name: str, command: 
 @pytest.mark.parametrize("age", ["30", "1.5d", "1d12h", ""])
 def test_an_age_has_a_unit(one_life: Life, age: str) -> None:
     """30 would be seconds: a key of minutes would be rotated, at every run."""
-    refused = one_life.run("rotate", "--older-than", age, status=1)["said"]
+    refused = one_life.run("rotate", "--older-than", age, status=2)["said"]
     assert f"--older-than: found '{age}'; allowed is a number with s, m, h or d, such as 30d, or 0" in refused
     assert one_life.root.read_key(one_life.key)["latest_version"] == 1
 
@@ -538,6 +538,31 @@ def test_kill_at_every_request(one_life: Life, name: str, between: Fronts, lost:
     assert len(points) >= 10
 
 
+def test_an_interrupted_run_says_what_is_done_and_the_next_one_goes_on(
+    one_life: Life, name: str, between: Fronts
+) -> None:
+    one_life.seal(*(one_life.spec(f"{name}-{number}") for number in range(30)))
+    one_life.chain.vault.write(f"transit/keys/{one_life.key}/rotate")
+    rotation = Rotation.of(one_life, between)
+    command = [BIN / "kubevault", *rotation.arguments]
+    process = subprocess.Popen(command, env=rotation.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen: list[str] = []
+
+    def look(path: str) -> None:
+        if f"/secrets/{name}-" in path:
+            seen.append(path)
+            if len(seen) == 5:
+                process.send_signal(signal.SIGINT)
+
+    between[1].after = look
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    told = re.search(r"interrupted: (\d+) rewrapped, .* left behind; the next run goes on from there", said)
+    assert told, said
+    assert 0 < int(told[1]) <= 30
+    assert len(one_life.run("rewrap")["rewrapped"]) == 30 - int(told[1])
+
+
 def test_its_memory_holds_no_plaintext(one_life: Life, name: str, between: Fronts) -> None:
     """The process is stopped when it has rewrapped all, before it writes the last Secret."""
     chain = one_life.chain
@@ -628,7 +653,7 @@ def test_shards(one_life: Life, name: str) -> None:
     assert all(done)
     assert sorted(itertools.chain(*done)) == sorted(one_life.place(each) for each in names)
     assert one_life.run("retire")["retired"]
-    assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=1)["said"]
+    assert "allowed is I/N" in one_life.run("rewrap", "--shard", "4/4", status=2)["said"]
 
 
 def test_four_shards_of_which_one_is_killed(one_life: Life, name: str, between: Fronts) -> None:
@@ -675,7 +700,7 @@ def test_the_first_shard_rotates_for_all(one_life: Life, name: str) -> None:
     assert (first["newest_version"], others["newest_version"]) == (2, 2)
     assert len(first["rewrapped"] + others["rewrapped"]) == 10
     refused = one_life.run("rotate", "--older-than", "0", "--shard", "1/2", status=1)
-    assert "older_than: found 0, together with a shard" in refused["said"]
+    assert "--older-than: found 0, together with a shard" in refused["said"]
 
 
 def test_a_rerun_is_one_list(chain: Chain, name: str, tmp_path: Path, between: Fronts) -> None:

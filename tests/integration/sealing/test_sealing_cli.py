@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from support import forked
 from support.ansible import BIN
 from support.cluster import own_namespace
 from support.sealing import SEALER, Chain, environment
+from support.servers import PATIENCE, wait_until
 
 from secretmanager.options import CREDENTIAL_VARIABLES
 from secretmanager.sealed import sealed_values, with_ciphertexts
@@ -71,9 +74,9 @@ def test_seal_and_seal_again(chain: Chain, name: str, kubevault: Kubevault, tmp_
     assert not chain.api.list_namespaced_secret(chain.namespace, field_selector=f"metadata.name={name}").items
     assert checked.stderr == b"kubevault: --check: this is what would be done; nothing was changed\n"
     sealed = kubevault(*arguments, stdin=PLAIN.encode())
-    assert sealed.stdout == checked.stdout
-    expected = f"{spot}: created (strict): added stdin, file.bin, USER, PASSWORD; set labels, annotations\n"
-    assert sealed.stdout.decode() == expected
+    expected = "created (strict): added stdin, file.bin, USER, PASSWORD; set labels, annotations\n"
+    assert checked.stdout.decode() == f"{spot}: would be {expected}"
+    assert sealed.stdout.decode() == f"{spot}: {expected}"
     for check in (("--check",), ()):
         again = kubevault(*arguments, *check, stdin=PLAIN.encode())
         assert again.stdout.decode() == f"{spot}: unchanged (strict)\n"
@@ -102,6 +105,78 @@ def test_many_secrets_from_a_file(chain: Chain, name: str, kubevault: Kubevault,
     done = kubevault(*arguments, "-", stdin=yaml.safe_dump(entries).encode())
     assert [outcome["action"] for outcome in json.loads(done.stdout)] == ["unchanged"] * 25
     assert chain.opened(f"{name}-1")["b"] == b"\x00\x01"
+
+
+def test_many_lines_have_a_sum(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    entries = [{"namespace": chain.namespace, "name": f"{name}-{n}", "data": {"a": PLAIN}} for n in range(12)]
+    (tmp_path / "secrets.yml").write_text(yaml.safe_dump(entries))
+    (tmp_path / "some.yml").write_text(yaml.safe_dump(entries[:3]))
+    seal = ["seal", "--transit-key", "derived", "--label", f"set={name}", "--secrets"]
+    few = kubevault(*seal, "some.yml").stdout.decode()
+    assert "Secrets: " not in few
+    last = kubevault(*seal, "secrets.yml").stdout.decode().splitlines()[-1]
+    assert last == "12 Secrets: 3 unchanged, 9 created"
+    told = kubevault("info", chain.namespace, "-l", f"set={name}").stdout.decode().splitlines()
+    assert told[-1] == "12 Secrets"
+
+
+def test_an_interrupted_run_says_what_is_done_and_the_next_one_finishes_it(
+    chain: Chain, name: str, env: dict[str, str], kubevault: Kubevault, tmp_path: Path
+) -> None:
+    entries = [{"namespace": chain.namespace, "name": f"{name}-{n}", "data": {"a": PLAIN}} for n in range(300)]
+    (tmp_path / "secrets.yml").write_text(yaml.safe_dump(entries))
+    arguments = [
+        "seal",
+        "--transit-key",
+        "derived",
+        "--label",
+        f"set={name}",
+        "--concurrency",
+        "1",
+        "--secrets",
+        "secrets.yml",
+    ]
+
+    def written() -> int:
+        return len(chain.api.list_namespaced_secret(chain.namespace, label_selector=f"set={name}").items)
+
+    with subprocess.Popen(
+        [BIN / "kubevault", *arguments],
+        env=env,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until("some Secrets", lambda: written() > 5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, said
+    told = re.search(
+        r"interrupted: at least (\d+) of 300 Secrets were written, each whole; the same command seals the rest", said
+    )
+    assert told, said
+    done = written()
+    assert int(told[1]) <= done <= int(told[1]) + 1 < 300
+    last = kubevault(*arguments).stdout.decode().splitlines()[-1]
+    assert last == f"300 Secrets: {done} unchanged, {300 - done} created"
+    chain.api.delete_collection_namespaced_secret(chain.namespace, label_selector=f"set={name}")
+
+
+def test_info_says_that_a_key_was_deleted(chain: Chain, name: str, kubevault: Kubevault, tmp_path: Path) -> None:
+    chain.vault.new_key("deleted", derived=True)
+    spot = f"{chain.namespace}/{name}"
+    root = {"VAULT_TOKEN": chain.vault.root.token or ""}
+    kubevault("seal", spot, "--transit-key", "deleted", "--from-file", "a=-", stdin=b"x", **root)
+    chain.vault.write("transit/keys/deleted/config", deletion_allowed=True)
+    chain.vault.delete("transit/keys/deleted")
+    told = kubevault("info", spot, "--fail-if", "behind", status=3, **root)
+    assert (
+        f"{spot}: deleted, strict, the Transit key does not exist: deleted\n  a: v1 UNREADABLE\n"
+        in told.stdout.decode()
+    )
+    assert b"not known whether behind: a (Transit key deleted does not exist)" in told.stderr
+    assert json.loads(kubevault("info", spot, "--output", "json", **root).stdout)[0]["key_missing"] is True
 
 
 def test_a_progress_bar_on_a_terminal(chain: Chain, name: str, env: dict[str, str], tmp_path: Path) -> None:
@@ -207,7 +282,7 @@ def test_an_empty_value_is_refused_and_a_line_end_is_told(chain: Chain, name: st
     arguments = ["seal", f"{chain.namespace}/{name}", "--transit-key", "derived", "--from-file", "pw=-"]
     kubevault(*arguments, stdin=b"good")
     refused = kubevault(*arguments, stdin=b"", status=1)
-    assert b"data key pw: the value is empty; set allow_empty if it is meant" in refused.stderr
+    assert b"data key pw: the value is empty; set --allow-empty if it is meant" in refused.stderr
     assert chain.opened(name) == {"pw": b"good"}
     assert (
         b"pw: the value ends with a line end, as echo and editors write it"
@@ -472,7 +547,7 @@ def test_a_token_that_it_got_is_revoked(chain: Chain, name: str, kubevault: Kube
         (["seal", "a"], 2, "SECRET: found 'a'; allowed is NAMESPACE/NAME"),
         (["seal", "a/b/c", "--transit-key", "k"], 2, "data keys are given by --from-file KEY=PATH"),
         (["seal", "a/b"], 1, "nothing to seal"),
-        (["seal", "a/b", "--from-file", "x=-"], 1, "transit_key is missing"),
+        (["seal", "a/b", "--from-file", "x=-"], 1, "--transit-key is missing"),
         (["seal", "a/B", "--from-file", "x=-", "--transit-key", "k"], 1, "name 'B' is not allowed"),
         (["seal", "a/b", "--from-file", "=x"], 2, "--from-file: found '=x'; allowed is [KEY=]PATH"),
         (["seal", "a/b", "--from-file", "nosuch"], 1, "--from-file: nosuch: No such file or directory"),
@@ -485,14 +560,26 @@ def test_a_token_that_it_got_is_revoked(chain: Chain, name: str, kubevault: Kube
         (["read", "a"], 2, "SECRET: found 'a'; allowed is NAMESPACE/NAME"),
         (["exec", "--secret", "a/b", "--"], 2, "Missing argument 'COMMAND...'"),
         (["read", "a/b", "--token-file", "nosuch"], 1, "no Vault token: nosuch: No such file or directory"),
-        (["read", "a/b", "--auth-method", "approle"], 1, "auth method approle needs role_id or role_id_file"),
-        (["read", "a/b", "--auth-method", "kubernetes"], 1, "auth method kubernetes needs role"),
-        (["read", "a/b", "--kubeconfig", "nosuch"], 1, "kubeconfig: nosuch: No such file or directory"),
+        (["read", "a/b", "--auth-method", "approle"], 1, "auth method approle needs --role-id or --role-id-file"),
+        (["read", "a/b", "--auth-method", "kubernetes"], 1, "auth method kubernetes needs --role"),
+        (["read", "a/b", "--kubeconfig", "nosuch"], 1, "--kubeconfig: nosuch: No such file or directory"),
         (["read", "a/b", "--vault-url", ""], 2, "--vault-url, or $VAULT_ADDR, is missing"),
         (["seal", "a/b", "--token", "x"], 2, "No such option"),
+        (["seal", "a/b", "--from-file", "x=empty", "--transit-key", "k"], 1, "set --allow-empty if it is meant"),
+        (["seal", "--secrets", "nosuch"], 1, "--secrets: nosuch: No such file or directory"),
+        (["seal", "--secrets", "one"], 1, "--secrets: one, entry 1: n/a: --transit-key is missing"),
+        (["seal", "--secrets", "two"], 1, "--secrets: two, entry 2: n: name is missing"),
+        (["exec"], 2, "Missing '--secret', 'COMMAND...'."),
+        (["files"], 2, "Missing '--secret', '--to'."),
+        (["rotate", "--transit-key", "k", "--older-than", "30"], 2, "--older-than: found '30'"),
+        (["rewrap", "--transit-key", "k", "--shard", "3/2"], 2, "--shard: found '3/2'"),
+        (["retire", "--transit-key", "k", "--manifest", "nosuch"], 1, "--manifest: nosuch: No such file or directory"),
     ],
 )
-def test_bad_arguments(kubevault: Kubevault, arguments: list[str], status: int, message: str) -> None:
+def test_bad_arguments(kubevault: Kubevault, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+    entry = "- {namespace: n, name: a, data: {a: x}}\n"
+    for name, text in {"empty": "", "one": entry, "two": f"{entry}- {{namespace: n, data: {{a: x}}}}\n"}.items():
+        (tmp_path / name).write_text(text)
     assert message.encode() in kubevault(*arguments, status=status).stderr
 
 

@@ -308,6 +308,7 @@ def test_what_is_sealed_where(chain: Chain, name: str, tmp_path: Path, env: dict
         "exposing_annotations": [],
         "error": None,
         "sealed_for": None,
+        "key_missing": False,
     }
     chain.api.patch_namespaced_secret(
         name, chain.namespace, {"data": {"b": None}, "stringData": {"a": "vault:v1:QUJD"}}

@@ -45,20 +45,23 @@ CASES = [
     Case(1, "seal nosuch/new --transit-key {key} --from-file a", "nosuch"),
     Case(1, "seal {namespace}/plain --transit-key {key} --from-file a", "was not sealed here"),
     Case(1, "seal {namespace}/new --transit-key {key} --from-file nosuch", "No such file"),
+    Case(1, "seal --transit-key {key} --secrets nosuch", "No such file"),
     Case(2, "seal --transit-key {key}", "Usage: "),
-    Case(3, "seal {namespace}/old --transit-key {key} --from-file a=b --check", "old: updated"),
+    Case(3, "seal {namespace}/old --transit-key {key} --from-file a=b --check", "old: would be updated"),
     Case(0, "rotate --transit-key {key} --older-than 1h", "young enough"),
     Case(1, "rotate --transit-key nosuch --older-than 1h", "nosuch"),
     Case(1, "rotate --transit-key unused --older-than 0 --rewrap --manifest bad.yml", "is not YAML"),
     Case(2, "rotate --transit-key {key} --older 30", "No such option"),
+    Case(2, "rotate --transit-key {key} --older-than 30", "allowed is a number with s, m, h or d"),
     Case(3, "rotate --transit-key {key} --older-than 0 --check", "nothing was changed"),
     Case(0, "rewrap --transit-key idle --namespace {namespace}", "0 rewrapped"),
     Case(1, "rewrap --transit-key {key} --no-kubernetes --manifest bad.yml", "is not YAML"),
     Case(1, "rewrap --transit-key {key} --namespace nosuch", 'namespaces "nosuch" not found'),
     Case(2, "rewrap", "--transit-key"),
-    Case(3, "rewrap --transit-key {key} --namespace {namespace} --check", "1 rewrapped"),
+    Case(3, "rewrap --transit-key {key} --namespace {namespace} --check", "2 would be rewrapped"),
     Case(0, "retire --transit-key idle", "nothing to retire"),
     Case(1, "retire --transit-key {key}", "old"),
+    Case(1, "retire --transit-key {key} --manifest nosuch", "No such file"),
     Case(2, "retire", "--transit-key"),
     Case(3, "retire --transit-key unused2 --check", "nothing was changed"),
     Case(0, "info {namespace}/old --fail-if plain", "old: "),
@@ -73,11 +76,18 @@ CASES = [
     *(Case(status, f"exec --secret {{namespace}}/old -- sh -c exit\\ {status}", "") for status in (0, 1, 2, 3)),
     Case(2, "exec --secret {namespace}/old", "COMMAND"),
     Case(125, "exec --secret {namespace}/nosuch -- true", "nosuch"),
+    Case(
+        125,
+        "exec --secret {namespace}/large -- true",
+        "/large: data key big is too large for a variable: 200,005 bytes",
+    ),
+    Case(0, "exec --files --secret {namespace}/large -- true", ""),
     Case(126, "exec --secret {namespace}/old -- {folder}", "Permission denied"),
     Case(127, "exec --secret {namespace}/old -- nosuch", "nosuch: No such file"),
     Case(126, "exec --files --secret {namespace}/old -- {folder}", "Permission denied"),
     Case(127, "exec --files --secret {namespace}/old -- nosuch", "nosuch: No such file"),
     Case(0, f"{FILES} --secret {{namespace}}/old", "wrote"),
+    Case(1, f"{FILES} --exec --secret {{namespace}}/large", "data key big is too large for a variable"),
     Case(1, "files --allow-disk --to={folder}/nosuch --secret={namespace}/old", "nosuch: is not a folder"),
     Case(1, f"{FILES} --secret {{namespace}}/nosuch --wait 0", "nosuch"),
     Case(2, "files --secret {namespace}/old", "--to"),
@@ -122,12 +132,14 @@ def places(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     for key in ("statuses", "unused", "unused2", "idle"):
         chain.vault.new_key(key, derived=True)
     root = chain.client(chain.vault.root.token)
-    Sealer(root, KubernetesStore(chain.kubernetes())).seal([chain.wanted("old", {"a": b"1"}, transit_key="statuses")])
+    wanted = {"old": {"a": b"1"}, "large": {"big": b"x" * 200_000}}
+    specs = [chain.wanted(name, data, transit_key="statuses") for name, data in wanted.items()]
+    Sealer(root, KubernetesStore(chain.kubernetes())).seal(specs)
     chain.put("plain", {"a": b"1"})
     for key in ("statuses", "unused2"):
         chain.vault.write(f"transit/keys/{key}/rotate")
     yield {"namespace": chain.namespace, "folder": str(folder), "key": "statuses"}
-    for name in ("old", "plain", "new"):
+    for name in ("old", "large", "plain", "new"):
         chain.api.delete_namespaced_secret(name, chain.namespace)
 
 
