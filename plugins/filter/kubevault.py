@@ -50,6 +50,7 @@ class FilterModule:
             "owned",
             "policy_names",
             "policy_resources",
+            "renewer_policy_resources",
             "role_resources",
             "workload_policy_resources",
         )

@@ -61,24 +61,10 @@ renew_after:
   sample: "2026-12-16T04:00:00Z"
 """
 
-import base64
-import json
-from datetime import UTC, datetime
-
 from ..module_utils.kubevault import connect_to_kubernetes, require
 from ..module_utils.kubevault_arguments import Module
 from ..module_utils.kubevault_options import KUBERNETES_OPTIONS
 from ..module_utils.kubevault_results import guarded, warn
-
-LEAST = 600
-"""Seconds for which Kubernetes issues tokens at least."""
-
-
-def life_of(token: str) -> tuple[int, int]:
-    """Return when a token was issued and when it ends, in seconds since 1970."""
-    payload = token.split(".")[1]
-    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return claims["iat"], claims["exp"]
 
 
 @guarded
@@ -94,6 +80,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
+        from secretmanager.admin.reviewer import issue
         from secretmanager.errors import SecretManagerError, SecretNotFound
         from secretmanager.rotation.keys import duration
     except ImportError as error:
@@ -102,21 +89,17 @@ def main() -> None:
     params = module.params
     try:
         lifetime = int(duration(params["lifetime"], "lifetime"))
-        if lifetime < LEAST:
-            module.fail_json(msg=f"lifetime: found {params['lifetime']}; allowed is 10m or more, as Kubernetes has it")
         kubernetes = connect_to_kubernetes(module)
-        token = kubernetes.create_token(params["namespace"], params["service_account"], params["audience"], lifetime)
+        issued = issue(kubernetes, params["namespace"], params["service_account"], params["audience"], lifetime)
     except SecretNotFound as error:
         if not module.check_mode:
             module.fail_json(msg=str(error))
         module.exit_json(changed=False, token="", renew_after="")
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    issued, end = life_of(token)
-    if end - issued < lifetime:
-        warn(module, f"lifetime: found {params['lifetime']}, and Kubernetes issued a token for {end - issued} s.")
-    half = datetime.fromtimestamp((issued + end) // 2, UTC)
-    module.exit_json(changed=False, token=token, renew_after=half.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    if issued.lifetime < lifetime:
+        warn(module, f"lifetime: found {params['lifetime']}, and Kubernetes issued a token for {issued.lifetime} s.")
+    module.exit_json(changed=False, token=issued.token, renew_after=issued.renew_after)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from secretmanager.admin.definitions import (
     KEY_DEFAULTS,
     POLICY_MARK,
     POLICY_PATHS,
+    REVIEWER_ROLE,
     ROLE_DEFAULTS,
     TOKEN_TTL,
     audit_resources,
@@ -26,8 +27,10 @@ from secretmanager.admin.definitions import (
     owned,
     policy_names,
     policy_resources,
+    renewer_policy_resources,
     role_resources,
 )
+from secretmanager.admin.reviewer import TokenReviewer
 from secretmanager.errors import ConfigError
 from secretmanager.names import SUBDOMAIN
 from secretmanager.options import OPTIONS
@@ -268,8 +271,34 @@ def test_the_roles_defaults_are_the_package_s() -> None:
 
 def test_both_sides_of_the_trust_name_the_same_token_reviewer() -> None:
     kubernetes, vault = defaults("microk8s-vault-auth"), defaults("vault-configure-for-kubevault")
+    rbac = defaults("workload-rbac")
     for end in ("service_account", "namespace"):
         assert kubernetes[f"microk8s_vault_auth_{end}"] == vault[f"vault_configure_for_kubevault_reviewer_{end}"]
+        assert kubernetes[f"microk8s_vault_auth_{end}"] == rbac[f"workload_rbac_reviewer_{end}"]
+        assert kubernetes[f"microk8s_vault_auth_{end}"] == getattr(TokenReviewer(), end)
+    role = yaml.safe_load((ROLES / "vault-configure-for-kubevault/vars/main.yml").read_text())
+    assert role["vault_configure_for_kubevault_probe"]["role"] == REVIEWER_ROLE
+
+
+def test_the_policy_of_a_renewer_pins_where_vault_finds_kubernetes() -> None:
+    workloads = [{"role": "shop", "reads": ["k"]}, {"role": "renewer", "renews_token_reviewer": True}]
+    (resource,) = renewer_policy_resources(workloads, "https://192.0.2.8:16443", "PEM\nof a CA\n", "k8s")
+    assert resource["path"] == "sys/policies/acl/kubevault-renewer-renewer"
+    assert """path "auth/k8s/config" {
+  capabilities = ["read", "update"]
+  required_parameters = ["kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt", "token_reviewer_jwt"]
+  allowed_parameters = {
+    "kubernetes_host" = ["https://192.0.2.8:16443"]
+    "kubernetes_ca_cert" = ["PEM\\nof a CA\\n"]
+    "disable_local_ca_jwt" = [true]
+    "token_reviewer_jwt" = []
+  }
+}
+""" in resource["data"]["policy"]
+    for host, ca in (("", "PEM"), ("https://a", ""), ("https://*", "PEM"), ("https://a", "*")):
+        with pytest.raises(ConfigError, match="workload renewer: renews_token_reviewer: kubernetes_"):
+            renewer_policy_resources(workloads, host, ca)
+    assert renewer_policy_resources(workloads[:1], "", "") == []
 
 
 def test_an_audit_device() -> None:

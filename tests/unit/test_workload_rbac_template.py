@@ -26,7 +26,10 @@ def definitions(**workload: Any) -> list[dict[str, Any]]:
     templates.tests["match"] = lambda text, start: text.startswith(start)
     given = {"role": "shop", "service_account": "shop", "namespace": "shop", **workload}
     text = templates.get_template("workloads.yml.j2").render(
-        workload_rbac_workloads=[given], workload_rbac_owner="shop"
+        workload_rbac_workloads=[given],
+        workload_rbac_owner="shop",
+        workload_rbac_reviewer_service_account="vault-auth",
+        workload_rbac_reviewer_namespace="kube-system",
     )
     return [each for each in yaml.safe_load_all(text) if each]
 

@@ -14,5 +14,6 @@ __all__ = [
     "rbac",
     "resources",
     "restoration",
+    "reviewer",
     "tokens",
 ]

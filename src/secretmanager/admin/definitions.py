@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +65,10 @@ SELF_PATHS: Mapping[str, str] = {
 """What each token may do with itself. Workloads do not get Vault's policy ``default``, which grants more."""
 
 POLICY_MARK = "# KUBEVAULT: a policy of a key. It is deleted when the key is no longer configured."
-"""First line of the policies of keys: only those that have it are ever deleted."""
+"""First line of the policies of keys and of renewers: only those that have it are ever deleted."""
+
+REVIEWER_ROLE = "kubevault-token-reviewer"
+"""Role by which Vault's token reviewer logs in itself, to prove that it works, for a batch token that is stored nowhere."""
 
 TOKEN_TTL = "10s"
 """Lifetime of a workload's Vault token, unless the workload sets another one."""
@@ -200,6 +204,61 @@ def workload_policy_resources(owner: str) -> list[Definition]:
     return [{"path": f"sys/policies/acl/{workload_policy(owner)}", "data": {"policy": "".join(_self_rules())}}]
 
 
+def config_path(mount: str) -> str:
+    """Return the path of the configuration of a Kubernetes auth method."""
+    return f"auth/{_checked('mount', mount, VAULT_PATH)}/config"
+
+
+def renewer_policy(role: str) -> str:
+    """Return the name of the policy by which a workload renews the token reviewer's token; for ``*``, a pattern."""
+    return f"kubevault-renewer-{role}"
+
+
+def renewer_policy_resources(
+    workloads: Sequence[Mapping[str, Any]], kubernetes_host: str, kubernetes_ca_cert: str, mount: str = "kubernetes"
+) -> list[Definition]:
+    """Return the resources of the policies of workloads with ``renews_token_reviewer``.
+
+    Each may give Vault another token to review with, and nothing else: a write that names another API or authority than
+    the present ones, or none, is refused, and so is any further parameter. With a wrong token, it keeps workloads from
+    logging in; it becomes none of them.
+
+    Args:
+        workloads: as of `role_resources`.
+        kubernetes_host: address of the Kubernetes API, as the auth method has it.
+        kubernetes_ca_cert: its authority, as PEM.
+        mount: path at which the auth method is mounted.
+
+    Raises:
+        ConfigError: a name is not allowed, or the API or its authority is not named.
+
+    Source: https://developer.hashicorp.com/vault/docs/concepts/policies#parameter-constraints
+    """
+    pinned: dict[str, Sequence[Any]] = {
+        "kubernetes_host": [kubernetes_host],
+        "kubernetes_ca_cert": [kubernetes_ca_cert],
+        "disable_local_ca_jwt": [True],
+    }
+    path = config_path(mount)
+    resources = []
+    for workload in _dicts("workloads", workloads):
+        if not workload.get("renews_token_reviewer"):
+            continue
+        role = _checked("workload: role", workload.get("role"), VAULT_NAME)
+        for name, values in pinned.items():
+            # In a policy, a star is a pattern (https://developer.hashicorp.com/vault/docs/concepts/policies).
+            if not values[0] or "*" in str(values[0]):
+                raise ConfigError(f"workload {role}: renews_token_reviewer: {name}: found {quoted(values[0])}")
+        parameters = {**pinned, "token_reviewer_jwt": ()}
+        rules = [
+            POLICY_MARK + "\n",
+            _rule(path, ["read", "update"], parameters, required=list(parameters)),
+            *_self_rules(),
+        ]
+        resources.append({"path": f"sys/policies/acl/{renewer_policy(role)}", "data": {"policy": "".join(rules)}})
+    return resources
+
+
 def owned(owner: str, keys: Sequence[str], workloads: Sequence[object], mount: str = "kubernetes") -> list[Definition]:
     """Return where entries of ours that are no longer configured are deleted: the option ``prune`` of vault_resource.
 
@@ -217,7 +276,8 @@ def owned(owner: str, keys: Sequence[str], workloads: Sequence[object], mount: s
         "field": "token_policies",
         "contains": workload_policy(owner),
     }
-    policy = {"path": "sys/policies/acl", "names": policy_names("*"), "field": "policy", "contains": POLICY_MARK}
+    names = [*policy_names("*"), renewer_policy("*")]
+    policy = {"path": "sys/policies/acl", "names": names, "field": "policy", "contains": POLICY_MARK}
     # The policies last: until then, no role may lack one.
     return [role, policy] if keys and workloads else []
 
@@ -312,7 +372,8 @@ def role_resources(
     Args:
         workloads: ``role``, ``service_account`` and ``namespace`` of each; its keys in ``reads``, ``seals``,
             ``rotates`` and ``retires``; and, if they differ, ``audience``, ``token_type``, ``token_ttl`` and
-            ``token_max_ttl``; ``own_secrets_only`` if what it reads is limited to its ``secrets``.
+            ``token_max_ttl``; ``own_secrets_only`` if what it reads is limited to its ``secrets``;
+            ``renews_token_reviewer`` if it renews the token with which Vault reviews others.
         mount: path at which the auth method is mounted.
         audience: audience of a workload's token, unless the workload names its own.
         owner: whose roles they are; see `workload_policy`.
@@ -361,6 +422,8 @@ def _token_policies(named: str, workload: Mapping[str, Any], owner: str) -> list
         for field, access in GRANTS.items()
         for key in keys[field]
     ]
+    if workload.get("renews_token_reviewer"):
+        policies.append(renewer_policy(workload["role"]))
     # A role that grants nothing, such as the token reviewer's, needs no owner.
     return [*policies, workload_policy(owner)] if policies else []
 
@@ -427,24 +490,28 @@ _KEY_BYTES = string.ascii_letters + string.digits + "-._"
 
 
 def _rule(
-    path: str, capability: str, parameters: Mapping[str, Sequence[str]] | None = None, required: Sequence[str] = ()
+    path: str,
+    capabilities: str | Sequence[str],
+    parameters: Mapping[str, Sequence[Any]] | None = None,
+    required: Sequence[str] = (),
 ) -> str:
     """Return a rule as HCL.
 
     Args:
         path: the path.
-        capability: what is allowed there.
+        capabilities: what is allowed there.
         parameters: the only ones that are allowed, each with the values that are; any value if there are none.
         required: those without which a request is refused.
     """
     needed = f"  required_parameters = [{_quoted(required)}]\n" if required else ""
     allowed = "".join(f'    "{name}" = [{_quoted(values)}]\n' for name, values in (parameters or {}).items())
     limit = f"  allowed_parameters = {{\n{allowed}  }}\n" if allowed else ""
-    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{needed}{limit}}}\n'
+    allowed_there = _quoted([capabilities] if isinstance(capabilities, str) else capabilities)
+    return f'path "{path}" {{\n  capabilities = [{allowed_there}]\n{needed}{limit}}}\n'
 
 
-def _quoted(texts: Iterable[str]) -> str:
-    return ", ".join(f'"{text}"' for text in texts)
+def _quoted(values: Iterable[Any]) -> str:
+    return ", ".join(map(json.dumps, values))
 
 
 def _items(kind: str, value: Any) -> Sequence[Any]:

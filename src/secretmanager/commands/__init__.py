@@ -15,6 +15,7 @@ __all__ = [
     "options",
     "read",
     "ready",
+    "renew_reviewer",
     "retire",
     "rewrap",
     "rotate",

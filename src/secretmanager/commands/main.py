@@ -20,12 +20,12 @@ except ImportError as error:
 
 
 class Subcommands(click.Group):
-    """Subcommands, each in a module of its own name, which is imported when it is used.
+    """Subcommands, each in a module of its own name, which is imported when it is used; a dash is an underscore there.
 
     Source: https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands
     """
 
-    NAMES = ("exec", "files", "info", "inject", "read", "ready", "retire", "rewrap", "rotate", "seal")
+    NAMES = ("exec", "files", "info", "inject", "read", "ready", "renew-reviewer", "retire", "rewrap", "rotate", "seal")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all subcommands."""
@@ -35,7 +35,7 @@ class Subcommands(click.Group):
         """Return a subcommand; None if there is none of this name."""
         if cmd_name not in self.NAMES:
             return None
-        command: click.Command = import_module(f".{cmd_name}", __package__).command
+        command: click.Command = import_module(f".{cmd_name.replace('-', '_')}", __package__).command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from support.ansible import BIN, ROOT
 from support.sealing import Chain, environment
 from support.servers import PATIENCE, Decoy, wait_until
 
+from secretmanager.admin.reviewer import ANNOTATION
 from secretmanager.commands.main import Subcommands
 from secretmanager.sealing.sealer import Sealer
 from secretmanager.sealing.stores import KubernetesStore
@@ -64,6 +66,12 @@ CASES = [
     Case(1, "retire --transit-key {key} --manifest nosuch", "No such file"),
     Case(2, "retire", "--transit-key"),
     Case(3, "retire --transit-key unused2 --check", "nothing was changed"),
+    Case(0, "renew-reviewer --lifetime 30d --reviewer {namespace}/kept", "not due before 2"),
+    Case(1, "renew-reviewer --lifetime 30d --reviewer {namespace}/nosuch", "nosuch"),
+    Case(1, "renew-reviewer --lifetime 30d --reviewer {namespace}/default", "Vault has a token that does not end"),
+    Case(2, "renew-reviewer --lifetime 30d --reviewer vault-auth", "allowed is NAMESPACE/NAME"),
+    Case(2, "renew-reviewer --lifetime 30", "allowed is a number with s, m, h or d"),
+    Case(3, "renew-reviewer --lifetime 30d --reviewer {namespace}/due --check", "/due: would be renewed"),
     Case(0, "info {namespace}/old --fail-if plain", "old: "),
     Case(1, "info nosuch", "nosuch"),
     Case(1, "info {namespace}/nosuch", "nosuch"),
@@ -112,7 +120,7 @@ def documented() -> set[tuple[str, int]]:
     for names, *cells, others in rows[2:]:
         statuses = [status for status, cell in enumerate(cells) if cell]
         statuses += map(int, re.findall(r"\b1\d\d\b", others))
-        found |= {(name, status) for name in re.findall(r"`([a-z]+)`", names) for status in statuses}
+        found |= {(name, status) for name in re.findall(r"`([a-z-]+)`", names) for status in statuses}
     return found
 
 
@@ -138,9 +146,16 @@ def places(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     chain.put("plain", {"a": b"1"})
     for key in ("statuses", "unused2"):
         chain.vault.write(f"transit/keys/{key}/rotate")
+    reviewers = {"kept": datetime.now(UTC) + timedelta(days=1), "due": datetime.now(UTC) - timedelta(days=1)}
+    for name, time in reviewers.items():
+        annotations = {ANNOTATION: time.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        account = {"metadata": {"name": name, "annotations": annotations}}
+        chain.api.create_namespaced_service_account(chain.namespace, account)
     yield {"namespace": chain.namespace, "folder": str(folder), "key": "statuses"}
     for name in ("old", "large", "plain", "new"):
         chain.api.delete_namespaced_secret(name, chain.namespace)
+    for name in reviewers:
+        chain.api.delete_namespaced_service_account(name, chain.namespace)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,15 @@ import yaml
 from kubernetes import client, config
 from support.ansible import ROOT, environment, play, play_in_lab, run_playbook
 from support.change import vault_of
-from support.lab import Lab
+from support.lab import Lab, run_as_pod
 from support.servers import Decoy, wait_until
 from support.shell import misleading
 
 from secretmanager.admin.definitions import cronjob_name
-from secretmanager.login.methods import TOKEN_FILE
 from secretmanager.sealed import sealed_values
 
 ROLE = ROOT / "roles/kubevault-rotation"
 IMAGE = "registry.example.org/kubevault:1"
-
-# The command, in place of a pod in which kubelet mounts the file.
-MOUNTED = """
-import pathlib, sys
-from secretmanager.commands.main import main
-from secretmanager.login import methods
-methods.TOKEN_FILE = pathlib.Path(sys.argv.pop(1))
-main()
-"""
 
 
 def test_the_playbook_rotates_rewraps_and_retires_as_the_operator(lab: Lab) -> None:
@@ -142,23 +131,7 @@ def test_its_pod_is_let_into_a_restricted_namespace_and_its_success_is_recorded(
 def test_what_it_runs_needs_no_more_than_its_service_account(lab: Lab, cronjob: dict[str, Any], tmp_path: Path) -> None:
     """Its command, run with the tokens that a pod would have: it logs in, holds the Lease, and looks at the Secrets."""
     pod = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (token,) = (source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", []))
-    (tmp_path / "vault-token").write_text(lab.jwt("kubevault", "rotator", token["serviceAccountToken"]["audience"]))
-    container = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    kubeconfig = yaml.safe_load(Path(lab.env["KUBECONFIG"]).read_text())
-    for user in kubeconfig["users"]:
-        user["user"] = {"token": lab.jwt("kubevault", "rotator", None)}
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    env = environment(
-        VAULT_ADDR=lab.env["VAULT_ADDR"],  # the CronJob has the address that pods use
-        VAULT_CACERT=lab.env["VAULT_CACERT"],
-        K8S_AUTH_KUBECONFIG=str(tmp_path / "kubeconfig"),
-    )
-    assert {"name": "vault-token", "mountPath": str(TOKEN_FILE.parent), "readOnly": True} in container["volumeMounts"]
-    assert token["serviceAccountToken"]["path"] == TOKEN_FILE.name
-    assert container["command"] == ["kubevault"]
-    command = [sys.executable, "-c", MOUNTED, str(tmp_path / "vault-token"), *container["args"]]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = run_as_pod(lab, "kubevault", pod, tmp_path)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert (facts["changed"], facts["failed"], facts["current"]) == (False, {}, 1)

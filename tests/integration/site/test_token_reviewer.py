@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
 from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Iterator
@@ -14,14 +15,17 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 from support.ansible import TEXT, Ansible, ansible_environment, play, play_in_lab
-from support.lab import Lab
+from support.lab import Lab, run_as_pod
 from support.search import shows
 from support.servers import PrivateVault, running
 
-from secretmanager.errors import SecretManagerError, SecretNotFound
+from secretmanager.admin.connection import Vault
+from secretmanager.admin.definitions import renewer_policy
+from secretmanager.admin.reviewer import ANNOTATION
+from secretmanager.errors import PermissionDenied, SecretManagerError, SecretNotFound
+from secretmanager.servers.vault import VaultClient
 
 NAMESPACE = "kube-system"
-ANNOTATION = "kubevault.io/token-renew-after"
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6"
 """How every token of a service account begins."""
 
@@ -31,6 +35,7 @@ class Reviewer:
     """A token reviewer of its own in the lab's Kubernetes, and the Vault that it is for.
 
     Attributes:
+        workloads: those of the inventory.
         output: what all runs printed.
     """
 
@@ -38,6 +43,7 @@ class Reviewer:
     vault: PrivateVault
     folder: Path
     account: str = field(default_factory=lambda: f"reviewer-{uuid.uuid4().hex[:8]}")
+    workloads: list[dict[str, Any]] = field(default_factory=list)
     output: str = ""
 
     def run(self, lifetime: str, *arguments: str) -> int:
@@ -46,6 +52,7 @@ class Reviewer:
             {"name": "microk8s-vault-auth"},
             {"name": "vault-configure-for-kubevault"},
             {"name": "microk8s-vault-auth", "tasks_from": "handed-over"},
+            *([{"name": "workload-rbac"}] if self.workloads else []),
         ]
         env = {
             "K8S_AUTH_KUBECONFIG": self.lab.env["KUBECONFIG"],
@@ -57,6 +64,12 @@ class Reviewer:
             "microk8s_vault_auth_service_account": self.account,
             "microk8s_vault_auth_token_lifetime": lifetime,
             "vault_configure_for_kubevault_reviewer_service_account": self.account,
+            "vault_configure_for_kubevault_keys": ["shop-key"] if self.workloads else [],
+            "vault_configure_for_kubevault_derived_keys": ["shop-key"],
+            "vault_configure_for_kubevault_workloads": self.workloads,
+            "workload_rbac_workloads": self.workloads,
+            "workload_rbac_owner": self.account,
+            "workload_rbac_reviewer_service_account": self.account,
             "vault_configure_for_kubevault_kubernetes_host": "{{ microk8s_vault_auth_api_url }}",
             "vault_configure_for_kubevault_kubernetes_ca_cert": "{{ microk8s_vault_auth_ca_cert }}",
             "vault_configure_for_kubevault_token_reviewer_jwt": "{{ microk8s_vault_auth_token_reviewer_jwt }}",
@@ -112,6 +125,28 @@ class Reviewer:
             return False
         return True
 
+    def schedule(self, lifetime: str, *arguments: str) -> int:
+        """Have the renewal scheduled in the cluster; return how many tasks changed something."""
+        given = {
+            "kubevault_workloads": self.workloads,
+            "kubevault_rotation_image": "registry.example.org/kubevault:1",
+            "microk8s_vault_auth_service_account": self.account,
+            "microk8s_vault_auth_token_lifetime": lifetime,
+        }
+        return play_in_lab("playbooks/schedule.yml", self.lab.folder, *arguments, "-e", json.dumps(given)).changed
+
+    def renew(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Do what is scheduled, with the tokens that a pod would have."""
+        api = client.BatchV1Api(config.new_client_from_config(self.lab.env["KUBECONFIG"]))
+        cronjob = api.api_client.sanitize_for_serialization(
+            api.read_namespaced_cron_job("kubevault-renewal", "default")
+        )
+        pod = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        variables = {"VAULT_ADDR": self.vault.url, "VAULT_CACERT": self.vault.ca}
+        done = run_as_pod(self.lab, "default", pod, self.folder, *arguments, **variables)
+        self.output += done.stdout + done.stderr
+        return done
+
 
 @pytest.fixture
 def reviewer(lab: Lab, tmp_path: Path) -> Iterator[Reviewer]:
@@ -157,6 +192,91 @@ def test_a_token_is_not_noted_before_vault_has_it(reviewer: Reviewer) -> None:
     assert reviewer.run("1h") == 2
 
 
+def test_a_workload_renews_it_by_a_right_of_its_own(reviewer: Reviewer) -> None:
+    """And can give Vault nothing else but another token."""
+    renewer, shop = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("renewer", "shop"))
+    own = {"reads": ["shop-key"], "own_secrets_only": True, "secrets": ["shop"]}
+    reviewer.workloads = [
+        {"role": renewer, "service_account": renewer, "namespace": "default", "renews_token_reviewer": True},
+        {"role": shop, "service_account": shop, "namespace": "default", **own},
+    ]
+    assert reviewer.run("1h") > 0
+    assert reviewer.run("1h") == 0
+    # The CronJob, and perhaps Vault's CA in its namespace.
+    foretold, made, again = [reviewer.schedule("1h", *more) for more in (["--check"], [], [])]
+    assert (foretold, again) == (made, 0)
+    noted = reviewer.renew_after or ""
+    done = reviewer.renew("--output=text")
+    assert (done.returncode, done.stdout) == (0, f"{NAMESPACE}/{reviewer.account}: not due before {noted}\n"), done
+    reviewer.note("2026-01-01T00:00:00Z")
+    done = reviewer.renew("--check")
+    assert (done.returncode, json.loads(done.stdout)) == (3, {"renewed": True, "renew_after": ""})
+    assert reviewer.renew_after == "2026-01-01T00:00:00Z"
+    done = reviewer.renew()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"renewed": True, "renew_after": reviewer.renew_after}
+    assert (reviewer.renew_after or "") >= noted
+    # A run has nothing left to do, and the token that Vault has now is the new one.
+    assert reviewer.run("1h") == 0
+    assert "is due for renewal" not in reviewer.verify("1h")
+
+    configured = Vault(reviewer.vault.root).read("auth/kubernetes/config") or {}
+    host, ca = configured["kubernetes_host"], configured["kubernetes_ca_cert"]
+    other_ca = Path(reviewer.vault.ca).read_text()
+    allowed = {
+        "kubernetes_host": host,
+        "kubernetes_ca_cert": ca,
+        "disable_local_ca_jwt": True,
+        "token_reviewer_jwt": "nobody",
+    }
+    token = reviewer.vault.root.login_kubernetes(renewer, reviewer.lab.jwt("default", renewer), "kubernetes").token
+    thief = Vault(VaultClient(reviewer.vault.url, ca_cert=reviewer.vault.ca, token=token))
+    for change in (
+        {"kubernetes_host": "https://127.0.0.1:1"},
+        {"kubernetes_host": f"{host}/"},
+        {"kubernetes_ca_cert": other_ca},
+        {"kubernetes_ca_cert": f"{ca}{other_ca}"},
+        {"kubernetes_ca_cert": ""},
+        {"disable_local_ca_jwt": False},
+        *({name: None} for name in allowed),
+        {"pem_keys": [other_ca]},
+        {"issuer": "nobody"},
+        {"disable_iss_validation": False},
+        {"use_annotations_as_alias_metadata": True},
+    ):
+        body = {name: value for name, value in {**allowed, **change}.items() if value is not None}
+        with pytest.raises(PermissionDenied):
+            thief.write("auth/kubernetes/config", body)
+    for path in (f"auth/kubernetes/role/{renewer}", f"sys/policies/acl/{renewer_policy(renewer)}", "sys/auth/other"):
+        with pytest.raises(PermissionDenied):
+            thief.write(path, {"type": "kubernetes", "policy": "", "policies": ["root"]})
+    assert reviewer.works()
+    # What it can do at most: keep others from logging in, until somebody renews.
+    thief.write("auth/kubernetes/config", allowed)
+    assert not reviewer.works()
+    batch = client.BatchV1Api(config.new_client_from_config(reviewer.lab.env["KUBECONFIG"]))
+    batch.delete_namespaced_cron_job("kubevault-renewal", "default")
+    assert reviewer.run("1h") == 1
+    assert reviewer.works()
+    assert not shows(reviewer.output, JWT)
+
+
+def test_the_right_to_renew_ends_with_the_inventory_s_entry(reviewer: Reviewer) -> None:
+    renewer = f"renewer-{uuid.uuid4().hex[:8]}"
+    entry = {"role": renewer, "service_account": renewer, "namespace": "default"}
+    reviewer.workloads = [{**entry, "renews_token_reviewer": True}]
+    assert reviewer.run("1h") > 0
+    policy = f"sys/policies/acl/{renewer_policy(renewer)}"
+    rbac = client.RbacAuthorizationV1Api(config.new_client_from_config(reviewer.lab.env["KUBECONFIG"]))
+    assert Vault(reviewer.vault.root).read(policy)
+    assert rbac.read_namespaced_role(f"kubevault:{renewer}:renewer", NAMESPACE)
+    reviewer.workloads = [entry]
+    assert [reviewer.run("1h", *more) > 0 for more in (["--check"], [], [])] == [True, True, False]
+    assert Vault(reviewer.vault.root).read(policy) is None
+    roles = [role.metadata.name for role in rbac.list_namespaced_role(NAMESPACE).items]
+    assert f"kubevault:{renewer}:renewer" not in roles
+
+
 def test_the_module_says_which_lives_are_allowed_and_when_half_of_one_is_over(lab: Lab, tmp_path: Path) -> None:
     ansible = Ansible(tmp_path, {"K8S_AUTH_KUBECONFIG": lab.env["KUBECONFIG"]})
 
@@ -164,7 +284,7 @@ def test_the_module_says_which_lives_are_allowed_and_when_half_of_one_is_over(la
         options = {"service_account": account, "namespace": NAMESPACE, "lifetime": lifetime}
         return ansible.run({"service_account_token": options, "check_mode": check})[0]
 
-    assert "lifetime: found 5m; allowed is 10m or more" in token("5m")["msg"]
+    assert "lifetime: found 300s; allowed is 600s (10m) or more" in token("5m")["msg"]
     assert "lifetime: found '720'; allowed is a number with s, m, h or d" in token("720")["msg"]
     assert '"none-such" not found' in token("1h", "none-such")["msg"]
     expected = {"changed": False, "token": "", "renew_after": ""}
