@@ -68,7 +68,7 @@ POLICY_MARK = "# KUBEVAULT: a policy of a key. It is deleted when the key is no 
 """First line of the policies of keys and of renewers: only those that have it are ever deleted."""
 
 REVIEWER_ROLE = "kubevault-token-reviewer"
-"""Role by which Vault's token reviewer logs in itself, to prove that it works, for a batch token that is stored nowhere."""
+"""Role by which Vault's token reviewer logs in itself, to prove that it works, for a batch token stored nowhere."""
 
 TOKEN_TTL = "10s"
 """Lifetime of a workload's Vault token, unless the workload sets another one."""
