@@ -285,7 +285,7 @@ def test_the_policy_of_a_renewer_pins_where_vault_finds_kubernetes() -> None:
     (resource,) = renewer_policy_resources(workloads, "https://192.0.2.8:16443", "PEM\nof a CA\n", "k8s")
     assert resource["path"] == "sys/policies/acl/kubevault-renewer-renewer"
     assert """path "auth/k8s/config" {
-  capabilities = ["read", "update"]
+  capabilities = ["update"]
   required_parameters = ["kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt", "token_reviewer_jwt"]
   allowed_parameters = {
     "kubernetes_host" = ["https://192.0.2.8:16443"]

@@ -252,7 +252,7 @@ def renewer_policy_resources(
         parameters = {**pinned, "token_reviewer_jwt": ()}
         rules = [
             POLICY_MARK + "\n",
-            _rule(path, ["read", "update"], parameters, required=list(parameters)),
+            _rule(path, "update", parameters, required=list(parameters)),
             *_self_rules(),
         ]
         resources.append({"path": f"sys/policies/acl/{renewer_policy(role)}", "data": {"policy": "".join(rules)}})
@@ -491,7 +491,7 @@ _KEY_BYTES = string.ascii_letters + string.digits + "-._"
 
 def _rule(
     path: str,
-    capabilities: str | Sequence[str],
+    capability: str,
     parameters: Mapping[str, Sequence[Any]] | None = None,
     required: Sequence[str] = (),
 ) -> str:
@@ -499,15 +499,14 @@ def _rule(
 
     Args:
         path: the path.
-        capabilities: what is allowed there.
+        capability: what is allowed there.
         parameters: the only ones that are allowed, each with the values that are; any value if there are none.
         required: those without which a request is refused.
     """
     needed = f"  required_parameters = [{_quoted(required)}]\n" if required else ""
     allowed = "".join(f'    "{name}" = [{_quoted(values)}]\n' for name, values in (parameters or {}).items())
     limit = f"  allowed_parameters = {{\n{allowed}  }}\n" if allowed else ""
-    allowed_there = _quoted([capabilities] if isinstance(capabilities, str) else capabilities)
-    return f'path "{path}" {{\n  capabilities = [{allowed_there}]\n{needed}{limit}}}\n'
+    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{needed}{limit}}}\n'
 
 
 def _quoted(values: Iterable[Any]) -> str:

@@ -20,6 +20,9 @@ from .definitions import REVIEWER_ROLE, config_path
 ANNOTATION = "kubevault.io/token-renew-after"
 """Where the service account notes when half of the life of Vault's token is over; not there if it does not end."""
 
+ASKS_ANNOTATION = "kubevault.io/token-review-api"
+"""Where it notes which API Vault asks: the address and the authority, as a JSON object with Vault's names of them."""
+
 LEAST = 600
 """Seconds for which Kubernetes issues tokens at least."""
 
@@ -110,8 +113,8 @@ def renew(
 ) -> Renewal:
     """Give Vault another token to review with, once half of the life of its token is over.
 
-    Where Vault finds Kubernetes, and whom it trusts, stays as it is. That the new token works is tried by a log-in, and
-    only then noted.
+    Where Vault finds Kubernetes, and whom it trusts, stays as it is: Vault takes no other than what the service account
+    notes. That the new token works is tried by a log-in, and only then noted.
 
     Args:
         vault: client whose token has the policy of `definitions.renewer_policy_resources`.
@@ -122,14 +125,14 @@ def renew(
         check: whether nothing is changed.
 
     Raises:
-        ConfigError: Vault's token does not end, or Vault is not configured, or the lifetime is too short.
+        ConfigError: Vault's token does not end, or a note is missing or damaged, or the lifetime is too short.
         LoginDenied: Vault has the new token, and does not let in whom it reviews.
         PermissionDenied, Forbidden: a right is missing.
     """
     place = f"service account {reviewer.namespace}/{reviewer.service_account}"
     account = kubernetes.get("serviceaccounts", reviewer.namespace, reviewer.service_account)
-    noted = (account["metadata"].get("annotations") or {}).get(ANNOTATION)
-    if not noted and not force:
+    annotations = account["metadata"].get("annotations") or {}
+    if not (noted := annotations.get(ANNOTATION)):
         raise ConfigError(
             f"{ANNOTATION} is missing: Vault has a token that does not end",
             place=place,
@@ -139,17 +142,29 @@ def renew(
         return Renewal(renewed=False, renew_after=noted)
     if check:
         return Renewal(renewed=True, renew_after="")
-    path = config_path(reviewer.auth_mount)
-    configured = Vault(vault).read(path) or {}
-    if not configured.get("kubernetes_host"):
-        raise ConfigError("the auth method is not configured", place=path, remedy="run playbooks/trust.yml once")
-    names = ("kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt")
+    asks = _asks(annotations.get(ASKS_ANNOTATION), place)
     issued = issue(kubernetes, reviewer.namespace, reviewer.service_account, None, lifetime)
-    Vault(vault).write(path, {**{name: configured[name] for name in names}, "token_reviewer_jwt": issued.token})
+    whole = {**asks, "disable_local_ca_jwt": True, "token_reviewer_jwt": issued.token}
+    Vault(vault).write(config_path(reviewer.auth_mount), whole)
     _try(vault, kubernetes, reviewer)
     note = {"metadata": {"annotations": {ANNOTATION: issued.renew_after}}}
     kubernetes.merge("serviceaccounts", reviewer.namespace, reviewer.service_account, note)
     return Renewal(renewed=True, renew_after=issued.renew_after)
+
+
+def _asks(noted: str | None, place: str) -> dict[str, str]:
+    """Return which API Vault asks, as it is noted: a policy that requires parameters allows no read of the path."""
+    names = ("kubernetes_host", "kubernetes_ca_cert")
+    try:
+        values = json.loads(noted or "")
+        return {name: str(values[name]) for name in names}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise ConfigError(
+        f"{ASKS_ANNOTATION}: found {'no JSON object with ' + ' and '.join(names) if noted else 'nothing'}",
+        place=place,
+        remedy="run playbooks/trust.yml once, which writes it",
+    )
 
 
 def _is_due(noted: str, lifetime: int) -> bool:
