@@ -25,7 +25,7 @@ options:
     type: bool
     default: true
   older_than:
-    description: Least age of the newest version, with its unit, such as V(30d) or V(12h); V(0) makes a new one in each run.
+    description: Rotate only if the newest version is at least this old, such as V(30d) or V(12h); V(0) rotates in each run.
     type: str
     default: 30d
   rewrap:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from secretmanager.commands import inject, seal
+from secretmanager.commands.main import Subcommands, cli
 from secretmanager.commands.wording import in_words_of
 from secretmanager.errors import ConfigError
 
@@ -39,3 +41,9 @@ def test_an_error_of_inject() -> None:
     error = ConfigError("vault_url: found 'http://vault'; allowed is https://HOST[:PORT]")
     in_words_of(inject.command, error)
     assert str(error) == "--vault-url: found 'http://vault'; allowed is https://HOST[:PORT]"
+
+
+def test_each_command_s_help_fits_its_line() -> None:
+    shown = CliRunner().invoke(cli, ["--help"], terminal_width=80).output.partition("Commands:\n")[2]
+    assert len(shown.strip().splitlines()) == len(Subcommands.NAMES)
+    assert "..." not in shown

@@ -1,4 +1,4 @@
-"""``kubevault exec``: run a program with secrets."""
+"""``kubevault exec``: run a program with decrypted secrets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def command(
     program: Sequence[str],
     **given: Any,
 ) -> None:
-    """Run COMMAND with secrets in its environment, or as files that are gone when it ends.
+    """Run a program with decrypted secrets.
+
+    COMMAND gets them in its environment, or as files, which are removed when it ends.
 
     COMMAND does not get the variables by which kubevault logs in, such as VAULT_TOKEN, unless --keep-env names them.
 

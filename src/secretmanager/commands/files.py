@@ -75,7 +75,9 @@ from .connections import kubernetes_of, open_named, warn
 @options.vault
 @options.kubernetes
 def command(secrets: Sequence[str], **given: Any) -> None:
-    """Write secrets as files, all at once, and end, in an init container; with --watch keep them current, in a sidecar.
+    """Write decrypted secrets as files, for containers of a pod.
+
+    All are written at once. An init container ends then; a sidecar, with --watch, keeps them current.
 
     In a pod, its own service account logs in with auth method kubernetes. The container's termination message says why
     it failed.

@@ -1,4 +1,4 @@
-"""``kubevault info``: what is sealed in which Secret."""
+"""``kubevault info``: show what each Secret holds, and in which state."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def command(
     output: str,
     **given: Any,
 ) -> None:
-    """Report what is sealed in which Secret, how old the versions of its key are, and what is wrong with it.
+    """Show key, version, age and faults of sealed Secrets.
 
     It decrypts nothing.
 
-    Without --vault-url, nothing is said of what is behind the newest version, unreadable or how old.
+    Ages, and what is behind the newest version or unreadable, are shown with --vault-url only.
     """
     leaked, version = _key_and_version(reseal)
     namespace, name = _place(secret or "")

@@ -1,4 +1,4 @@
-"""``kubevault inject``: have any program get sealed values, by what is added to its manifest."""
+"""``kubevault inject``: add kubevault to the pods of manifests."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ from .connections import kubernetes_of, warn
 def command(
     files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, check: bool, verify: bool, **given: Any
 ) -> None:
-    """Add to workloads what gives their programs sealed values.
+    """Add kubevault to the pods of manifests.
+
+    It decrypts the Secrets for the programs of the pods, as --with says.
 
     Manifests are read from FILE or standard input. Comments, order and other documents stay as they are. A second run
     changes nothing; other options change only what this command added.

@@ -1,4 +1,4 @@
-"""``kubevault read``: what is sealed in a Secret."""
+"""``kubevault read``: print the values of a sealed Secret."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from .connections import open_places
 @options.vault
 @options.kubernetes
 def command(secret: str, transit_key: str | None, output: str, **given: Any) -> None:
-    """Print what is sealed, where policy permits.
+    """Print the values of a sealed Secret.
 
-    With a KEY its bytes as they are; without, a JSON object of all, base64 under "KEY (base64)" for what is not text.
+    With KEY, the bytes of this value; without, a JSON object of all values, in base64 under "KEY (base64)" if one is
+    not text.
     """
     namespace, name, key = options.place_of(secret, "SECRET")
     values = open_places(given, [(namespace, name, key)], transit_key)[0]

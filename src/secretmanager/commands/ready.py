@@ -1,4 +1,4 @@
-"""``kubevault ready``: whether `kubevault files` has written."""
+"""``kubevault ready``: check whether `kubevault files` has written."""
 
 from __future__ import annotations
 
@@ -13,5 +13,8 @@ from ..delivery.volume import is_written
 @click.command(name="ready")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def command(folder: Path) -> None:
-    """End with status 0 if `kubevault files` has written FOLDER, and with 1 if not yet: for a startup probe."""
+    """Check whether `kubevault files` has written, for a probe.
+
+    The status is 0 if it has written FOLDER, and 1 if not yet.
+    """
     sys.exit(0 if is_written(folder) else 1)

@@ -1,4 +1,4 @@
-"""``kubevault renew-reviewer``: renew the token with which Vault reviews others."""
+"""``kubevault renew-reviewer``: renew the token reviewer's token in Vault."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ from .statuses import FINDING, ONLY_FORETOLD
 def command(
     lifetime: str, reviewer: str, reviewer_mount: str, force: bool, check: bool, output: str, **given: Any
 ) -> None:
-    """Give Vault another token to review those of workloads with, once half of the life of its token is over.
+    """Renew the token reviewer's token in Vault.
 
-    For a schedule: the workload has renews_token_reviewer in the inventory, and no right beside this one.
+    Nothing is done before half of the life of the present one is over, so a schedule may run it daily. It needs a
+    workload with renews_token_reviewer in the inventory.
     """
     seconds = int(usage(lambda: duration(lifetime, "--lifetime")))
     namespace, name, key = options.place_of(reviewer, "--reviewer")

@@ -1,4 +1,4 @@
-"""``kubevault retire``: have a Transit key decrypt nothing that its older versions sealed."""
+"""``kubevault retire``: disable the older versions of a Transit key."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from . import rotation
 )
 @rotation.common
 def command(trim: bool, output: str, **given: Any) -> None:
-    """Have a Transit key decrypt nothing that its older versions sealed, unless a Secret still needs them.
+    """Disable the older versions of a Transit key.
 
-    Those that do are named, and nothing is changed.
+    If Secrets still need one, they are named, and nothing is changed.
     """
     rotation.perform(Steps(retire=True, trim=trim), output, **given)

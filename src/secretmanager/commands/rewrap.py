@@ -1,4 +1,4 @@
-"""``kubevault rewrap``: bring Secrets to the newest version of their Transit key."""
+"""``kubevault rewrap``: re-encrypt Secrets with the newest version of a Transit key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from . import rotation
 @rotation.rewrapping
 @rotation.common
 def command(output: str, **given: Any) -> None:
-    """Bring the values of all Secrets of a Transit key to its newest version.
+    """Re-encrypt Secrets with a Transit key's newest version.
 
-    It never sees a plaintext. A run that was broken off is resumed by the next one.
+    Vault does it: the plaintext never leaves it. The next run resumes one that was interrupted.
     """
     rotation.perform(Steps(rewrap=True), output, **given)

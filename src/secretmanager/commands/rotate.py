@@ -1,4 +1,4 @@
-"""``kubevault rotate``: make a new version of a Transit key, and by options bring all to it."""
+"""``kubevault rotate``: rotate a Transit key, and re-encrypt what it sealed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from . import rotation, textfile
     "--older-than",
     default="30d",
     show_default=True,
-    help="Least age of the newest version, such as 30d or 12h; 0 rotates in any case.",
+    help="Rotate only if the newest version is at least this old, such as 30d or 12h; 0 always rotates.",
 )
-@click.option("--rewrap", is_flag=True, help="Bring the Secrets to the newest version.")
-@click.option("--retire", is_flag=True, help="Then have the key decrypt nothing older.")
+@click.option("--rewrap", is_flag=True, help="Re-encrypt the Secrets with the newest version.")
+@click.option("--retire", is_flag=True, help="Then disable the older versions.")
 @click.option("--trim", is_flag=True, help="Also delete the older versions, for ever.")
 @click.option(
     "--metrics",
@@ -33,9 +33,9 @@ from . import rotation, textfile
 def command(
     older_than: str, rewrap: bool, retire: bool, trim: bool, metrics: Path | None, output: str, **given: Any
 ) -> None:
-    """Make a new version of a Transit key, unless the newest one is young enough.
+    """Rotate a Transit key if its newest version is old.
 
-    It never sees a plaintext.
+    With --rewrap, Vault re-encrypts the Secrets, whose plaintext never leaves it.
     """
     if trim and not retire:
         raise click.UsageError("--trim needs --retire")

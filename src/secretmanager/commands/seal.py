@@ -1,4 +1,4 @@
-"""``kubevault seal``: seal values into Secrets."""
+"""``kubevault seal``: encrypt values into Secrets."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ from .statuses import FINDING, LONG, ONLY_FORETOLD
 @options.vault
 @options.kubernetes
 def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None:
-    """Seal values into a Secret, and only those that changed.
+    """Encrypt values into a Secret, if they changed.
 
-    Values are never arguments, which other users of the machine could see: they come from files, standard input or a
-    prompt.
+    Values come from files, standard input or a prompt, never from arguments, which other users of the machine could
+    see.
     """
     wanted = _wanted(secret, secrets, given)
     manifest, concurrency = given["manifest"], given["concurrency"]
