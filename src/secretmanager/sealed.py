@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from .errors import SealedDataError
@@ -148,6 +149,16 @@ class Manifest:
     sealed_checksums: Mapping[str, str] = field(default_factory=dict)
     rewrap_proofs: Mapping[str, str] = field(default_factory=dict)
 
+    def is_intact(self, key: str, text: str) -> bool | None:
+        """Whether a value is the ciphertext that was sealed; None if no checksum of it is known.
+
+        Args:
+            key: its data key.
+            text: the value, as `text_of` returns it.
+        """
+        known = self.checksums.get(key)
+        return None if known is None else known == checksum(text)
+
     @property
     def provable(self) -> set[str]:
         """Data keys that have a proof, and all that it is about."""
@@ -268,12 +279,96 @@ def rewrap_key(transit_key: str) -> str:
 
 @dataclass(frozen=True)
 class SealedValue:
-    """One sealed value as found; ``scope`` and ``transit_key`` are None if it is in no manifest."""
+    """One sealed value of a Secret.
+
+    Attributes:
+        ciphertext: ``vault:vN:...``.
+        version: version of the Transit key that sealed it.
+        scope: where it decrypts; None if no manifest names it, as of an older tool.
+        transit_key: the Transit key; None if no manifest names it.
+        damaged: whether the ciphertext is not the one that was sealed, by its manifest.
+        oldest_version: oldest version that sealed the same value, before it was rewrapped; None if that is not known.
+    """
 
     ciphertext: str
     version: int
     scope: Scope | None
     transit_key: str | None
+    damaged: bool = False
+    oldest_version: int | None = None
+
+    @property
+    def managed(self) -> bool:
+        """Whether it was sealed here, so that a manifest names it."""
+        return self.transit_key is not None
+
+
+@dataclass(frozen=True)
+class SealedSecret:
+    """What is sealed in a Secret, as far as the Secret itself says it. A damaged manifest counts as none.
+
+    Attributes:
+        place: ``namespace/name`` of the Secret.
+        data: its data, in base64, without the manifest.
+        manifest: its manifest; None if it has none.
+        error: what is wrong with its manifest; None if nothing is.
+    """
+
+    place: str
+    data: Mapping[str, str] = field(repr=False)
+    manifest: Manifest | None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, secret: Mapping[str, Any]) -> SealedSecret:
+        """Look at a Secret as the Kubernetes API returns it."""
+        error = None
+        try:
+            manifest = manifest_of(secret)
+        except SealedDataError as failure:
+            manifest, error = None, failure.message
+        data = {key: encoded for key, encoded in (secret.get("data") or {}).items() if key != MANIFEST_KEY}
+        return cls(place_of(secret), data, manifest, error)
+
+    @property
+    def transit_key(self) -> str | None:
+        """The Transit key that the manifest names; None without one."""
+        return self.manifest.transit_key if self.manifest else None
+
+    @property
+    def managed_keys(self) -> set[str]:
+        """Data keys that were sealed here, also those that are gone."""
+        return set(self.manifest.digests) if self.manifest else set()
+
+    @cached_property
+    def values(self) -> Mapping[str, SealedValue]:
+        """The values that are ciphertext, by data key."""
+        return dict(_sealed_values(self.data, self.manifest))
+
+    @property
+    def lost_keys(self) -> set[str]:
+        """Data keys that were sealed here and hold no ciphertext any more."""
+        return self.managed_keys - self.values.keys()
+
+    @property
+    def missing_keys(self) -> set[str]:
+        """Those of them that are gone."""
+        return self.lost_keys - self.data.keys()
+
+    @property
+    def broken_keys(self) -> set[str]:
+        """Those of them whose value is neither ciphertext nor plaintext."""
+        return {key for key in self.lost_keys & self.data.keys() if not is_plaintext(self.data[key])}
+
+    @property
+    def plain_keys(self) -> set[str]:
+        """Data keys whose value is not sealed, whatever the manifest says."""
+        return self.data.keys() - self.values.keys() - self.broken_keys
+
+    @property
+    def copied_from(self) -> str | None:
+        """The Secret, ``namespace/name``, that its values were sealed for, if they do not open here; else None."""
+        return self.manifest.place if self.manifest and not self.manifest.is_of(self.place) else None
 
 
 def checksum(text: str) -> str:
@@ -285,6 +380,15 @@ def key_version(ciphertext: str) -> int | None:
     """Return the version of the Transit key in ``vault:vN:...``, a ciphertext or an HMAC; None if it is other text."""
     match = _CIPHERTEXT.fullmatch(ciphertext)
     return int(match[1]) if match else None
+
+
+def text_of(encoded: str) -> str:
+    """Return a value of ``data`` as a text, byte for byte (ISO 8859-1): a ciphertext is one, whatever else it may hold.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    return base64.b64decode(encoded).decode("latin-1")
 
 
 def is_plaintext(encoded: str) -> bool:
@@ -344,21 +448,25 @@ def sealed_values(secret: Mapping[str, Any]) -> dict[str, SealedValue]:
         SealedDataError: the manifest is damaged.
 
     """
-    manifest = manifest_of(secret)
-    values = {}
-    for key, encoded in (secret.get("data") or {}).items():
+    return dict(_sealed_values(secret.get("data") or {}, manifest_of(secret)))
+
+
+def _sealed_values(data: Mapping[str, str], manifest: Manifest | None) -> Iterator[tuple[str, SealedValue]]:
+    for key, encoded in data.items():
         if is_plaintext(encoded):
             continue
         try:
             ciphertext = base64.b64decode(encoded, validate=True).decode("ascii")
         except ValueError:
             continue  # not ASCII, so not a ciphertext
-        version = key_version(ciphertext)
-        if version is None:
+        if (version := key_version(ciphertext)) is None:
             continue
-        ours = manifest if manifest and key in manifest.digests else None
-        values[key] = SealedValue(ciphertext, version, ours.scope if ours else None, ours.transit_key if ours else None)
-    return values
+        if manifest is None or key not in manifest.digests:
+            yield key, SealedValue(ciphertext, version, None, None)
+            continue
+        damaged = manifest.is_intact(key, ciphertext) is False
+        oldest = None if damaged else oldest_version(manifest, key, encoded)
+        yield key, SealedValue(ciphertext, version, manifest.scope, manifest.transit_key, damaged, oldest)
 
 
 def with_ciphertexts(secret: Mapping[str, Any], ciphertexts: Mapping[str, str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from secretmanager.sealed import (
     Manifest,
     Place,
     Scope,
+    SealedSecret,
     checksum,
     encode,
     encoded_version,
@@ -179,6 +180,32 @@ def test_a_manifest_tells_the_scope_and_key() -> None:
     found = sealed_values(secret)
     assert (found["a"].scope, found["a"].transit_key) == (Scope.STRICT, "k")
     assert found["b"].scope is None
+
+
+def test_what_a_secret_says_of_each_data_key() -> None:
+    """One of each kind: as sealed, changed by somebody, overwritten, broken, gone, and never ours."""
+    sealed = "vault:v1:QUJD"
+    keys = ("as-sealed", "changed", "overwritten", "broken", "gone")
+    checksums = dict.fromkeys(keys, checksum(sealed))
+    manifest = Manifest("k", Scope.STRICT, "k-digest", dict.fromkeys(keys, "d"), checksums, place="ns/other")
+    texts = {"as-sealed": sealed, "changed": "vault:v2:QUJD", "overwritten": "PLAIN", "broken": "vault:v1:!"}
+    texts |= {"theirs": "vault:v3:QUJD", "plain": "PLAIN"}
+    data = {key: encode(text.encode()) for key, text in texts.items()}
+    metadata = {"namespace": "ns", "name": "n"}
+    secret = SealedSecret.of({"metadata": metadata, "data": {**data, MANIFEST_KEY: encode(manifest.dump())}})
+    assert (secret.error, secret.transit_key, secret.managed_keys) == (None, "k", set(keys))
+    assert {key: (value.version, value.managed, value.damaged) for key, value in secret.values.items()} == {
+        "as-sealed": (1, True, False),
+        "changed": (2, True, True),
+        "theirs": (3, False, False),
+    }
+    assert (secret.plain_keys, secret.broken_keys) == ({"overwritten", "plain"}, {"broken"})
+    assert (secret.missing_keys, secret.lost_keys) == ({"gone"}, {"overwritten", "broken", "gone"})
+    assert secret.copied_from == "ns/other"
+    damaged = SealedSecret.of({"metadata": metadata, "data": {**data, MANIFEST_KEY: encode(b"{")}})
+    assert (damaged.error, damaged.manifest) == ("the manifest in data key '.kubevault' is damaged", None)
+    assert damaged.plain_keys == {"overwritten", "broken", "plain"}
+    assert not any(value.managed for value in damaged.values.values())
 
 
 def test_a_rewrap_takes_the_manifest_along() -> None:

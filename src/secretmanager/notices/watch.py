@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import threading
@@ -19,14 +18,13 @@ from ..errors import (
     KubernetesUnavailable,
     ManagerClosed,
     NoticeError,
-    SealedDataError,
     SecretManagerError,
     SecretNotFound,
     VaultUnavailable,
     guarded,
 )
 from ..reading.requests import Request
-from ..sealed import MANIFEST_KEY, checksum, manifest_of
+from ..sealed import SealedSecret, text_of
 from ..servers.forking import renewed_in_children
 from ..servers.kubernetes import Events, KubernetesClient, Object
 
@@ -261,17 +259,14 @@ def start(
 
 def _marks(found: Object) -> Mapping[str, str]:
     """Return by data key what differs if the value does: its digest, or of a value without one the data itself."""
-    data = found.get("data") or {}
-    try:
-        manifest = manifest_of(found)
-    except SealedDataError:
-        manifest = None
+    sealed = SealedSecret.of(found)
+    manifest, data = sealed.manifest, sealed.data
     if manifest is None:
-        return data
-    marks = {key: encoded for key, encoded in data.items() if key != MANIFEST_KEY}
-    for key in marks.keys() & manifest.digests.keys():
+        return found.get("data") or {}
+    marks = dict(data)
+    for key in sealed.managed_keys & marks.keys():
         # A digest says nothing of a ciphertext that another tool put there.
-        if manifest.checksums.get(key) == checksum(base64.b64decode(data[key]).decode("latin-1")):
+        if manifest.is_intact(key, text_of(data[key])):
             marks[key] = manifest.digests[key]
     return marks
 

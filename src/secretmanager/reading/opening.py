@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..errors import DecryptionFailed
-from ..sealed import Manifest, checksum, manifest_of
+from ..sealed import Manifest, manifest_of, text_of
 from ..servers.kubernetes import KubernetesClient, Object, Resource
 from ..servers.vault import TransitItem, VaultClient, batched_by_key
 from .requests import Request, sealed_items
@@ -53,7 +52,7 @@ def open_objects(
         if error.place and error.place in where_of:
             where, key = where_of[error.place]
             data = objects[where]["data"]
-            text = data[key] if where[0] == "configmaps" else base64.b64decode(data[key]).decode("latin-1")
+            text = data[key] if where[0] == "configmaps" else text_of(data[key])
             _explain(error, text, objects[where], manifests[where], key)
         raise
     return opened
@@ -69,10 +68,10 @@ def _explain(error: DecryptionFailed, text: str, found: Object, manifest: Manife
         manifest: its manifest; None if an older tool sealed it, of which nothing is known.
         key: the data key.
     """
-    known = manifest.checksums.get(key) if manifest else None
-    if error.reason == "version" or known is None:
+    intact = manifest.is_intact(key, text) if manifest else None
+    if error.reason == "version" or intact is None:
         return
-    if known == checksum(text):
+    if intact:
         error.remedy = (
             "the value is as it was sealed here, so the Transit key of this name is another one, as after Vault was set"
             " up again: restore the key, or seal the value again"

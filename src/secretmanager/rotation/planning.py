@@ -11,8 +11,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from ..errors import ConfigError, SealedDataError
-from ..sealed import Manifest, Place, Scope, SealedValue, checksum, is_plaintext, manifest_of, place_of, sealed_values
+from ..errors import ConfigError
+from ..sealed import Manifest, Place, Scope, SealedSecret, SealedValue, is_plaintext, place_of
 from ..sealing import recreation
 from ..servers.kubernetes import Object
 from ..servers.vault import TransitItem
@@ -104,34 +104,28 @@ def make_candidate(secret: Object, newest: int, options: Options) -> Candidate |
     Returns:
         What is to be done; None if it has no value of the key.
     """
-    try:
-        manifest = manifest_of(secret)
-    except SealedDataError:
+    sealed = SealedSecret.of(secret)
+    if sealed.error:
         suspects = list(_suspects(secret, None))
         return Candidate(secret, {}, 0, Skip.DAMAGED, suspects) if suspects else None
-    ours = {key: value for key, value in sealed_values(secret).items() if _is_ours(value, options)}
-    missing = manifest.digests.keys() - ours.keys() if manifest and manifest.transit_key == options.transit_key else ()
-    if not ours and not missing:
+    ours = {key: value for key, value in sealed.values.items() if _is_ours(value, options)}
+    lost = sealed.lost_keys if sealed.transit_key == options.transit_key else set()
+    if not ours and not lost:
         return None
     behind = {key: value for key, value in ours.items() if value.version < newest}
     oldest = min((value.version for value in ours.values()), default=newest)
-    if missing or any(_is_damaged(manifest, key, value) for key, value in ours.items()):
+    if lost or any(value.damaged for value in ours.values()):
         return Candidate(secret, {}, oldest, Skip.DAMAGED)
-    # Where a file names no namespace, it is not known whether it is a copy.
-    if manifest and behind and secret["metadata"]["namespace"] and not manifest.is_of(place_of(secret)):
-        return Candidate(secret, {}, oldest, Skip.COPY)
     metadata = secret["metadata"]
+    # Where a file names no namespace, it is not known whether it is a copy.
+    if behind and metadata["namespace"] and sealed.copied_from:
+        return Candidate(secret, {}, oldest, Skip.COPY)
     items = {key: _item(Place(metadata["namespace"], metadata["name"], key), value) for key, value in behind.items()}
     return Candidate(secret, items, oldest, _skip(secret, options) if behind else None)
 
 
 def _is_ours(value: SealedValue, options: Options) -> bool:
     return options.unmanaged if value.transit_key is None else value.transit_key == options.transit_key
-
-
-def _is_damaged(manifest: Manifest | None, key: str, value: SealedValue) -> bool:
-    known = manifest.checksums.get(key) if manifest else None
-    return value.transit_key is not None and known is not None and known != checksum(value.ciphertext)
 
 
 def _item(place: Place, value: SealedValue) -> TransitItem:
@@ -208,15 +202,13 @@ def old_secret(secret: Object, newest: int, transit_key: str) -> OldSecret | Non
     """
     if recreation.is_copy(secret):
         secret = recreation.original(secret)
-    fault: Skip | None = None
-    try:
-        manifest = manifest_of(secret)
-    except SealedDataError:
-        manifest, fault = None, Skip.DAMAGED
-    named = manifest is not None and manifest.transit_key == transit_key
+    sealed = SealedSecret.of(secret)
+    fault = Skip.DAMAGED if sealed.error else None
+    named = sealed.transit_key == transit_key
     if named and (candidate := make_candidate(secret, newest, Options(transit_key, gitops=True, recreate=True))):
         fault = candidate.skip if candidate.skip in (Skip.DAMAGED, Skip.COPY) else None
-    values = [value for value in _suspects(secret, manifest) if value.version < newest and (named or not value.managed)]
+    suspects = _suspects(secret, sealed.manifest)
+    values = [value for value in suspects if value.version < newest and (named or not value.managed)]
     return OldSecret(values, named, fault) if values or (named and fault) else None
 
 

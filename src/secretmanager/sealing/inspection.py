@@ -10,23 +10,12 @@ from typing import Any, Literal
 
 from ..errors import (
     PermissionDenied,
-    SealedDataError,
     SecretManagerError,
     TransitKeyNotFound,
     VaultError,
     unexpected,
 )
-from ..sealed import (
-    MANIFEST_KEY,
-    Scope,
-    checksum,
-    is_plaintext,
-    key_version,
-    manifest_of,
-    oldest_version,
-    place_of,
-    sealed_values,
-)
+from ..sealed import MANIFEST_KEY, Scope, SealedSecret, SealedValue, key_version
 from ..servers.vault import TransitItem, VaultClient, version_times
 from .exposure import exposing_annotations
 
@@ -240,55 +229,40 @@ def compromised(info: SecretInfo, transit_key: str, version: int | None, fallbac
 
 
 def _inspected(secret: Mapping[str, Any], states: KeyStates, fallback: str | None) -> SecretInfo:
-    error = None
-    try:
-        manifest = manifest_of(secret)
-    except SealedDataError as failure:
-        manifest, error = None, failure.message
-        data = {key: text for key, text in secret["data"].items() if key != MANIFEST_KEY}
-        secret = {**secret, "data": data}
-    name = manifest.transit_key if manifest else fallback
-    state = states(name) if name else None
-    data = secret.get("data") or {}
-    sealed_for = manifest.place if manifest and not manifest.is_of(place_of(secret)) else None
-    values = []
-    for key, value in sorted(sealed_values(secret).items()):
-        managed = manifest is not None and key in manifest.digests
-        known = manifest.checksums.get(key) if manifest else None
-        damaged = managed and known is not None and known != checksum(value.ciphertext)
-        values.append(
-            ValueInfo(
-                key,
-                value.version,
-                state.behind(value.version) if state else None,
-                managed,
-                damaged,
-                True if sealed_for and managed else state.unreadable(value.version) if state else None,
-                state.created.get(value.version) if state else None,
-                oldest_version(manifest, key, data[key]) if manifest and managed and not damaged else None,
-            )
-        )
-    sealed = {value.key for value in values}
-    digests = set(manifest.digests) if manifest else set()
-    unsealed = digests & data.keys() - sealed
-    plain = {key for key in unsealed if is_plaintext(data[key])}
-    broken = sorted(unsealed - plain)
-    values += [ValueInfo(key, 0, None, managed=True, damaged=True) for key in broken]
+    sealed = SealedSecret.of(secret)
+    transit_key = sealed.transit_key or fallback
+    state = states(transit_key) if transit_key else None
+    values = [_value_info(key, value, sealed, state) for key, value in sorted(sealed.values.items())]
+    values += [ValueInfo(key, 0, None, managed=True, damaged=True) for key in sorted(sealed.broken_keys)]
     behind = [value.behind for value in values if value.behind is not None]
     return SecretInfo(
-        secret["metadata"]["namespace"],
-        secret["metadata"]["name"],
-        manifest.transit_key if manifest else None,
-        manifest.scope if manifest else None,
-        state.newest if state else None,
-        any(behind) if behind else None,
-        tuple(values),
-        tuple(sorted(plain | data.keys() - sealed - digests - {MANIFEST_KEY})),
-        tuple(sorted(digests - data.keys())),
-        tuple(exposing_annotations(secret, sealed | digests)),
-        error,
-        sealed_for,
-        state is not None and state.newest is None,
+        namespace=secret["metadata"]["namespace"],
+        name=secret["metadata"]["name"],
+        transit_key=sealed.transit_key,
+        scope=sealed.manifest.scope if sealed.manifest else None,
+        newest_version=state.newest if state else None,
+        behind=any(behind) if behind else None,
+        values=tuple(values),
+        plain_keys=tuple(sorted(sealed.plain_keys)),
+        missing_keys=tuple(sorted(sealed.missing_keys)),
+        exposing_annotations=tuple(exposing_annotations(secret, sealed.values.keys() | sealed.managed_keys)),
+        error=sealed.error,
+        sealed_for=sealed.copied_from,
+        key_missing=state is not None and state.newest is None,
+    )
+
+
+def _value_info(key: str, value: SealedValue, sealed: SealedSecret, state: KeyState | None) -> ValueInfo:
+    unreadable = state.unreadable(value.version) if state else None
+    return ValueInfo(
+        key,
+        value.version,
+        behind=state.behind(value.version) if state else None,
+        managed=value.managed,
+        damaged=value.damaged,
+        unreadable=True if sealed.copied_from and value.managed else unreadable,
+        created=state.created.get(value.version) if state else None,
+        oldest_version=value.oldest_version,
     )
 
 

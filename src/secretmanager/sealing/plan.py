@@ -23,6 +23,7 @@ from ..sealed import (
     key_version,
     manifest_of,
     oldest_version,
+    text_of,
 )
 from . import types
 from .exposure import exposing_annotations
@@ -225,9 +226,8 @@ class Draft:
     @cached_property
     def intact(self) -> set[str]:
         """Those of them whose ciphertext is the one of the manifest."""
-        checksums = self.manifest.checksums if self.manifest else {}
-        found = {key: base64.b64decode(self.data[key]).decode("latin-1") for key in self.ours}
-        return {key for key, text in found.items() if checksums.get(key) == checksum(text)}
+        manifest = self.manifest
+        return {key for key in self.ours if manifest and manifest.is_intact(key, text_of(self.data[key]))}
 
     @cached_property
     def altered(self) -> set[str]:
