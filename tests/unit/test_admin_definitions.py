@@ -287,6 +287,11 @@ def test_the_policy_of_a_renewer_pins_where_vault_finds_kubernetes() -> None:
     assert """path "auth/k8s/config" {
   capabilities = ["update"]
   required_parameters = ["kubernetes_host", "kubernetes_ca_cert", "disable_local_ca_jwt", "token_reviewer_jwt"]
+  denied_parameters = {
+    "kubernetes_host" = [""]
+    "kubernetes_ca_cert" = [""]
+    "disable_local_ca_jwt" = [""]
+  }
   allowed_parameters = {
     "kubernetes_host" = ["https://192.0.2.8:16443"]
     "kubernetes_ca_cert" = ["PEM\\nof a CA\\n"]

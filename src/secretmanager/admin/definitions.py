@@ -501,12 +501,15 @@ def _rule(
         path: the path.
         capability: what is allowed there.
         parameters: the only ones that are allowed, each with the values that are; any value if there are none.
-        required: those without which a request is refused.
+        required: those without which a request is refused. Vault lets an empty text pass for any value that is
+            allowed, so that it is denied where values are named.
     """
     needed = f"  required_parameters = [{_quoted(required)}]\n" if required else ""
+    empty = "".join(f'    "{name}" = [""]\n' for name in required if parameters and parameters[name])
+    denied = f"  denied_parameters = {{\n{empty}  }}\n" if empty else ""
     allowed = "".join(f'    "{name}" = [{_quoted(values)}]\n' for name, values in (parameters or {}).items())
     limit = f"  allowed_parameters = {{\n{allowed}  }}\n" if allowed else ""
-    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{needed}{limit}}}\n'
+    return f'path "{path}" {{\n  capabilities = ["{capability}"]\n{needed}{denied}{limit}}}\n'
 
 
 def _quoted(values: Iterable[Any]) -> str:
