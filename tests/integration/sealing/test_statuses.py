@@ -95,7 +95,7 @@ CASES = [
     Case(126, "exec --files --secret {namespace}/old -- {folder}", "Permission denied"),
     Case(127, "exec --files --secret {namespace}/old -- nosuch", "nosuch: No such file"),
     Case(0, f"{FILES} --secret {{namespace}}/old", "wrote"),
-    Case(1, f"{FILES} --exec --secret {{namespace}}/large", "data key big is too large for a variable"),
+    Case(1, f"{FILES} --exec --exec-program /bin/true --secret {{namespace}}/large", "data key big is too large for"),
     Case(1, "files --allow-disk --to={folder}/nosuch --secret={namespace}/old", "nosuch: is not a folder"),
     Case(1, f"{FILES} --secret {{namespace}}/nosuch --wait 0", "nosuch"),
     Case(2, "files --secret {namespace}/old", "--to"),
