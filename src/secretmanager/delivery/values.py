@@ -29,13 +29,13 @@ def named(opened: Iterable[tuple[str, str | None, Mapping[str, bytes]]]) -> dict
         SecretFormatError: the value of a data key is not a JSON object.
         ConfigError: a name is in several of them.
     """
-    found: dict[str, bytes] = {}
+    combined: dict[str, bytes] = {}
     for place, key, values in opened:
         here = values if key is None else members(values[key], place)
-        if twice := sorted(found.keys() & here.keys()):
+        if twice := sorted(combined.keys() & here.keys()):
             raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
-        found |= here
-    return found
+        combined |= here
+    return combined
 
 
 def check_name(name: str, place: str = "") -> None:
@@ -68,11 +68,11 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
             (`MOST_OF_ONE`).
         ConfigError: two data keys result in one name, or a name begins with a digit.
     """
-    found: dict[str, str] = {}
+    environment: dict[str, str] = {}
     origin: dict[str, str] = {}
     for key, value in values.items():
         name = variable_of(prefix + key)
-        if name in found:
+        if name in environment:
             raise ConfigError(f"data keys {origin[name]} and {key} both result in the variable {name}", place=place)
         if not name or name[0].isdigit():
             raise ConfigError(
@@ -91,8 +91,8 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
                 place=place,
                 remedy="have it as a file (kubevault exec --files; kubevault files without --exec)",
             )
-        found[name], origin[name] = text, key
-    return found
+        environment[name], origin[name] = text, key
+    return environment
 
 
 def renamed_variables(values: Mapping[str, bytes], names: Mapping[str, str], place: str = "") -> dict[str, str]:

@@ -65,10 +65,10 @@ class Cache(Generic[K, V]):
         """Keep a value, as a copy."""
         if self._ttl <= 0:
             return
-        kept = self._copy(value)
+        copied = self._copy(value)
         with self._lock:
             self._drop(key)
-            self._entries[key] = (time.monotonic(), kept)
+            self._entries[key] = (time.monotonic(), copied)
             if len(self._entries) > self._max_entries:
                 self._drop(next(iter(self._entries)))
 

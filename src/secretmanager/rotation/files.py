@@ -66,7 +66,7 @@ class FileRewrapper:
                 report.refuses(f"{path}: {candidate.place}", result)
             else:
                 changes.append(Change(Action.UPDATED, candidate.secret, result))
-        errors = file.write(changes, check=check, done=lambda change: None)
+        errors = file.write(changes, check=check, on_written=lambda change: None)
         report.failed |= {f"{path}: {place}": str(error) for place, error in errors.items()}
         report.rewrapped += [f"{path}: {change.place}" for change in changes if change.place not in errors]
 

@@ -61,12 +61,12 @@ class _Attempt:
     """One attempt to seal several Secrets, each by its place.
 
     Attributes:
-        done: outcomes of the Secrets that were written, or need not be.
+        outcomes: of the Secrets that were written, or need not be.
         writes: what was to be written.
         errors: why writing failed.
     """
 
-    done: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     writes: dict[str, _Write] = field(default_factory=dict)
     errors: Mapping[str, SecretManagerError] = field(default_factory=dict)
 
@@ -143,7 +143,7 @@ class Sealer:
                 if check or not outcomes:
                     raise
                 raise SealingFailed([error], _in_order(specs, outcomes)) from error
-            outcomes |= attempt.done
+            outcomes |= attempt.outcomes
             writes |= attempt.writes
             if number == WRITE_ATTEMPTS or len(attempt.conflicts) < len(attempt.errors):
                 _raise_if_any(list(attempt.errors.values()), [] if check else _in_order(specs, outcomes))
@@ -160,8 +160,10 @@ class Sealer:
         progress: Callable[[int, int], None] | None,
     ) -> _Attempt:
         """Read, compare and write Secrets once."""
-        found = self._store.find(pending)
-        drafts = self._corrected(self._proven(_for_each(pending, lambda spec: make_draft(spec, found.get(spec.place)))))
+        existing = self._store.find(pending)
+        drafts = self._corrected(
+            self._proven(_for_each(pending, lambda spec: make_draft(spec, existing.get(spec.place))))
+        )
         plans = self._plans(drafts)
         attempt = _Attempt()
         sealed = self._encrypt(plans)
@@ -173,24 +175,24 @@ class Sealer:
                 attempt.writes[place] = _Write(plan.outcome, ciphertexts)
             else:
                 outcome = _outcome_of_unchanged(plan, writes_before.get(place))
-                attempt.done[place] = replace(outcome, digest=values_digest(plan.draft.found))
+                attempt.outcomes[place] = replace(outcome, digest=values_digest(plan.draft.existing))
         changes = _for_each(changing, lambda item: _change(*item))
         for change in changes:
             write = attempt.writes[change.place]
             outcome = replace(write.outcome, digest=values_digest(change.secret))
             attempt.writes[change.place] = replace(write, outcome=outcome)
-        written: list[Change] = []
+        written_changes: list[Change] = []
 
-        def done(change: Change) -> None:
-            written.append(change)
+        def on_written(change: Change) -> None:
+            written_changes.append(change)
             if progress:
-                progress(len(written), len(changes))
+                progress(len(written_changes), len(changes))
 
-        errors = self._store.write(changes, check=self._check, done=done)
-        attempt.done |= {change.place: attempt.writes[change.place].outcome for change in written}
+        errors = self._store.write(changes, check=self._check, on_written=on_written)
+        attempt.outcomes |= {change.place: attempt.writes[change.place].outcome for change in written_changes}
         if self._assumes:
             new = {change.place: change.namespace for change in changes if _lacks_namespace(change, errors)}
-            attempt.done |= {
+            attempt.outcomes |= {
                 place: _awaiting(attempt.writes[place].outcome, f"namespace {new[place]}") for place in new
             }
             errors = {place: error for place, error in errors.items() if place not in new}
@@ -212,13 +214,15 @@ class Sealer:
         A sealer can neither read the key nor decrypt, but it learns which versions Vault does not encrypt with: one
         request for each Transit key. Those below ``min_encryption_version`` are among them, and are sealed anew too.
         """
-        kept = [(plan.manifest.transit_key if plan.manifest else "", plan.kept_versions) for plan in plans]
-        asked: dict[str, set[int]] = {}
-        for name, versions in kept:
+        kept_versions = [(plan.manifest.transit_key if plan.manifest else "", plan.kept_versions) for plan in plans]
+        versions_by_key: dict[str, set[int]] = {}
+        for name, versions in kept_versions:
             if versions:
-                asked.setdefault(name, set()).update(versions.values())
-        refused = {name: self._refused(name, versions) for name, versions in asked.items()}
-        return [{key for key, version in versions.items() if version in refused[name]} for name, versions in kept]
+                versions_by_key.setdefault(name, set()).update(versions.values())
+        refused = {name: self._refused(name, versions) for name, versions in versions_by_key.items()}
+        return [
+            {key for key, version in versions.items() if version in refused[name]} for name, versions in kept_versions
+        ]
 
     def _refused(self, transit_key: str, versions: set[int]) -> set[int]:
         try:
@@ -240,7 +244,7 @@ class Sealer:
     def _scope(self, draft: Draft) -> Scope | None:
         """Return the scope to seal in; None if the manifest stays as it is."""
         spec = draft.spec
-        nothing = not draft.values and (draft.manifest or draft.found is None)
+        nothing = not draft.values and (draft.manifest or draft.existing is None)
         if nothing or spec.state is State.ABSENT or spec.transit_key is None:
             return None
         if spec.scope is not None:
@@ -333,14 +337,14 @@ class Sealer:
     def _corrected(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Put right the manifests whose key or scope somebody changed, where that proves what was sealed."""
         corrected = list(drafts)
-        others = [
+        alternatives = [
             (index, replace(draft, manifest=manifest, corrected=True))
             for index, draft in enumerate(drafts)
             if draft.manifest and draft.manifest.proofs and not draft.proven and draft.spec.transit_key
             for manifest in _others(draft.manifest, draft.spec)
         ]
-        proven = self._proven([draft for _, draft in others])
-        for (index, _), draft in zip(others, proven, strict=True):
+        proven = self._proven([draft for _, draft in alternatives])
+        for (index, _), draft in zip(alternatives, proven, strict=True):
             if draft.proven:
                 corrected[index] = draft
         return corrected
@@ -555,7 +559,7 @@ def _lacks_namespace(change: Change, errors: Mapping[str, SecretManagerError]) -
 
 def _change(plan: Plan, ciphertexts: Mapping[str, str], manifest: Manifest | None) -> Change:
     deleted = plan.outcome.action in (Action.DELETED, Action.DELETING)
-    return Change(plan.outcome.action, plan.draft.found, None if deleted else secret_of(plan, ciphertexts, manifest))
+    return Change(plan.outcome.action, plan.draft.existing, None if deleted else secret_of(plan, ciphertexts, manifest))
 
 
 def _others(manifest: Manifest, spec: SecretSpec) -> Iterator[Manifest]:
@@ -573,8 +577,8 @@ def _outcome_of_unchanged(plan: Plan, before: _Write | None) -> Outcome:
     """
     if before is None:
         return plan.outcome
-    found = {key: value.ciphertext for key, value in sealed_values(plan.draft.found or {}).items()}
-    return before.outcome if before.ciphertexts.items() <= found.items() else plan.outcome
+    ciphertexts = {key: value.ciphertext for key, value in sealed_values(plan.draft.existing or {}).items()}
+    return before.outcome if before.ciphertexts.items() <= ciphertexts.items() else plan.outcome
 
 
 def _for_each(items: Sequence[T], call: Callable[[T], R]) -> list[R]:
