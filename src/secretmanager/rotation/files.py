@@ -51,9 +51,9 @@ class FileRewrapper:
             progress(report)
 
     def _rewrap(self, path: Path, file: ManifestFile, report: Report, *, check: bool) -> None:
-        found = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
+        candidates = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
         behind = []
-        for candidate in filter(None, found):
+        for candidate in filter(None, candidates):
             if not report.settles(f"{path}: {candidate.place}", candidate):
                 behind.append(candidate)
         for name, secret in _unplaced(path, file):

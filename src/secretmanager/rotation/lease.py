@@ -93,7 +93,7 @@ class Lease:
         self._namespace = namespace
         self._name = name
         self._duration = duration
-        self._found: Object | None = None
+        self._current: Object | None = None
         self._until = 0.0
         self._taken_by: str | None = None
 
@@ -114,19 +114,19 @@ class Lease:
         Raises:
             LeaseHeld, Forbidden, SecretNotFound: as `held`.
         """
-        seen, since = None, 0.0
+        observed_spec, since = None, 0.0
         while True:
-            self._found = self._read()
-            spec = _spec(self._found)
+            self._current = self._read()
+            spec = _spec(self._current)
             other = spec.get("holderIdentity")
             if other and other != self.holder:
-                if spec != seen:
-                    if seen:
+                if spec != observed_spec:
+                    if observed_spec:
                         raise self._refusal(f"{other} holds it since {spec.get('acquireTime')}", other)
-                    seen, since = spec, time.monotonic()
+                    observed_spec, since = spec, time.monotonic()
                 duration = spec.get("leaseDurationSeconds") or self._duration
-                if (left := since + duration - time.monotonic()) > 0:
-                    time.sleep(min(1.0, left))
+                if (remaining := since + duration - time.monotonic()) > 0:
+                    time.sleep(min(1.0, remaining))
                     continue
             with suppress(ConflictError):  # another one was faster
                 return self._write(spec, other)
@@ -142,16 +142,16 @@ class Lease:
         """Let others have it at once, unless it is lost. Where the API is unreachable, its time ends it."""
         if self._taken_by is None and time.monotonic() < self._until:
             with suppress(KubernetesError):
-                spec = {**_spec(self._found), "leaseDurationSeconds": 1, "renewTime": _now()}
+                spec = {**_spec(self._current), "leaseDurationSeconds": 1, "renewTime": _now()}
                 del spec["holderIdentity"]
                 self._put(spec)
 
     def _renew(self) -> None:
         try:
-            self._write(_spec(self._found), self.holder)
+            self._write(_spec(self._current), self.holder)
         except (ConflictError, SecretNotFound):
-            self._found = self._read()
-            spec = _spec(self._found)
+            self._current = self._read()
+            spec = _spec(self._current)
             if spec.get("holderIdentity") != self.holder:
                 self._taken_by = spec.get("holderIdentity") or "nobody: it was deleted or released"
                 return
@@ -167,12 +167,12 @@ class Lease:
         self._until = began + self._duration
 
     def _put(self, spec: dict[str, Any]) -> None:
-        found = self._found or {
+        lease = self._current or {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": self._name},
         }
-        self._found = self._kubernetes.put_lease(self._namespace, {**found, "spec": spec})
+        self._current = self._kubernetes.put_lease(self._namespace, {**lease, "spec": spec})
 
     def _read(self) -> Object | None:
         try:
@@ -184,8 +184,8 @@ class Lease:
         return LeaseHeld(f"Lease {self._name}: {message}", holder=holder, place=f"{self._namespace}/{self._name}")
 
 
-def _spec(found: Object | None) -> dict[str, Any]:
-    return dict(found["spec"]) if found else {}
+def _spec(lease: Object | None) -> dict[str, Any]:
+    return dict(lease["spec"]) if lease else {}
 
 
 def _now() -> str:

@@ -215,8 +215,8 @@ class Rewrapper:
         try:
             for page in pages(self._candidates(secrets)):
                 still_held()
-                written, writing = writing, self._rewrap(page, pool, check=check)
-                _wait(written)
+                previous, writing = writing, self._rewrap(page, pool, check=check)
+                _wait(previous)
         finally:
             _wait(writing)
 
@@ -323,10 +323,10 @@ def rewrapped(
     return [(candidate, refused.get(index) or secrets[index]) for index, candidate in enumerate(candidates)]
 
 
-def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+def replace(kubernetes: KubernetesClient, existing: Object, secret: Object) -> None:
     """Replace a Secret if it is still as it was found."""
-    if found.get("immutable"):
-        recreation.recreate(kubernetes, found, secret)
+    if existing.get("immutable"):
+        recreation.recreate(kubernetes, existing, secret)
         return
     metadata = {name: value for name, value in secret["metadata"].items() if name != "managedFields"}
     body = {**secret, "apiVersion": "v1", "kind": "Secret", "metadata": metadata}
