@@ -96,13 +96,13 @@ def _changed(
 ) -> str:
     parsed = documents.parse(text, place)
     items = [item for document in parsed for item in _items(document.content)]
-    meant = set(chosen(items, workloads, place, several))
+    selected = set(chosen(items, workloads, place, several))
     contents = []
     count = 0
     for document in parsed:
         items = list(_items(document.content))
         try:
-            changed = [change(item) if count + at in meant else item for at, item in enumerate(items)]
+            changed = [change(item) if count + at in selected else item for at, item in enumerate(items)]
         except ConfigError as error:
             raise ConfigError(error.message, place=place, remedy=error.remedy) from None
         count += len(items)
