@@ -132,15 +132,15 @@ class ActionModule(InventoryOnly):
         # Whether files are kept, ansible-core 2.19 asks within the connection; 2.21 asks it besides.
         if connection.is_pipelining_enabled(wrap_async) and not constants.DEFAULT_KEEP_REMOTE_FILES:
             return
-        elsewhere = "or delegate the task to localhost, without become: it needs only the servers' APIs"
+        delegation_hint = "or delegate the task to localhost, without become: it needs only the servers' APIs"
         if wrap_async:
             reason, remedy = "async", "leave it out"
         elif constants.DEFAULT_KEEP_REMOTE_FILES:
             reason, remedy = "ANSIBLE_KEEP_REMOTE_FILES", "unset it"
         elif become and not become.pipelining:
-            reason, remedy = f"the become method {become.name}", f"use another one, such as sudo, {elsewhere}"
+            reason, remedy = f"the become method {become.name}", f"use another one, such as sudo, {delegation_hint}"
         else:
-            reason, remedy = f"the connection {connection.transport}", f"use one that has pipelining, {elsewhere}"
+            reason, remedy = f"the connection {connection.transport}", f"use one that has pipelining, {delegation_hint}"
         raise AnsibleActionFail(f"{options}: {reason} would write secrets to a file on the host; {remedy}")
 
     def _warn_of_screen(self, secrets: Sequence[tuple[str, object]], task_vars: Mapping[str, Any]) -> None:

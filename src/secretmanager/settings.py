@@ -60,8 +60,8 @@ class SecretManagerSettingsSource(InitSettingsSource):
         if isinstance(manager, SecretManager):
             secrets = manager.read_secrets(*args, **options)
         else:
-            with SecretManager(manager) as own:
-                secrets = own.read_secrets(*args, **options)
+            with SecretManager(manager) as own_manager:
+                secrets = own_manager.read_secrets(*args, **options)
         accepted_names = {
             name
             for field_name, field in settings_cls.model_fields.items()

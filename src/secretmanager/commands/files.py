@@ -113,10 +113,10 @@ def _run(
 ) -> None:
     notices = list(_notices(watch, signal_name, process, notify_url))
     places = [options.place_of(secret, "--secret") for secret in secrets]
-    bits = layout.mode_of(mode, "--mode") if mode else None
+    file_mode = layout.mode_of(mode, "--mode") if mode else None
     entries = layout.entries(read_object(config), config) if config else None
-    further = options.pairs(renamed, "--variable") or {}
-    if further and not as_variables:
+    variable_names = options.pairs(renamed, "--variable") or {}
+    if variable_names and not as_variables:
         raise click.UsageError("--variable needs --exec")
     require_folder(folder, on_disk=allow_disk)
     arguments["service_account"] = arguments["service_account"] or own_account()
@@ -125,11 +125,11 @@ def _run(
 
     def update() -> bool:
         values = open_named(arguments, places, transit_key)
-        files = {} if as_variables and entries is None else layout.files(values, entries, bits)
+        files = {} if as_variables and entries is None else layout.files(values, entries, file_mode)
         if as_variables:
             where = ", ".join(secrets)
-            environment = variables(values, env_prefix, where) | renamed_variables(values, further, where)
-            files |= layout.environment(environment, bits)
+            environment = variables(values, env_prefix, where) | renamed_variables(values, variable_names, where)
+            files |= layout.environment(environment, file_mode)
             put_program(folder, exec_program)
         change = write(folder, files)
         if change:

@@ -224,8 +224,8 @@ def _specs(secret: str | None, secrets: Any, arguments: Mapping[str, Any]) -> li
     files = [_from_file(item) for item in arguments["from_file"]]
     variables = _environment_file(arguments["from_env_file"], allow_empty=arguments["allow_empty"])
     keys = [*(key for key, _ in files), *variables, *arguments["prompt"]]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise click.UsageError(f"{', '.join(twice)}: is given twice")
+    if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
+        raise click.UsageError(f"{', '.join(duplicates)}: is given twice")
     for key, path in files:
         data[key] = _trimmed(key, _content(path), trim=arguments["trim"])
     data |= variables

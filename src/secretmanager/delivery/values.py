@@ -31,10 +31,10 @@ def named(opened: Iterable[tuple[str, str | None, Mapping[str, bytes]]]) -> dict
     """
     combined: dict[str, bytes] = {}
     for place, key, values in opened:
-        here = values if key is None else members(values[key], place)
-        if twice := sorted(combined.keys() & here.keys()):
-            raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
-        combined |= here
+        secret_values = values if key is None else members(values[key], place)
+        if duplicates := sorted(combined.keys() & secret_values.keys()):
+            raise ConfigError(f"{', '.join(duplicates)}: is in several of the Secrets")
+        combined |= secret_values
     return combined
 
 
@@ -137,15 +137,15 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
     mark = _structural(text, 0)
     while mark[1] != "}" and text[mark.end()] != "}":
         name, end = _DECODER.raw_decode(text, mark.end())
-        begin = _structural(text, end).end()
-        value, end = _DECODER.raw_decode(text, begin)
-        yield name, value if isinstance(value, str) else text[begin:end]
+        start = _structural(text, end).end()
+        value, end = _DECODER.raw_decode(text, start)
+        yield name, value if isinstance(value, str) else text[start:end]
         mark = _structural(text, end)
 
 
-def _structural(text: str, at: int) -> re.Match[str]:
+def _structural(text: str, position: int) -> re.Match[str]:
     """Find one of an object's structural characters (RFC 8259 section 2)."""
-    match = _STRUCTURAL.match(text, at)
+    match = _STRUCTURAL.match(text, position)
     if not match:
         raise ValueError("not an object")
     return match

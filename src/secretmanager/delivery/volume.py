@@ -171,9 +171,9 @@ def is_tmpfs(path: Path) -> bool:
     real, best, kind = path.resolve(), "", ""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         mount_fields, _, filesystem_fields = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_fields.split()[4])
-        if real.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, filesystem_fields.split()[0]
+        mount_point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_fields.split()[4])
+        if real.is_relative_to(mount_point) and len(mount_point) >= len(best):
+            best, kind = mount_point, filesystem_fields.split()[0]
     return kind in ("tmpfs", "ramfs")
 
 

@@ -143,8 +143,8 @@ class _Workload:
             handed_over = [] if injection.references == "keep" else references(self.pod, sealed)
             if handed_over and injection.references == "refuse":
                 raise refusal(handed_over)
-            further = arguments(self.pod, handed_over, injection, {item["name"] for item in selected})
-            injection = replace(injection, arguments=(*injection.arguments, *further))
+            file_arguments = arguments(self.pod, handed_over, injection, {item["name"] for item in selected})
+            injection = replace(injection, arguments=(*injection.arguments, *file_arguments))
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error.message}", remedy=error.remedy) from None
         token = self.pod.get("automountServiceAccountToken") is False
@@ -171,10 +171,10 @@ class _Workload:
                         f"{self.name}: container {item['name']!r} has {injection.mount_path} mounted already",
                         remedy="give another mount_path",
                     )
-            former = next(
+            previous_mounts = next(
                 (each.get("volumeMounts") for each in before.containers() if each["name"] == item["name"]), None
             )
-            _put(mounts, former, ours.mount(injection))
+            _put(mounts, previous_mounts, ours.mount(injection))
             if injection.way == "exec":
                 self._prefix(item, injection, len(selected), words)
 

@@ -182,22 +182,22 @@ def _all_references(pod: Object) -> Iterator[Reference]:
             yield Reference("imagePullSecrets", index, entry, name, None, f"imagePullSecrets with Secret {name}")
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         for item in pod.get(kind) or []:
-            here, who = f"{kind}/{item['name']}", f"container {item['name']!r}"
+            field, description = f"{kind}/{item['name']}", f"container {item['name']!r}"
             for index, variable in enumerate(item.get("env") or []):
                 source = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
                 if name := source.get("name"):
-                    what = f"{who}: variable {variable.get('name')} of Secret {name} (secretKeyRef)"
+                    what = f"{description}: variable {variable.get('name')} of Secret {name} (secretKeyRef)"
                     keys = frozenset({str(source.get("key"))})
-                    yield Reference(f"{here}/env", index, variable, name, keys, what)
+                    yield Reference(f"{field}/env", index, variable, name, keys, what)
             for index, entry in enumerate(item.get("envFrom") or []):
                 if name := (entry.get("secretRef") or {}).get("name"):
-                    what = f"{who}: variables of Secret {name} (envFrom)"
-                    yield Reference(f"{here}/envFrom", index, entry, name, None, what)
+                    what = f"{description}: variables of Secret {name} (envFrom)"
+                    yield Reference(f"{field}/envFrom", index, entry, name, None, what)
             for index, mount in enumerate(item.get("volumeMounts") or []):
                 if mount.get("name") in volumes:
                     name, keys = volumes[mount["name"]]
-                    what = f"{who}: {mount.get('mountPath')} of Secret {name}"
-                    yield Reference(f"{here}/volumeMounts", index, mount, name, keys, what)
+                    what = f"{description}: {mount.get('mountPath')} of Secret {name}"
+                    yield Reference(f"{field}/volumeMounts", index, mount, name, keys, what)
 
 
 def _secrets_of(volume: Object) -> Iterator[tuple[str, Object]]:

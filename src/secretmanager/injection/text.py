@@ -33,9 +33,9 @@ def with_injection(
     Raises:
         ConfigError: it is not YAML, it has none of the workloads, or something in one is in the way.
     """
-    at_hand = secrets_in(text, place) if secrets is None else secrets
+    secret_manifests = secrets_in(text, place) if secrets is None else secrets
     workloads = set(injection.workloads)
-    return _changed(text, place, lambda manifest: injected(manifest, injection, at_hand), workloads, several)
+    return _changed(text, place, lambda manifest: injected(manifest, injection, secret_manifests), workloads, several)
 
 
 def workloads_in(text: str, place: str, injection: Injection, *, several: bool = False) -> list[Mapping[str, Any]]:

@@ -65,9 +65,9 @@ class Reader:
         results = [self._plaintexts.get(request) for request in requests]
         if missing := [index for index, cached in enumerate(results) if cached is None]:
             missing_requests = [requests[index] for index in missing]
-            spare = all(self._plaintexts.has_stale(request) for request in missing_requests)
+            has_fallback = all(self._plaintexts.has_stale(request) for request in missing_requests)
             try:
-                with without_waiting() if spare else nullcontext():
+                with without_waiting() if has_fallback else nullcontext():
                     opened: Sequence[Plaintexts | None] = self._opened(missing_requests)
             except (VaultUnavailable, KubernetesUnavailable) as error:
                 opened = [self._plaintexts.stale(request) for request in missing_requests]

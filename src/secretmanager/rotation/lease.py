@@ -47,13 +47,13 @@ def held(
     """
     lease = Lease(kubernetes, namespace, name, holder or f"{socket.gethostname()}_{uuid.uuid4()}", duration)
     lease.acquire()
-    ended = threading.Event()
-    renewer = threading.Thread(target=lease.keep, args=(ended,), name=f"lease {name}", daemon=True)
+    stop = threading.Event()
+    renewer = threading.Thread(target=lease.keep, args=(stop,), name=f"lease {name}", daemon=True)
     renewer.start()
     try:
         yield lease
     finally:
-        ended.set()
+        stop.set()
         renewer.join()
         lease.release()
 
@@ -131,9 +131,9 @@ class Lease:
             with suppress(ConflictError):  # another one was faster
                 return self._write(spec, other)
 
-    def keep(self, ended: threading.Event) -> None:
+    def keep(self, stop: threading.Event) -> None:
         """Renew it, three times within its duration, until an event is set or it is lost."""
-        while self._taken_by is None and not ended.wait(self._duration / 3):
+        while self._taken_by is None and not stop.wait(self._duration / 3):
             # The API may be back before the time is over; `check` knows when it is.
             with suppress(KubernetesError):
                 self._renew()
@@ -157,14 +157,14 @@ class Lease:
                 return
             self._write(spec, self.holder)
 
-    def _write(self, spec: dict[str, Any], before: str | None) -> None:
-        now, began = _now(), time.monotonic()
+    def _write(self, spec: dict[str, Any], previous_holder: str | None) -> None:
+        now, start = _now(), time.monotonic()
         spec = {**spec, "holderIdentity": self.holder, "leaseDurationSeconds": self._duration, "renewTime": now}
-        if before != self.holder:
+        if previous_holder != self.holder:
             transitions = int(spec.get("leaseTransitions", -1)) + 1
             spec |= {"acquireTime": now, "leaseTransitions": transitions}
         self._put(spec)
-        self._until = began + self._duration
+        self._until = start + self._duration
 
     def _put(self, spec: dict[str, Any]) -> None:
         lease = self._current or {

@@ -239,9 +239,9 @@ class Rewrapper:
     ) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
         damaged = {place: candidate for place, candidate in page if candidate.skip is Skip.DAMAGED}
-        strange = foreign(self._vault, self._options.transit_key, damaged)
-        ours = [(place, candidate) for place, candidate in page if place not in strange]
-        candidates = [candidate for place, candidate in ours if not self._report.settles(place, candidate)]
+        foreign_places = foreign(self._vault, self._options.transit_key, damaged)
+        own_page = [(place, candidate) for place, candidate in page if place not in foreign_places]
+        candidates = [candidate for place, candidate in own_page if not self._report.settles(place, candidate)]
         if check:
             for candidate, secret in rewrapped(self._vault, self._options.transit_key, candidates):
                 self._foretell(candidate, secret)
@@ -282,11 +282,11 @@ class Rewrapper:
                     self._done(place)
                     return
                 current = self._kubernetes.get_secret(*place.split("/"))
-                again = make_candidate(current, self._newest, self._options)
-                if again is None or self._report.settles(place, again):
+                new_candidate = make_candidate(current, self._newest, self._options)
+                if new_candidate is None or self._report.settles(place, new_candidate):
                     break
-                candidate = again
-                ((candidate, secret),) = rewrapped(self._vault, self._options.transit_key, [again])
+                candidate = new_candidate
+                ((candidate, secret),) = rewrapped(self._vault, self._options.transit_key, [new_candidate])
         except SecretNotFound:
             pass  # somebody deleted it
         except SecretManagerError as error:
@@ -334,5 +334,5 @@ def replace(kubernetes: KubernetesClient, existing: Object, secret: Object) -> N
 
 
 def _wait(writing: Iterable[Future[None]]) -> None:
-    for one in writing:
-        one.result()
+    for write in writing:
+        write.result()

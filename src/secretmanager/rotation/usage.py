@@ -75,8 +75,8 @@ def find_usage(
     for page in pages(_old_secrets(secrets, versions, usage)):
         needed = _needed(vault, [value for _, old in page for value in old.values], versions, trim=trim)
         for name, old in page:
-            if mine := [value for value in old.values if value in needed]:
-                oldest = min(mine, key=lambda value: value.version)
+            if needed_values := [value for value in old.values if value in needed]:
+                oldest = min(needed_values, key=lambda value: value.version)
                 is_open = oldest.version >= versions.min_decryption
                 usage.needed[name] = str((old.fault if is_open else None) or needed[oldest])
             elif old.names_key:
@@ -125,9 +125,9 @@ def _asked(
 ) -> Iterator[tuple[Suspect, Sequence[str | VaultError]]]:
     """Have a key rewrap values; yield each with what Vault answers in each of its contexts."""
     for start in range(0, len(values), ASKED):
-        some = [(value, value.items(derived=derived)) for value in values[start : start + ASKED]]
-        results = iter(vault.rewrap_each(transit_key, [item for _, items in some for item in items]))
-        for value, items in some:
+        batch = [(value, value.items(derived=derived)) for value in values[start : start + ASKED]]
+        results = iter(vault.rewrap_each(transit_key, [item for _, items in batch for item in items]))
+        for value, items in batch:
             yield value, list(islice(results, len(items)))
 
 
@@ -146,12 +146,12 @@ def _old_secrets(
 
 def _needed(vault: VaultClient, values: Sequence[Suspect], versions: KeyVersions, *, trim: bool) -> dict[Suspect, str]:
     """Return the values that need an older version, or may need it, and why."""
-    open_to = [value for value in values if value.version >= versions.min_decryption and not value.is_too_short]
+    decryptable = [value for value in values if value.version >= versions.min_decryption and not value.is_too_short]
     try:
-        answers = _asked(vault, versions.name, open_to, derived=versions.derived)
+        answers = _asked(vault, versions.name, decryptable, derived=versions.derived)
         needed = [value for value, results in answers if _may_open(value, results)]
     except PermissionDenied:
-        needed = open_to
+        needed = decryptable
     # Of a version that is retired, Vault does not say what it opens.
     retired_versions = range(versions.min_available, versions.min_decryption)
     retired = [value for value in values if trim and value.managed and value.version in retired_versions]

@@ -191,11 +191,14 @@ class Sealer:
         errors = self._store.write(changes, check=self._check, on_written=on_written)
         attempt.outcomes |= {change.place: attempt.writes[change.place].outcome for change in written_changes}
         if self._assumes:
-            new = {change.place: change.namespace for change in changes if _lacks_namespace(change, errors)}
-            attempt.outcomes |= {
-                place: _awaiting(attempt.writes[place].outcome, f"namespace {new[place]}") for place in new
+            missing_namespaces = {
+                change.place: change.namespace for change in changes if _lacks_namespace(change, errors)
             }
-            errors = {place: error for place, error in errors.items() if place not in new}
+            attempt.outcomes |= {
+                place: _awaiting(attempt.writes[place].outcome, f"namespace {missing_namespaces[place]}")
+                for place in missing_namespaces
+            }
+            errors = {place: error for place, error in errors.items() if place not in missing_namespaces}
         attempt.errors = errors
         return attempt
 
@@ -205,8 +208,8 @@ class Sealer:
         digests = self._digests(drafts)
         parts = list(zip(drafts, scopes, digests, strict=True))
         plans = _for_each(parts, lambda part: make_plan(*part))
-        again = list(zip(parts, plans, self._unreadable(plans), strict=True))
-        return _for_each(again, lambda item: make_plan(*item[0], item[2]) if item[2] else item[1])
+        unreadable_by_plan = list(zip(parts, plans, self._unreadable(plans), strict=True))
+        return _for_each(unreadable_by_plan, lambda item: make_plan(*item[0], item[2]) if item[2] else item[1])
 
     def _unreadable(self, plans: Sequence[Plan]) -> list[set[str]]:
         """Return of each Secret the data keys that would stay, with a version that Vault does not decrypt any more.
@@ -244,8 +247,8 @@ class Sealer:
     def _scope(self, draft: Draft) -> Scope | None:
         """Return the scope to seal in; None if the manifest stays as it is."""
         spec = draft.spec
-        nothing = not draft.values and (draft.manifest or draft.existing is None)
-        if nothing or spec.state is State.ABSENT or spec.transit_key is None:
+        nothing_to_seal = not draft.values and (draft.manifest or draft.existing is None)
+        if nothing_to_seal or spec.state is State.ABSENT or spec.transit_key is None:
             return None
         if spec.scope is not None:
             return spec.scope
@@ -310,20 +313,20 @@ class Sealer:
         So an older ciphertext, or that of another place, cannot pass as what was sealed, whoever wrote it there.
         """
         proven: list[set[str]] = [set() for _ in drafts]
-        ours = [
+        same_digest_key = [
             (index, draft, draft.manifest)
             for index, draft in enumerate(drafts)
             if draft.manifest and draft.manifest.digest_key == draft.spec.digest_key_name
         ]
 
         def proofs() -> Iterator[tuple[str, tuple[int, str], tuple[bytes, str]]]:
-            for index, draft, manifest in ours:
+            for index, draft, manifest in same_digest_key:
                 for key in draft.intact & manifest.provable:
                     pair = (manifest.proof_input(draft.place(key)), manifest.proofs[key])
                     yield manifest.digest_key, (index, key), pair
 
         def rewraps() -> Iterator[tuple[str, tuple[int, str], tuple[bytes, str]]]:
-            for index, draft, manifest in ours:
+            for index, draft, manifest in same_digest_key:
                 for key in proven[index] & manifest.sealed_checksums.keys():
                     pair = (manifest.rewrap_input(draft.place(key)), manifest.rewrap_proofs.get(key, ""))
                     yield rewrap_key(manifest.transit_key), (index, key), pair
@@ -415,8 +418,8 @@ class Sealer:
         for (index, key), proof in batched_by_key(inputs(), self._hmac):
             proofs[index][key] = proof
         return [
-            replace(manifest, proofs={**manifest.proofs, **new}) if manifest else None
-            for manifest, new in zip(manifests, proofs, strict=True)
+            replace(manifest, proofs={**manifest.proofs, **new_proofs}) if manifest else None
+            for manifest, new_proofs in zip(manifests, proofs, strict=True)
         ]
 
     def _require_fit(self, transit_key: str, scope: Scope, place: str) -> None:
@@ -523,9 +526,14 @@ def _rehearse(vault: VaultClient, specs: Sequence[SecretSpec], file: ManifestFil
         SecretManagerError: as of `Sealer.seal`.
     """
     in_file, live = (Sealer(vault, store).seal(specs, rehearsal=True) for store in (file, kubernetes))
-    for one, other in zip(in_file, live, strict=True):
-        if (other.added or other.updated) and one.scope and other.scope and one.scope is not other.scope:
-            raise _other_scope(f"{other.namespace}/{other.name}", one.scope, other.scope)
+    for file_outcome, live_outcome in zip(in_file, live, strict=True):
+        if (
+            (live_outcome.added or live_outcome.updated)
+            and file_outcome.scope
+            and live_outcome.scope
+            and file_outcome.scope is not live_outcome.scope
+        ):
+            raise _other_scope(f"{live_outcome.namespace}/{live_outcome.name}", file_outcome.scope, live_outcome.scope)
 
 
 def _same_scope(value: SealedValue, place: Place, scope: Scope) -> SealedValue:

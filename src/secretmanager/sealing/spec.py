@@ -141,8 +141,8 @@ class SecretSpec:
         yield from (rule.refusal(kind, name) for kind, name, rule in names if not rule.allows(name))
         if MANIFEST_KEY in {*self.values, *self.absent_keys}:
             yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
-        if both := sorted(self.absent_keys & self.values.keys()):
-            yield f"data keys {', '.join(both)} are both given and among absent_keys"
+        if conflicting := sorted(self.absent_keys & self.values.keys()):
+            yield f"data keys {', '.join(conflicting)} are both given and among absent_keys"
         for key, value in self.values.items():
             if not (value or self.allow_empty):
                 yield f"data key {key}: the value is empty; set allow_empty if it is meant"
@@ -306,8 +306,10 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     if isinstance(options.get("absent_keys"), list):
         problems += [_odd_key("absent_keys", key) for key in options["absent_keys"] if not isinstance(key, str)]
     if isinstance(options.get("restart"), list):
-        odd = [text for text in options["restart"] if not isinstance(text, str)]
-        problems += [f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in odd]
+        invalid_entries = [text for text in options["restart"] if not isinstance(text, str)]
+        problems += [
+            f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in invalid_entries
+        ]
     for key, words in _WORDS.items():
         if key in options and options[key] not in list(words):
             problems.append(f"{key} is {options[key]!r}; allowed are {', '.join(words)}")

@@ -181,8 +181,8 @@ class KubernetesStore:
             return change.namespace, change.action
 
         refused: dict[str, SecretManagerError] = {}
-        for _, alike in groupby(sorted(changes, key=kind), key=kind):
-            change = next(alike)
+        for _, same_kind in groupby(sorted(changes, key=kind), key=kind):
+            change = next(same_kind)
             try:
                 self._write(change, dry_run=True)
             except SecretManagerError as error:
