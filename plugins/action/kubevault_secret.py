@@ -132,15 +132,15 @@ class ActionModule(InventoryOnly):
         # Whether files are kept, ansible-core 2.19 asks within the connection; 2.21 asks it besides.
         if connection.is_pipelining_enabled(wrap_async) and not constants.DEFAULT_KEEP_REMOTE_FILES:
             return
-        elsewhere = "or delegate the task to localhost, without become: it needs only the servers' APIs"
+        delegation_hint = "or delegate the task to localhost, without become: it needs only the servers' APIs"
         if wrap_async:
             reason, remedy = "async", "leave it out"
         elif constants.DEFAULT_KEEP_REMOTE_FILES:
             reason, remedy = "ANSIBLE_KEEP_REMOTE_FILES", "unset it"
         elif become and not become.pipelining:
-            reason, remedy = f"the become method {become.name}", f"use another one, such as sudo, {elsewhere}"
+            reason, remedy = f"the become method {become.name}", f"use another one, such as sudo, {delegation_hint}"
         else:
-            reason, remedy = f"the connection {connection.transport}", f"use one that has pipelining, {elsewhere}"
+            reason, remedy = f"the connection {connection.transport}", f"use one that has pipelining, {delegation_hint}"
         raise AnsibleActionFail(f"{options}: {reason} would write secrets to a file on the host; {remedy}")
 
     def _warn_of_screen(self, secrets: Sequence[tuple[str, object]], task_vars: Mapping[str, Any]) -> None:
@@ -161,8 +161,8 @@ class ActionModule(InventoryOnly):
 
     def _require_address(self, arguments: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Check that a role is told where Vault is: the module would advise to set the shell's variables."""
-        named = any(arguments.get(name) for name in ("vault_url", "url", "vault_addr"))
-        if named or any(environment.get(name) for name in ADDRESS) or self._connection.transport != "local":
+        has_address = any(arguments.get(name) for name in ("vault_url", "url", "vault_addr"))
+        if has_address or any(environment.get(name) for name in ADDRESS) or self._connection.transport != "local":
             return
         raise AnsibleActionFail(
             "vault_url is missing: roles do not look at variables of the shell; set VAULT_ADDR in environment of a"
@@ -185,27 +185,28 @@ class ActionModule(InventoryOnly):
         options = dict(options)
         secret = f"{entry}{options.get('namespace') or 'default'}/{options.get('name')}: "
         for option in ("data", "binary_data"):
-            if self._task.check_mode and isinstance(given := options.get(option), dict):
+            if self._task.check_mode and isinstance(option_values := options.get(option), dict):
                 options[option] = {
-                    key: _assumed(f"{option}[{key}]") if value is None else value for key, value in given.items()
+                    key: _assumed(f"{option}[{key}]") if value is None else value
+                    for key, value in option_values.items()
                 }
         files = options.get("files")
         if not isinstance(files, dict) or not isinstance(options.get("binary_data") or {}, dict):
             return options  # the module reports what is wrong
         values = dict(options.get("binary_data") or {})
-        left = {}
+        unread_files = {}
         for key, path in files.items():
             if key in values:
-                left[key] = path  # the module reports that the data key is given twice
+                unread_files[key] = path  # the module reports that the data key is given twice
             else:
                 values[key] = b64encode(self._content(key, path, secret)).decode("ascii")
-        options["binary_data"], options["files"] = values, left or None
+        options["binary_data"], options["files"] = values, unread_files or None
         return options
 
     def _content(self, key: str, path: object, secret: str) -> bytes:
         """Read a file as ansible.builtin.copy finds it; one that ansible-vault encrypted is decrypted, in memory."""
         try:
-            found = self._find_needle("files", str(path))
+            resolved_path = self._find_needle("files", str(path))
         except AnsibleError:
             if self._task.check_mode:
                 return _assumed(f"files[{key}]").encode()
@@ -217,7 +218,7 @@ class ActionModule(InventoryOnly):
                 f" {', '.join(map(str, folders))}, and in files of each; a value belongs in data"
             ) from None
         try:
-            return bytes(self._loader._get_file_contents(found)[0])
+            return bytes(self._loader._get_file_contents(resolved_path)[0])
         except AnsibleError as error:
             raise AnsibleActionFail(f"files[{key}]: {error}") from error
 

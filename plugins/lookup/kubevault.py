@@ -89,7 +89,7 @@ class LookupModule(LookupBase):
             drop_frames(error, outer)
             raise
 
-    def _read(self, terms: list[str], variables: dict[str, Any] | None, given: dict[str, Any]) -> list[Any]:
+    def _read(self, terms: list[str], variables: dict[str, Any] | None, direct_options: dict[str, Any]) -> list[Any]:
         try:
             from secretmanager.errors import SecretManagerError, unexpected
             from secretmanager.login.methods import Credentials, method_of
@@ -102,10 +102,10 @@ class LookupModule(LookupBase):
         except ImportError as error:
             raise AnsibleError("The lookup kubevault needs the Python package kubevault") from error
         try:
-            check_types(given)
+            check_types(direct_options)
         except SecretManagerError as error:
             raise AnsibleOptionsError(str(error)) from None
-        self.set_options(var_options=variables, direct=given)
+        self.set_options(var_options=variables, direct=direct_options)
         places = [self._place(term) for term in terms]
         options = with_variables(self.get_options(), VAULT, KUBERNETES, others=True)
         transit_key = options["transit_key"]
@@ -119,7 +119,7 @@ class LookupModule(LookupBase):
                 ) as vault,
             ):
                 requests = [Request(name, namespace, "SECRET", key, transit_key) for namespace, name, key in places]
-                found = open_secrets(kubernetes, vault, requests)
+                opened_secrets = open_secrets(kubernetes, vault, requests)
         except SecretManagerError as error:
             raise AnsibleError(str(error)) from error
         except Exception as error:  # noqa: BLE001 - the boundary: the text could show a secret
@@ -128,7 +128,7 @@ class LookupModule(LookupBase):
             {key: self._text(value, term, key) for key, value in values.items()}
             if place[2] is None
             else self._text(values[place[2]], term, place[2])
-            for term, place, values in zip(terms, places, found, strict=True)
+            for term, place, values in zip(terms, places, opened_secrets, strict=True)
         ]
 
     @staticmethod

@@ -40,18 +40,20 @@ def connection_options(module: Module) -> dict[str, Any]:
     """Return the module's options, completed by variables, whose secrets are masked as those of options are."""
     from secretmanager.options import KUBERNETES, OPTIONS, REDIS, VAULT, with_variables
 
-    found = with_variables(module.params, VAULT, KUBERNETES, REDIS, others=True)
-    module.no_log_values |= {str(found[option.name]) for option in OPTIONS if option.secret and found.get(option.name)}
-    return found
+    options = with_variables(module.params, VAULT, KUBERNETES, REDIS, others=True)
+    module.no_log_values |= {
+        str(options[option.name]) for option in OPTIONS if option.secret and options.get(option.name)
+    }
+    return options
 
 
-def vault_client(module: Module, *, url: str | None = None, **more: Any) -> VaultClient:
+def vault_client(module: Module, *, url: str | None = None, **client_arguments: Any) -> VaultClient:
     """Return a client for the module's VAULT_CONNECTION_OPTIONS. The package ``secretmanager`` must be importable.
 
     Args:
         module: the module.
         url: another address than the module's.
-        more: further arguments of secretmanager.servers.vault.VaultClient, as a token.
+        client_arguments: further arguments of secretmanager.servers.vault.VaultClient, as a token.
 
     Raises:
         secretmanager.errors.ConfigError: the address or the CA cannot be used.
@@ -59,7 +61,7 @@ def vault_client(module: Module, *, url: str | None = None, **more: Any) -> Vaul
     from secretmanager.servers.vault import VaultClient
 
     options = connection_options(module)
-    return VaultClient.from_options({**options, "vault_url": url or options["vault_url"]}, **more)
+    return VaultClient.from_options({**options, "vault_url": url or options["vault_url"]}, **client_arguments)
 
 
 @contextmanager
@@ -97,41 +99,41 @@ def log_in(module: Module, hint: str) -> str:
     return token
 
 
-def administer_vault(module: Module, token: str, **more: Any) -> Vault:
+def administer_vault(module: Module, token: str, **client_arguments: Any) -> Vault:
     """Return a connection for Vault's administration, by the module's VAULT_CONNECTION_OPTIONS.
 
     Args:
         module: the module.
         token: the token, as `log_in` returns it; an empty one for requests that need none.
-        more: further arguments of `vault_client`.
+        client_arguments: further arguments of `vault_client`.
 
     Raises:
         secretmanager.errors.ConfigError: the address or the CA cannot be used.
     """
     from secretmanager.admin.connection import Vault
 
-    return Vault(vault_client(module, token=token, **more))
+    return Vault(vault_client(module, token=token, **client_arguments))
 
 
-def connect_to_kubernetes(module: Module, **more: Any) -> KubernetesClient:
+def connect_to_kubernetes(module: Module, **client_arguments: Any) -> KubernetesClient:
     """Return a client for the module's KUBERNETES_OPTIONS.
 
     Args:
         module: the module.
-        more: further arguments of secretmanager.servers.kubernetes.KubernetesClient.
+        client_arguments: further arguments of secretmanager.servers.kubernetes.KubernetesClient.
 
     Raises:
         secretmanager.errors.ConfigError: there is not a kubeconfig file, or an option cannot be used.
     """
     from secretmanager.servers.kubernetes import KubernetesClient
 
-    return KubernetesClient.from_options(kubernetes_options(module), **more)
+    return KubernetesClient.from_options(kubernetes_options(module), **client_arguments)
 
 
 def kubernetes_options(module: Module) -> dict[str, Any]:
     """Return the module's KUBERNETES_OPTIONS; a kubeconfig that was given as a dict is not among its parameters."""
-    found = connection_options(module)
-    options = {name: found.get(name) for name in KUBERNETES_OPTIONS}
+    completed = connection_options(module)
+    options = {name: completed.get(name) for name in KUBERNETES_OPTIONS}
     path = options["kubeconfig"]
     return {**options, "kubeconfig": module.kubeconfig or (os.path.expandvars(path) if path else None)}
 

@@ -47,54 +47,56 @@ class Module(AnsibleModule):
 
     kubeconfig: dict[str, Any] | None = None
 
-    def _set_internal_properties(self, *args: Any, **more: Any) -> None:
+    def _set_internal_properties(self, *args: Any, **kwargs: Any) -> None:
         """Check the parameters: Ansible has read them, and can fail from here on, but has not checked them yet."""
-        super()._set_internal_properties(*args, **more)
-        given, self.params = self.params, {}  # a failure reports self.params, with nothing masked yet
-        options = list(_walk(self.argument_spec, given))
+        super()._set_internal_properties(*args, **kwargs)
+        params, self.params = self.params, {}  # a failure reports self.params, with nothing masked yet
+        options = list(_walk(self.argument_spec, params))
         problems = list(filter(None, (_problem(*option) for option in options)))
         secrets = [name for name, facts, value in options if value and _is_secret(facts, value)]
         if secrets and _is_run_from_a_file():
             problems.append(f"{secrets[0]}: reached this host in a file, unencrypted; {PIPE}")
         if problems:
             self.fail_json(msg="; ".join(problems))
-        if isinstance(given.get("kubeconfig"), dict):
-            self.kubeconfig, given["kubeconfig"] = given["kubeconfig"], HIDDEN
-        _conceal(self.argument_spec, given)
-        self.params = given
+        if isinstance(params.get("kubeconfig"), dict):
+            self.kubeconfig, params["kubeconfig"] = params["kubeconfig"], HIDDEN
+        _conceal(self.argument_spec, params)
+        self.params = params
 
 
-def _walk(spec: Spec, given: dict[str, Any], where: str = "") -> Iterator[tuple[str, Mapping[str, Any], Any]]:
+def _walk(spec: Spec, params: dict[str, Any], where: str = "") -> Iterator[tuple[str, Mapping[str, Any], Any]]:
     """Yield the name, the spec and the value of each option that is given; hide the values of unknown options."""
-    known = {name: facts for option, facts in spec.items() for name in (option, *facts.get("aliases", ()))}
-    for option, value in given.items():
-        if option not in known:
-            given[option] = HIDDEN  # Ansible refuses it by its name
+    facts_by_name = {name: facts for option, facts in spec.items() for name in (option, *facts.get("aliases", ()))}
+    for option, value in params.items():
+        if option not in facts_by_name:
+            params[option] = HIDDEN  # Ansible refuses it by its name
         elif value is not None:
-            yield f"{where}{option}", known[option], value
-            for index, entry in enumerate(value if "options" in known[option] and isinstance(value, list) else ()):
+            yield f"{where}{option}", facts_by_name[option], value
+            for index, entry in enumerate(
+                value if "options" in facts_by_name[option] and isinstance(value, list) else ()
+            ):
                 if isinstance(entry, dict):
-                    yield from _walk(known[option]["options"], entry, f"{where}{option}[{index}].")
+                    yield from _walk(facts_by_name[option]["options"], entry, f"{where}{option}[{index}].")
 
 
-def _conceal(spec: Spec, given: dict[str, Any]) -> None:
+def _conceal(spec: Spec, params: dict[str, Any]) -> None:
     """Put something else in the place of each dict of secrets."""
     for option, facts in spec.items():
-        value = given.get(option)
+        value = params.get(option)
         if facts.get("no_log") is True and isinstance(value, dict):
-            given[option] = Concealed(value)
+            params[option] = Concealed(value)
         for entry in value if "options" in facts and isinstance(value, list) else ():
             _conceal(facts["options"], entry)
 
 
 def _problem(name: str, facts: Mapping[str, Any], value: Any) -> str | None:
     """Return what is wrong with an option that may hold a secret."""
-    kind, found = facts["type"], type(value).__name__
+    kind, actual = facts["type"], type(value).__name__
     if "options" in facts:
         fits, allowed = isinstance(value, list) and all(isinstance(entry, dict) for entry in value), "a list of dicts"
     elif kind in ("path", "raw"):
         fits, allowed = isinstance(value, str) and not re.search(NO_PATH, value), "the path of a file"
-        found = "something else" if isinstance(value, str) else found
+        actual = "something else" if isinstance(value, str) else actual
         if kind == "raw":  # kubeconfig
             fits, allowed = fits or isinstance(value, dict), f"{allowed}, or its content as a dict (`| from_yaml`)"
     elif facts.get("no_log"):
@@ -102,7 +104,7 @@ def _problem(name: str, facts: Mapping[str, Any], value: Any) -> str | None:
         fits = isinstance(value, type_)
     else:
         return None
-    return None if fits else f"{name}: found {found}; allowed is {allowed}"
+    return None if fits else f"{name}: found {actual}; allowed is {allowed}"
 
 
 def _is_secret(facts: Mapping[str, Any], value: object) -> bool:

@@ -110,8 +110,8 @@ def finish(module: AnsibleModule, result: dict[str, Any], secrets: Iterable[obje
         result: what the module returns.
         secrets: what `conceal` returned.
     """
-    shown = "\0".join(_texts([result, module.params]))
-    module.no_log_values -= {text for secret in secrets for text in _texts(secret) if text not in shown}
+    result_text = "\0".join(_texts([result, module.params]))
+    module.no_log_values -= {text for secret in secrets for text in _texts(secret) if text not in result_text}
     module.exit_json(**result)
 
 

@@ -108,12 +108,12 @@ def main() -> None:
     params = module.params
     try:
         live = rbac_objects(connect_to_kubernetes(module))
-        found = removable(
+        superfluous = removable(
             live, params["definitions"], params["workloads"], params["owner"], everything=params["everything"]
         )
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, removable=found, titles=[title(each) for each in found])
+    module.exit_json(changed=False, removable=superfluous, titles=[title(each) for each in superfluous])
 
 
 if __name__ == "__main__":

@@ -533,8 +533,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in (warning for outcome in outcomes for warning in outcome.warnings):
         warn(module, warning)
-    done = [outcome.facts() for outcome in outcomes]
-    result |= {"secrets": done} if several else {"secret": done[0]}
+    facts = [outcome.facts() for outcome in outcomes]
+    result |= {"secrets": facts} if several else {"secret": facts[0]}
     if warning := awaited(outcomes):
         warn(module, warning)
     if module._diff:
@@ -576,7 +576,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
 
     params, dest, concurrency = module.params, module.params["dest"], module.params["concurrency"]
     apply = params["apply"] if params["apply"] is not None else not dest
-    with logged_in_vault(module) as vault, announcing(connection_options(module), partial(warn, module)) as written:
+    with logged_in_vault(module) as vault, announcing(connection_options(module), partial(warn, module)) as announcer:
         kubernetes = connect_to_kubernetes(module, connections=concurrency) if apply else None
         workloads = find_workloads(
             kubernetes,
@@ -592,7 +592,7 @@ def seal(module: Module, specs: list[SecretSpec]) -> tuple[list[Outcome], dict[s
             vault,
             specs,
             file=ManifestFile(dest) if dest else None,
-            kubernetes=KubernetesStore(kubernetes, concurrency, written, params["timeout"]) if kubernetes else None,
+            kubernetes=KubernetesStore(kubernetes, concurrency, announcer, params["timeout"]) if kubernetes else None,
             check=module.check_mode,
         )
         failure = None

@@ -207,8 +207,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     infos = [info for info in infos if info.values or info.transit_key or info.error]
     sealed = [facts(info) for info in infos]
-    if wrong := [line for info in infos for line in faults(info, params["fail_if"])]:
-        module.fail_json(msg="\n".join(wrong), secrets=sealed)
+    if problems := [line for info in infos for line in faults(info, params["fail_if"])]:
+        module.fail_json(msg="\n".join(problems), secrets=sealed)
     module.exit_json(changed=False, secrets=sealed)
 
 

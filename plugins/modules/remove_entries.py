@@ -109,10 +109,10 @@ def main() -> None:
     if not folder.is_dir():
         module.fail_json(msg=f"path: {path} is not a folder")
 
-    found = sorted(folder.iterdir())
-    removed = [entry for entry in found if is_named(entry, entries)]
-    kept = [entry.name for entry in found if entry not in removed]
-    stays = bool(kept or folder.is_symlink() or folder.is_mount())
+    existing = sorted(folder.iterdir())
+    removed = [entry for entry in existing if is_named(entry, entries)]
+    remaining = [entry.name for entry in existing if entry not in removed]
+    stays = bool(remaining or folder.is_symlink() or folder.is_mount())
     if not module.check_mode:
         for entry in removed:
             shutil.rmtree(entry) if is_folder(entry) else entry.unlink()
@@ -120,10 +120,10 @@ def main() -> None:
             folder.rmdir()
     names = [entry.name for entry in removed]
     diff = {
-        "before": {"folder": "present", "entries": names + kept},
-        "after": {"folder": "present" if stays else "absent", "entries": kept},
+        "before": {"folder": "present", "entries": names + remaining},
+        "after": {"folder": "present" if stays else "absent", "entries": remaining},
     }
-    module.exit_json(changed=bool(names) or not stays, removed=names, kept=kept, diff=diff)
+    module.exit_json(changed=bool(names) or not stays, removed=names, kept=remaining, diff=diff)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def main() -> None:
     params = module.params
     fields = ("key_shares", "key_threshold", "keys_file", "root_token_file", "pgp_keys", "migrate")
     try:
-        found, left = ensure_unsealed(
+        before, after = ensure_unsealed(
             # Without retries: it looks again by itself, and sooner.
             administer_vault(module, token="", retries=0),
             Initialisation(**{name: params[name] for name in fields}),
@@ -138,7 +138,7 @@ def main() -> None:
         )
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=found != left, **asdict(left), diff={"before": asdict(found), "after": asdict(left)})
+    module.exit_json(changed=before != after, **asdict(after), diff={"before": asdict(before), "after": asdict(after)})
 
 
 if __name__ == "__main__":

@@ -77,13 +77,13 @@ def main() -> None:
 
     try:
         with logged_in_vault(module) as client:
-            done = remove_peers(Vault(client), module.params["nodes"], check=module.check_mode)
+            removal = remove_peers(Vault(client), module.params["nodes"], check=module.check_mode)
     except SecretManagerError as error:
         module.fail_json(msg=str(error))
-    for name in done.alive:
+    for name in removal.alive:
         warn(module, f"{name} is not in nodes, but it is a healthy node of the cluster: stop it, and run this again")
-    diff = {"before": {"nodes": done.before}, "after": {"nodes": done.after}}
-    module.exit_json(changed=bool(done.removed), removed=done.removed, alive=done.alive, diff=diff)
+    diff = {"before": {"nodes": removal.before}, "after": {"nodes": removal.after}}
+    module.exit_json(changed=bool(removal.removed), removed=removal.removed, alive=removal.alive, diff=diff)
 
 
 if __name__ == "__main__":

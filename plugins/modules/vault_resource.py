@@ -259,16 +259,16 @@ def main() -> None:
     except ImportError as error:
         require(module, "kubevault", error)
 
-    done: list[Outcome] = []
+    outcomes: list[Outcome] = []
     resources: list[Resource] = []
 
     def result() -> dict[str, object]:
         return {
-            "changed": any(outcome.changed for outcome in done),
+            "changed": any(outcome.changed for outcome in outcomes),
             "resources": [
-                {"path": outcome.path, "changed": outcome.changed, "fields": outcome.fields} for outcome in done
+                {"path": outcome.path, "changed": outcome.changed, "fields": outcome.fields} for outcome in outcomes
             ],
-            "diff": [outcome.diff() for outcome in done if outcome.changed],
+            "diff": [outcome.diff() for outcome in outcomes if outcome.changed],
         }
 
     try:
@@ -287,17 +287,19 @@ def main() -> None:
                 changes = [f"{outcome.path} ({outcome.summary})" for outcome in denied]
                 writer = administer_vault(module, stack.enter_context(privileged_token(module, changes)))
             for resource in resources:
-                known = foretold.get(resource.path)
-                if known and (module.check_mode or not known.changed):
-                    outcome = known
+                foretold_outcome = foretold.get(resource.path)
+                if foretold_outcome and (module.check_mode or not foretold_outcome.changed):
+                    outcome = foretold_outcome
                 else:
-                    outcome = apply(writer if known in denied else vault, resource, check=module.check_mode)
-                done.append(outcome)
+                    outcome = apply(writer if foretold_outcome in denied else vault, resource, check=module.check_mode)
+                outcomes.append(outcome)
                 for warning in outcome.warnings:
                     warn(module, f"{outcome.path}: {warning}")
     except SecretManagerError as error:
-        changed = ", ".join(outcome.path for outcome in done if outcome.changed) or "none"
-        progress = f" ({len(done)} of {len(resources)} resources were done before; changed: {changed})" if done else ""
+        changed = ", ".join(outcome.path for outcome in outcomes if outcome.changed) or "none"
+        progress = (
+            f" ({len(outcomes)} of {len(resources)} resources were done before; changed: {changed})" if outcomes else ""
+        )
         module.fail_json(msg=f"{error}{progress}", **result())
     module.exit_json(**result())
 

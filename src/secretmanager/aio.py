@@ -60,9 +60,9 @@ class AsyncSecretManager:
 
         It is not awaited: it reads the two files, and sends nothing.
         """
-        made = cls.__new__(cls)
-        made._begin(SecretManager.from_files(config_file, definition_file, log_level))
-        return made
+        instance = cls.__new__(cls)
+        instance._begin(SecretManager.from_files(config_file, definition_file, log_level))
+        return instance
 
     if not TYPE_CHECKING:  # a checker shall know that there is no such attribute
 
@@ -165,7 +165,7 @@ class AsyncSecretManager:
         on_error: Callable[[SecretManagerError], Awaitable[None]] | None = None,
     ) -> AsyncWatch:
         """Watch a Secret; as `manager.SecretManager.watch`, with callbacks that are awaited, in a task of their own."""
-        made = await self._run(
+        blocking_watch = await self._run(
             self._manager.watch,
             secret_name,
             namespace,
@@ -175,7 +175,7 @@ class AsyncSecretManager:
             scope=scope,
             initial=initial,
         )
-        watch = AsyncWatch(made)
+        watch = AsyncWatch(blocking_watch)
         if on_change:
             watch._start(on_change, on_error)
         return watch

@@ -220,8 +220,12 @@ class SecretManager:
             raise ConfigError(f"requests: found {type(requests).__name__}; allowed is a list of Requests or mappings")
         if self.config.source in ("FILE", "ENVIRONMENT"):
             return [self.read_secrets(**_named(request)) for request in requests]
-        wanted = [request if isinstance(request, Request) else request_from(request) for request in requests]
-        return self._reader.plain(wanted) if self.config.source == "KUBERNETES" else self._reader.sealed(wanted)
+        parsed_requests = [request if isinstance(request, Request) else request_from(request) for request in requests]
+        return (
+            self._reader.plain(parsed_requests)
+            if self.config.source == "KUBERNETES"
+            else self._reader.sealed(parsed_requests)
+        )
 
     def read_defined(self) -> dict[str, Any]:
         """Read all that the definition file of `from_files` names.
@@ -238,18 +242,18 @@ class SecretManager:
             raise ConfigError("there is no definition of what to read", remedy="give from_files a definition_file")
         allowed = _arguments_of(self.config.source)
         several = not definition.keys() & allowed and all(isinstance(one, Mapping) for one in definition.values())
-        named = definition if several else {"": definition}
-        for name, arguments in named.items():
+        definitions = definition if several else {"": definition}
+        for name, arguments in definitions.items():
             place = f"definition of {name}" if name else "definition"
             if unknown := sorted(arguments.keys() - allowed, key=str):
-                said = f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(allowed)}"
-                raise ConfigError(said, place=place)
+                message = f"{', '.join(map(str, unknown))}: unknown; allowed are {', '.join(allowed)}"
+                raise ConfigError(message, place=place)
             if missing := [
                 argument for argument, required in allowed.items() if required and argument not in arguments
             ]:
                 raise ConfigError(f"{', '.join(missing)}: is missing", place=place)
-        found = self.read_many(named.values())
-        return dict(zip(named, found, strict=True)) if several else found[0]
+        results = self.read_many(definitions.values())
+        return dict(zip(definitions, results, strict=True)) if several else results[0]
 
     def read_k8s_secret(
         self, secret_name: str, namespace: str, read_type: ReadType = "SECRET", read_key: str | None = None
@@ -451,9 +455,9 @@ class SecretManager:
             ConfigError: the address or the CA cannot be used.
             ManagerClosed: the manager was closed.
         """
-        given = {"vault_url": vault_url, "role": role, "ca_cert": ca_path}
+        overrides = {"vault_url": vault_url, "role": role, "ca_cert": ca_path}
         changes: dict[str, Any] = {
-            name: value for name, value in given.items() if value not in (None, True, getattr(self.config, name))
+            name: value for name, value in overrides.items() if value not in (None, True, getattr(self.config, name))
         }
         if not changes and not k8s_token:
             return self._connected()[0]

@@ -156,8 +156,8 @@ class Manifest:
             key: its data key.
             text: the value, as `text_of` returns it.
         """
-        known = self.checksums.get(key)
-        return None if known is None else known == checksum(text)
+        expected = self.checksums.get(key)
+        return None if expected is None else expected == checksum(text)
 
     @property
     def provable(self) -> set[str]:

@@ -60,14 +60,14 @@ class SecretManagerSettingsSource(InitSettingsSource):
         if isinstance(manager, SecretManager):
             secrets = manager.read_secrets(*args, **options)
         else:
-            with SecretManager(manager) as own:
-                secrets = own.read_secrets(*args, **options)
-        known = {
+            with SecretManager(manager) as own_manager:
+                secrets = own_manager.read_secrets(*args, **options)
+        accepted_names = {
             name
             for field_name, field in settings_cls.model_fields.items()
             for name in (field_name, *_names_of(field.alias), *_names_of(field.validation_alias))
         }
-        super().__init__(settings_cls, {key: value for key, value in secrets.items() if key in known})
+        super().__init__(settings_cls, {key: value for key, value in secrets.items() if key in accepted_names})
 
     def __repr__(self) -> str:
         """Name it without a value."""

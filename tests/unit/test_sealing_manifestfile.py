@@ -58,7 +58,7 @@ def secret(data: dict[str, str], name: str = "n", **more: Any) -> dict[str, Any]
 def write(path: Path, *changes: Change, check: bool = False) -> ManifestFile:
     file = ManifestFile(path)
     file.find([])
-    assert file.write(changes, check=check, done=lambda change: None) == {}
+    assert file.write(changes, check=check, on_written=lambda change: None) == {}
     return file
 
 
@@ -193,7 +193,7 @@ def test_a_secret_without_a_namespace_is_the_one_that_is_wanted(path: Path) -> N
     (before,) = file.find([SecretSpec("ns", "n")]).values()
     assert before["metadata"]["namespace"] == "ns"
     after = {**before, "data": {**before["data"], "alpha": "bmV3"}}
-    assert file.write([Change(Action.UPDATED, before, after)], check=False, done=lambda change: None) == {}
+    assert file.write([Change(Action.UPDATED, before, after)], check=False, on_written=lambda change: None) == {}
     lines = UNPLACED.replace("dmF1bHQ6djE6QUFBQg==", "bmV3").splitlines()
     assert [line for line in path.read_text().splitlines() if line not in lines] == ["    namespace: ns"]
     assert len(path.read_text().splitlines()) == len(lines) + 1
@@ -277,7 +277,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(path: Path) -> None:
     file = ManifestFile(path)
     file.find([])
     path.write_text("else: 1\n")
-    errors = file.write([Change(Action.CREATED, None, secret({}, "new"))], check=False, done=lambda change: None)
+    errors = file.write([Change(Action.CREATED, None, secret({}, "new"))], check=False, on_written=lambda change: None)
     assert [type(error) for error in errors.values()] == [ConflictError]
     assert path.read_text() == "else: 1\n"
 

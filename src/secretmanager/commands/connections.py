@@ -21,19 +21,19 @@ Options = Mapping[str, Any]
 
 
 @contextmanager
-def kubernetes_of(options: Options, **more: Any) -> Iterator[KubernetesClient]:
+def kubernetes_of(options: Options, **client_arguments: Any) -> Iterator[KubernetesClient]:
     """Connect to Kubernetes.
 
     Args:
         options: the subcommand's options.
-        more: further arguments of the client.
+        client_arguments: further arguments of the client.
 
     Raises:
         ConfigError: an option is missing or cannot be used.
     """
     path = options["api_key_file"]
     api_key = from_file(path)() if path else options.get("api_key")
-    with closing(KubernetesClient.from_options({**options, "api_key": api_key}, **more)) as client:
+    with closing(KubernetesClient.from_options({**options, "api_key": api_key}, **client_arguments)) as client:
         yield client
 
 

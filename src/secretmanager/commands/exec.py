@@ -48,7 +48,7 @@ def command(
     keep_env: Sequence[str],
     transit_key: str | None,
     program: Sequence[str],
-    **given: Any,
+    **arguments: Any,
 ) -> None:
     """Run a program with decrypted secrets.
 
@@ -63,7 +63,7 @@ def command(
     """
     places = [options.place_of(secret, "--secret") for secret in secrets]
     try:
-        values_by_name = open_named(given, places, transit_key)
+        values_by_name = open_named(arguments, places, transit_key)
         withheld = CREDENTIAL_VARIABLES - set(keep_env)
         inherited = {name: value for name, value in os.environb.items() if os.fsdecode(name) not in withheld}
         if files:

@@ -74,7 +74,7 @@ from .connections import kubernetes_of, open_named, warn
 @options.transit_key
 @options.vault
 @options.kubernetes
-def command(secrets: Sequence[str], **given: Any) -> None:
+def command(secrets: Sequence[str], **arguments: Any) -> None:
     """Write decrypted secrets as files, for containers of a pod.
 
     All are written at once. An init container ends then; a sidecar, with --watch, keeps them current.
@@ -85,9 +85,9 @@ def command(secrets: Sequence[str], **given: Any) -> None:
         kubevault files --secret shop/db --to /kubevault
     """
     # The first process of a container has no default action for a signal. A token in use expires by itself.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0 if given["watch"] else 128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0 if arguments["watch"] else 128 + signal.SIGTERM))
     try:
-        _run(secrets, **given)
+        _run(secrets, **arguments)
     except Exception as error:
         leave_reason(_told(error))
         raise
@@ -109,27 +109,27 @@ def _run(
     notify_url: str | None,
     wait: float,
     transit_key: str | None,
-    **given: Any,
+    **arguments: Any,
 ) -> None:
     notices = list(_notices(watch, signal_name, process, notify_url))
     places = [options.place_of(secret, "--secret") for secret in secrets]
-    bits = layout.mode_of(mode, "--mode") if mode else None
+    file_mode = layout.mode_of(mode, "--mode") if mode else None
     entries = layout.entries(read_object(config), config) if config else None
-    further = options.pairs(renamed, "--variable") or {}
-    if further and not as_variables:
+    variable_names = options.pairs(renamed, "--variable") or {}
+    if variable_names and not as_variables:
         raise click.UsageError("--variable needs --exec")
     require_folder(folder, on_disk=allow_disk)
-    given["service_account"] = given["service_account"] or own_account()
+    arguments["service_account"] = arguments["service_account"] or own_account()
     if as_variables:
         require_program(exec_program)
 
     def update() -> bool:
-        values = open_named(given, places, transit_key)
-        files = {} if as_variables and entries is None else layout.files(values, entries, bits)
+        values = open_named(arguments, places, transit_key)
+        files = {} if as_variables and entries is None else layout.files(values, entries, file_mode)
         if as_variables:
             where = ", ".join(secrets)
-            environment = variables(values, env_prefix, where) | renamed_variables(values, further, where)
-            files |= layout.environment(environment, bits)
+            environment = variables(values, env_prefix, where) | renamed_variables(values, variable_names, where)
+            files |= layout.environment(environment, file_mode)
             put_program(folder, exec_program)
         change = write(folder, files)
         if change:
@@ -141,14 +141,16 @@ def _run(
         return
 
     with ExitStack() as stack:
-        kubernetes = stack.enter_context(kubernetes_of(given))
+        kubernetes = stack.enter_context(kubernetes_of(arguments))
         requests = [Request(name, namespace) for namespace, name in dict.fromkeys(place[:2] for place in places)]
 
         def first() -> Changes:
-            with ExitStack() as held:
-                changes = held.enter_context(Changes(kubernetes, requests))  # before it reads, so that none is missed
+            with ExitStack() as cleanup:
+                changes = cleanup.enter_context(
+                    Changes(kubernetes, requests)
+                )  # before it reads, so that none is missed
                 update()
-                held.pop_all()
+                cleanup.pop_all()
                 return changes
 
         changes = stack.enter_context(patiently(first, wait, warn))

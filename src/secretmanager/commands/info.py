@@ -47,7 +47,7 @@ def command(
     kinds: tuple[Fault, ...],
     reseal: str | None,
     output: str,
-    **given: Any,
+    **arguments: Any,
 ) -> None:
     """Show key, version, age and faults of sealed Secrets.
 
@@ -58,19 +58,19 @@ def command(
     leaked, version = _key_and_version(reseal)
     namespace, name = _place(secret or "")
     with ExitStack() as stack:
-        kubernetes = stack.enter_context(kubernetes_of(given))
-        vault = stack.enter_context(vault_of(given, lambda: kubernetes)) if given["vault_url"] else None
-        found = (
+        kubernetes = stack.enter_context(kubernetes_of(arguments))
+        vault = stack.enter_context(vault_of(arguments, lambda: kubernetes)) if arguments["vault_url"] else None
+        secrets = (
             [kubernetes.get_secret(namespace, name)] if name else kubernetes.list_secrets(namespace or None, selector)
         )
         states = KeyStates(vault)
         keys: set[str | None] = set()
         wrong = False
 
-        def told() -> Iterator[SecretInfo]:
+        def inspected() -> Iterator[SecretInfo]:
             """Yield what is known of each Secret; nothing of it is kept, since it may be much."""
             nonlocal wrong
-            for info in inspect(found, states, transit_key):
+            for info in inspect(secrets, states, transit_key):
                 keys.add(info.transit_key)
                 yield info
                 for line in faults(info, kinds):
@@ -78,9 +78,9 @@ def command(
                     warn(line)
 
         if leaked:
-            _print_leaked(told(), leaked, version, transit_key, output)
+            _print_leaked(inspected(), leaked, version, transit_key, output)
         else:
-            _print(told(), output)
+            _print(inspected(), output)
         if not keys:
             if namespace:
                 kubernetes.require_namespace(namespace)
@@ -108,8 +108,8 @@ def _print(infos: Iterable[SecretInfo], output: str) -> None:
         ):
             sums[what] += bool(is_so)
     if sums["Secrets"] > LONG:
-        found = [f"{count} {what}" for what, count in sums.items() if count]
-        click.echo(f"{found[0]}{': ' if found[1:] else ''}{', '.join(found[1:])}")
+        totals = [f"{count} {what}" for what, count in sums.items() if count]
+        click.echo(f"{totals[0]}{': ' if totals[1:] else ''}{', '.join(totals[1:])}")
 
 
 def _print_leaked(

@@ -97,7 +97,7 @@ from .connections import kubernetes_of, warn
 @click.option("--check", is_flag=True, help="Write nothing; end with status 1 if something would change.")
 @options.kubernetes
 def command(
-    files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, check: bool, verify: bool, **given: Any
+    files: tuple[str, ...], remove: bool, in_place: bool, diff: bool, check: bool, verify: bool, **arguments: Any
 ) -> None:
     """Add kubevault to the pods of manifests.
 
@@ -115,17 +115,17 @@ def command(
     texts = {name: _read(name) for name in files or ("-",)}
     if not files and function(texts["-"]):
         return
-    connection = {option.name: given.pop(option.name, None) for option in KUBERNETES}
-    injection = None if remove else _injection(given)
+    connection = {option.name: arguments.pop(option.name, None) for option in KUBERNETES}
+    injection = None if remove else _injection(arguments)
     if injection and injection.warning:
         warn(injection.warning)
     if injection and verify:
         for name, text in texts.items():
             for workload in workloads_in(text, _shown(name), injection, several=len(texts) > 1):
                 _verify(workload, injection, connection)
-    changed = dict(_changed(texts, injection, given["workloads"]))
+    changed = dict(_changed(texts, injection, arguments["workloads"]))
     if len(texts) > 1:
-        check_workloads(texts, given["workloads"])
+        check_workloads(texts, arguments["workloads"])
     for name, text in changed.items():
         if diff:
             before, after = (each.splitlines(keepends=True) for each in (texts[name], text))
@@ -167,15 +167,15 @@ def _changed(
         yield name, with_injection(text, _shown(name), injection, secrets, several=len(texts) > 1)
 
 
-def _injection(given: dict[str, Any]) -> Injection:
+def _injection(arguments: dict[str, Any]) -> Injection:
     needed = {"way": "--with", "secrets": "--secret", "vault_url": "--vault-url", "role": "--role", "image": "--image"}
-    if missing := [flag for name, flag in needed.items() if not given[name]]:
+    if missing := [flag for name, flag in needed.items() if not arguments[name]]:
         raise click.UsageError(f"Missing option{'s' if missing[1:] else ''} {', '.join(missing)}.")
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
     values["with"] = values.pop("way")
     values["command"] = dict(map(_command, values.pop("commands")))
-    values["environment"] = options.pairs(given["environment"], "--env")
-    values["resources"] = _resources(given["resources"])
+    values["environment"] = options.pairs(arguments["environment"], "--env")
+    values["resources"] = _resources(arguments["resources"])
     return from_options(values)
 
 
@@ -207,9 +207,9 @@ def _verify(manifest: Mapping[str, Any], injection: Injection, connection: Mappi
 def _command(text: str) -> tuple[str, list[str]]:
     """Return the container and the words of ``[CONTAINER=]COMMAND``."""
     name, equals, rest = text.partition("=")
-    named = bool(equals) and name.replace("-", "").isalnum()
+    has_container = bool(equals) and name.replace("-", "").isalnum()
     try:
-        return (name, shlex.split(rest)) if named else ("", shlex.split(text))
+        return (name, shlex.split(rest)) if has_container else ("", shlex.split(text))
     except ValueError as error:
         raise click.UsageError(f"--command: {error}; allowed is a command as a shell reads it") from error
 

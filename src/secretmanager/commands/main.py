@@ -75,13 +75,13 @@ def cli(ctx: click.Context) -> None:
 
 def _missing(ctx: click.Context, words: list[str]) -> list[str]:
     """Return the parameters that a subcommand needs and has not, as its usage names them."""
-    given, _, _ = ctx.command.make_parser(ctx).parse_args(list(words))
+    arguments, _, _ = ctx.command.make_parser(ctx).parse_args(list(words))
 
     def is_given(value: object) -> bool:  # click has an object of its own for what is not
         return bool(value) and isinstance(value, str | list | tuple)
 
     needed = [each for each in ctx.command.params if each.required]
-    return [each.get_error_hint(ctx) for each in needed if not is_given(given.get(each.name or ""))]
+    return [each.get_error_hint(ctx) for each in needed if not is_given(arguments.get(each.name or ""))]
 
 
 def main() -> NoReturn:

@@ -27,9 +27,9 @@ def from_table(*options: Option) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         @wraps(command)
-        def completed(**given: Any) -> Any:
+        def completed(**arguments: Any) -> Any:
             protect()
-            return command(**with_variables(given, options))
+            return command(**with_variables(arguments, options))
 
         decorated: Command = completed
         for option in reversed(options):
@@ -95,10 +95,10 @@ def pairs(items: Iterable[str], option: str) -> dict[str, str] | None:
     Raises:
         click.UsageError: an item has another form.
     """
-    found = {}
+    values_by_key = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise click.UsageError(f"{option}: found {item!r}; allowed is KEY=VALUE")
-        found[key] = value
-    return found or None
+        values_by_key[key] = value
+    return values_by_key or None

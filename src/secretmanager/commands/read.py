@@ -20,14 +20,14 @@ from .connections import open_places
 @options.output
 @options.vault
 @options.kubernetes
-def command(secret: str, transit_key: str | None, output: str, **given: Any) -> None:
+def command(secret: str, transit_key: str | None, output: str, **arguments: Any) -> None:
     """Print the values of a sealed Secret.
 
     With KEY, the bytes of this value; without, a JSON object of all values, in base64 under "KEY (base64)" if one is
     not text.
     """
     namespace, name, key = options.place_of(secret, "SECRET")
-    values = open_places(given, [(namespace, name, key)], transit_key)[0]
+    values = open_places(arguments, [(namespace, name, key)], transit_key)[0]
     if key is not None and output == "text":
         sys.stdout.buffer.write(values[key])
         return
@@ -35,10 +35,10 @@ def command(secret: str, transit_key: str | None, output: str, **given: Any) -> 
 
 
 def _as_json(values: Mapping[str, bytes]) -> dict[str, str]:
-    found = {}
+    document = {}
     for key, value in values.items():
         try:
-            found[key] = value.decode()
+            document[key] = value.decode()
         except UnicodeDecodeError:
-            found[f"{key} (base64)"] = base64.b64encode(value).decode("ascii")
-    return found
+            document[f"{key} (base64)"] = base64.b64encode(value).decode("ascii")
+    return document

@@ -33,7 +33,7 @@ from .statuses import FINDING, ONLY_FORETOLD
 @options.vault
 @options.kubernetes
 def command(
-    lifetime: str, reviewer: str, reviewer_mount: str, force: bool, check: bool, output: str, **given: Any
+    lifetime: str, reviewer: str, reviewer_mount: str, force: bool, check: bool, output: str, **arguments: Any
 ) -> None:
     """Renew the token reviewer's token in Vault.
 
@@ -44,9 +44,9 @@ def command(
     namespace, name, key = options.place_of(reviewer, "--reviewer")
     if key:
         raise click.UsageError(f"--reviewer: found {reviewer!r}; allowed is NAMESPACE/NAME")
-    whose = TokenReviewer(namespace, name, reviewer_mount)
-    with kubernetes_of(given) as kubernetes, vault_of(given, lambda: kubernetes) as vault:
-        renewal = renew(vault, kubernetes, whose, seconds, force=force, check=check)
+    token_reviewer = TokenReviewer(namespace, name, reviewer_mount)
+    with kubernetes_of(arguments) as kubernetes, vault_of(arguments, lambda: kubernetes) as vault:
+        renewal = renew(vault, kubernetes, token_reviewer, seconds, force=force, check=check)
     if output == "json":
         click.echo(json.dumps({"renewed": renewal.renewed, "renew_after": renewal.renew_after}, indent=2))
     elif not renewal.renewed:

@@ -21,9 +21,9 @@ from . import rotation
     help="YAML file of sealed Secrets, or a folder of such files, which counts as well.",
 )
 @rotation.common
-def command(trim: bool, output: str, **given: Any) -> None:
+def command(trim: bool, output: str, **options: Any) -> None:
     """Disable the older versions of a Transit key.
 
     If Secrets still need one, they are named, and nothing is changed.
     """
-    rotation.perform(Steps(retire=True, trim=trim), output, **given)
+    rotation.perform(Steps(retire=True, trim=trim), output, **options)

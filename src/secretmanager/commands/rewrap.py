@@ -13,9 +13,9 @@ from . import rotation
 @click.command(name="rewrap")
 @rotation.rewrapping
 @rotation.common
-def command(output: str, **given: Any) -> None:
+def command(output: str, **options: Any) -> None:
     """Re-encrypt Secrets with a Transit key's newest version.
 
     Vault does it: the plaintext never leaves it. The next run resumes one that was interrupted.
     """
-    rotation.perform(Steps(rewrap=True), output, **given)
+    rotation.perform(Steps(rewrap=True), output, **options)

@@ -31,7 +31,7 @@ from . import rotation, textfile
 @rotation.rewrapping
 @rotation.common
 def command(
-    older_than: str, rewrap: bool, retire: bool, trim: bool, metrics: Path | None, output: str, **given: Any
+    older_than: str, rewrap: bool, retire: bool, trim: bool, metrics: Path | None, output: str, **options: Any
 ) -> None:
     """Rotate a Transit key if its newest version is old.
 
@@ -40,6 +40,6 @@ def command(
     if trim and not retire:
         raise click.UsageError("--trim needs --retire")
     age = rotation.usage(lambda: duration(older_than, "--older-than"))
-    rotation.perform(Steps(True, age, rewrap, retire, trim), output, **given)
-    if metrics and not given["check"]:
-        textfile.record_rotation(metrics, given["transit_key"])
+    rotation.perform(Steps(True, age, rewrap, retire, trim), output, **options)
+    if metrics and not options["check"]:
+        textfile.record_rotation(metrics, options["transit_key"])

@@ -108,7 +108,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def perform(steps: Steps, output: str, **given: Any) -> None:
+def perform(steps: Steps, output: str, **arguments: Any) -> None:
     """Run some steps, and print what was done.
 
     Raises:
@@ -116,56 +116,60 @@ def perform(steps: Steps, output: str, **given: Any) -> None:
         NotRetired: something is behind.
         SecretManagerError: a server refused, or is unreachable.
     """
-    shard = usage(lambda: Shard.parse(given["shard"])) if given.get("shard") else None
-    for path in given.get("manifests", ()):
+    shard = usage(lambda: Shard.parse(arguments["shard"])) if arguments.get("shard") else None
+    for path in arguments.get("manifests", ()):
         if not path.exists():
             raise ConfigError(f"--manifest: {path}: No such file or directory")
-    chosen = Options(
-        given["transit_key"],
-        unmanaged=given.get("unmanaged", False),
-        gitops=given.get("gitops", False),
-        recreate=given.get("recreate", False),
+    rotation_options = Options(
+        arguments["transit_key"],
+        unmanaged=arguments.get("unmanaged", False),
+        gitops=arguments.get("gitops", False),
+        recreate=arguments.get("recreate", False),
     )
     with ExitStack() as stack:
 
         def connect() -> KubernetesClient:
-            return stack.enter_context(kubernetes_of(given, connections=given.get("concurrency", 1)))
+            return stack.enter_context(kubernetes_of(arguments, connections=arguments.get("concurrency", 1)))
 
-        vault = stack.enter_context(vault_of(given, connect))
-        kubernetes = connect() if given.get("kubernetes", True) else None
-        lease_namespace = None if given["check"] else given["lease_namespace"]
-        still_held = stack.enter_context(one_at_a_time(kubernetes, lease_namespace, chosen.transit_key, shard))
-        progress = stack.enter_context(_progress(check=given["check"]))
+        vault = stack.enter_context(vault_of(arguments, connect))
+        kubernetes = connect() if arguments.get("kubernetes", True) else None
+        lease_namespace = None if arguments["check"] else arguments["lease_namespace"]
+        still_held = stack.enter_context(
+            one_at_a_time(kubernetes, lease_namespace, rotation_options.transit_key, shard)
+        )
+        progress = stack.enter_context(_progress(check=arguments["check"]))
         outcome = Outcome()
         try:
             run(
                 vault,
                 kubernetes,
-                chosen,
+                rotation_options,
                 steps,
-                namespaces=given.get("namespaces", ()),
-                manifests=given.get("manifests", ()),
+                namespaces=arguments.get("namespaces", ()),
+                manifests=arguments.get("manifests", ()),
                 shard=shard,
-                concurrency=given.get("concurrency", 1),
-                check=given["check"],
+                concurrency=arguments.get("concurrency", 1),
+                check=arguments["check"],
                 progress=progress,
                 still_held=still_held,
                 outcome=outcome,
             )
         except SecretManagerError as error:
-            if isinstance(error, NotRetired) or (outcome.changed and not given["check"]):
-                _print(outcome, replace(steps, retire=False), output, given["transit_key"], check=given["check"])
+            if isinstance(error, NotRetired) or (outcome.changed and not arguments["check"]):
+                _print(
+                    outcome, replace(steps, retire=False), output, arguments["transit_key"], check=arguments["check"]
+                )
             raise
         except KeyboardInterrupt:
-            if not given["check"]:
+            if not arguments["check"]:
                 rotated = "a new version was made; " if outcome.rotated else ""
                 warn(f"interrupted: {rotated}{_so_far(outcome.report)}; the next run goes on from there")
             raise
-    _print(outcome, steps, output, given["transit_key"], check=given["check"])
+    _print(outcome, steps, output, arguments["transit_key"], check=arguments["check"])
     if failed := len(outcome.report.failed):
         warn(f"{failed} could not be rewrapped")
         raise click.exceptions.Exit(1)
-    if given["check"] and outcome.changed:
+    if arguments["check"] and outcome.changed:
         warn(ONLY_FORETOLD)
         raise click.exceptions.Exit(FINDING)
 
@@ -182,12 +186,12 @@ def _progress(*, check: bool) -> Iterator[Callable[[Report], None]]:
             task = bar.add_task("listing", total=None)
             yield lambda report: bar.update(task, description=_so_far(report, check=check))
         return
-    said = time.monotonic()
+    last_report = time.monotonic()
 
     def tell(report: Report) -> None:
-        nonlocal said
-        if time.monotonic() - said >= EVERY:
-            said = time.monotonic()
+        nonlocal last_report
+        if time.monotonic() - last_report >= EVERY:
+            last_report = time.monotonic()
             click.echo(f"kubevault: {_so_far(report, check=check)}", err=True)
 
     yield tell
@@ -212,5 +216,5 @@ def _print(outcome: Outcome, steps: Steps, output: str, key: str, *, check: bool
     for place, why in sorted(outcome.report.behind.items()):
         click.echo(printable(f"  {place}: {why}"))
     if steps.retire:
-        done = f"{would}retired" if outcome.retired else "nothing to retire"
-        click.echo(f"{key}: {done}, oldest that decrypts is version {outcome.min_decryption_version}")
+        result = f"{would}retired" if outcome.retired else "nothing to retire"
+        click.echo(f"{key}: {result}, oldest that decrypts is version {outcome.min_decryption_version}")

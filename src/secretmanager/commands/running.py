@@ -219,9 +219,9 @@ def _supervised(command: Sequence[str], environment: Mapping[bytes, bytes], disp
                 if failure:
                     raise _program_error(command[0], int(failure))
                 return os.waitstatus_to_exitcode(status)
-            caught = signal.sigwaitinfo(waited)
-            if caught.si_signo != signal.SIGCHLD and caught.si_code <= _SI_USER:
-                os.kill(child, caught.si_signo)
+            received = signal.sigwaitinfo(waited)
+            if received.si_signo != signal.SIGCHLD and received.si_code <= _SI_USER:
+                os.kill(child, received.si_signo)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

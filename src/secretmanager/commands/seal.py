@@ -111,89 +111,91 @@ from .statuses import FINDING, LONG, ONLY_FORETOLD
 @options.output
 @options.vault
 @options.kubernetes
-def command(secret: str | None, secrets: Any, output: str, **given: Any) -> None:
+def command(secret: str | None, secrets: Any, output: str, **arguments: Any) -> None:
     """Encrypt values into a Secret, if they changed.
 
     Values come from files, standard input or a prompt, never from arguments, which other users of the machine could
     see.
     """
-    wanted = _wanted(secret, secrets, given)
-    manifest, concurrency = given["manifest"], given["concurrency"]
-    apply = given["apply"] if given["apply"] is not None else not manifest
+    specs = _specs(secret, secrets, arguments)
+    manifest, concurrency = arguments["manifest"], arguments["concurrency"]
+    apply = arguments["apply"] if arguments["apply"] is not None else not manifest
 
     changed_places: set[str] = set()
     try:
         with ExitStack() as stack:
 
             def connect() -> KubernetesClient:
-                return stack.enter_context(kubernetes_of(given, connections=concurrency))
+                return stack.enter_context(kubernetes_of(arguments, connections=concurrency))
 
-            written = stack.enter_context(announcing(given, warn))
+            announcer = stack.enter_context(announcing(arguments, warn))
 
             def note(change: Change, secret: Object | None) -> None:
                 changed_places.add(change.place)
-                if written:
-                    written(change, secret)
+                if announcer:
+                    announcer(change, secret)
 
-            vault = stack.enter_context(vault_of(given, connect))
+            vault = stack.enter_context(vault_of(arguments, connect))
             kubernetes = connect() if apply else None
             workloads = find_workloads(
                 kubernetes,
-                wanted,
-                file=given["restart_manifest"],
+                specs,
+                file=arguments["restart_manifest"],
                 concurrency=concurrency,
-                check=given["check"],
-                waits=given["restart_wait"],
+                check=arguments["check"],
+                waits=arguments["restart_wait"],
             )
-            for said in workloads.warnings if workloads else ():
-                warn(said)
+            for workload_warning in workloads.warnings if workloads else ():
+                warn(workload_warning)
             outcomes, changed = seal_into(
                 vault,
-                wanted,
+                specs,
                 file=ManifestFile(manifest) if manifest else None,
-                kubernetes=KubernetesStore(kubernetes, concurrency, note, given["timeout"]) if kubernetes else None,
-                check=given["check"],
-                progress=stack.enter_context(_progress(len(wanted))),
+                kubernetes=KubernetesStore(kubernetes, concurrency, note, arguments["timeout"]) if kubernetes else None,
+                check=arguments["check"],
+                progress=stack.enter_context(_progress(len(specs))),
             )
-            _print_outcomes(outcomes, output, check=given["check"])
+            _print_outcomes(outcomes, output, check=arguments["check"])
             if warning := awaited(outcomes):
                 warn(warning)
             if workloads:
-                _restart(workloads, outcomes, given)
+                _restart(workloads, outcomes, arguments)
                 changed = changed or bool(workloads.restarted)
     except SealingFailed as error:
-        _print_outcomes(error.outcomes, output, check=given["check"])
+        _print_outcomes(error.outcomes, output, check=arguments["check"])
         raise
     except KeyboardInterrupt:
-        if not given["check"]:
+        if not arguments["check"]:
             warn(
-                f"interrupted: at least {len(changed_places)} of {len(wanted)} Secrets were written, each whole; the"
+                f"interrupted: at least {len(changed_places)} of {len(specs)} Secrets were written, each whole; the"
                 " same command seals the rest and leaves these as they are"
             )
         raise
-    if given["check"] and (changed or any(outcome.changed for outcome in outcomes)):
+    if arguments["check"] and (changed or any(outcome.changed for outcome in outcomes)):
         warn(ONLY_FORETOLD)
         sys.exit(FINDING)
 
 
-def _restart(workloads: LiveWorkloads | WorkloadFile, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> None:
+def _restart(
+    workloads: LiveWorkloads | WorkloadFile, outcomes: Sequence[Outcome], arguments: Mapping[str, Any]
+) -> None:
     """Restart what has to be restarted, and say so on standard error: standard output is about the Secrets."""
     try:
         workloads.stamp(outcomes)
     finally:
         for restart in workloads.restarted:
             text = str(restart)
-            click.echo(text.replace(": restarted", ": would be restarted", 1) if given["check"] else text, err=True)
-    if isinstance(workloads, LiveWorkloads) and given["restart_wait"] and not given["check"]:
-        workloads.wait(given["restart_timeout"], partial(click.echo, err=True))
+            click.echo(text.replace(": restarted", ": would be restarted", 1) if arguments["check"] else text, err=True)
+    if isinstance(workloads, LiveWorkloads) and arguments["restart_wait"] and not arguments["check"]:
+        workloads.wait(arguments["restart_timeout"], partial(click.echo, err=True))
 
 
-def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[SecretSpec]:
+def _specs(secret: str | None, secrets: Any, arguments: Mapping[str, Any]) -> list[SecretSpec]:
     """Read the Secrets to seal from the options."""
     if (secret is None) == (secrets is None):
         raise click.UsageError("give NAMESPACE/NAME or --secrets, and not both")
     base: dict[str, Any] = {
-        name: given[name]
+        name: arguments[name]
         for name in (
             "transit_key",
             "digest_key",
@@ -208,27 +210,27 @@ def _wanted(secret: str | None, secrets: Any, given: Mapping[str, Any]) -> list[
             "bank_vaults_skip",
         )
     }
-    base |= {name: options.pairs(given[name], f"--{name.removesuffix('s')}") for name in ("labels", "annotations")}
-    base |= {"type": given["secret_type"], "restart": list(given["restart"])}
+    base |= {name: options.pairs(arguments[name], f"--{name.removesuffix('s')}") for name in ("labels", "annotations")}
+    base |= {"type": arguments["secret_type"], "restart": list(arguments["restart"])}
     if secrets is not None:
-        if any(given[name] for name in ("from_file", "from_env_file", "prompt", "absent_keys")):
+        if any(arguments[name] for name in ("from_file", "from_env_file", "prompt", "absent_keys")):
             raise click.UsageError("--secrets has values of its own, so it takes no other values")
-        given_once = {name: value for name, value in base.items() if value is not None}
-        return from_options(_entries(secrets), given_once, f"--secrets: {secrets}, entry {{}}: ")
+        base_options = {name: value for name, value in base.items() if value is not None}
+        return from_options(_entries(secrets), base_options, f"--secrets: {secrets}, entry {{}}: ")
     namespace, name, key = options.place_of(secret or "", "SECRET")
     if key is not None:
         raise click.UsageError("SECRET is NAMESPACE/NAME; data keys are given by --from-file KEY=PATH")
     data: dict[str, Any] = {}
-    files = [_from_file(item) for item in given["from_file"]]
-    variables = _environment_file(given["from_env_file"], allow_empty=given["allow_empty"])
-    keys = [*(key for key, _ in files), *variables, *given["prompt"]]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise click.UsageError(f"{', '.join(twice)}: is given twice")
+    files = [_from_file(item) for item in arguments["from_file"]]
+    variables = _environment_file(arguments["from_env_file"], allow_empty=arguments["allow_empty"])
+    keys = [*(key for key, _ in files), *variables, *arguments["prompt"]]
+    if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
+        raise click.UsageError(f"{', '.join(duplicates)}: is given twice")
     for key, path in files:
-        data[key] = _trimmed(key, _content(path), trim=given["trim"])
+        data[key] = _trimmed(key, _content(path), trim=arguments["trim"])
     data |= variables
-    data |= {key: click.prompt(key, hide_input=True, confirmation_prompt=True, err=True) for key in given["prompt"]}
-    entry = {**base, "namespace": namespace, "name": name, "absent_keys": list(given["absent_keys"]) or None}
+    data |= {key: click.prompt(key, hide_input=True, confirmation_prompt=True, err=True) for key in arguments["prompt"]}
+    entry = {**base, "namespace": namespace, "name": name, "absent_keys": list(arguments["absent_keys"]) or None}
     return from_options([{**entry, "data": data or None}])
 
 
@@ -290,7 +292,7 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sealing", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+        yield lambda completed, count: bar.update(task, completed=completed, total=count)
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], output: str, *, check: bool) -> None:

@@ -42,14 +42,14 @@ def replace(path: Path, text: str) -> None:
         ConfigError: it cannot be written.
     """
     try:
-        descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 os.fchmod(descriptor, MODE)
-            Path(new).replace(path)
+            Path(temporary).replace(path)
         except BaseException:
-            Path(new).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         why = f"{error.strerror}; let the user that runs this write to its folder"

@@ -43,11 +43,11 @@ def _worded(text: str, names: Mapping[str, str]) -> str:
     usual = sorted((name for name in names if name and "_" not in name), key=len, reverse=True)
     if clear:
         pattern = rf"(?<![-\w$/.'\"])({'|'.join(clear)})(?![-\w/('\"]|\.\w)"
-        text = re.sub(pattern, lambda found: names[found[1]], text)
+        text = re.sub(pattern, lambda match: names[match[1]], text)
     if usual:
         some = f"({'|'.join(usual)})"
         text = re.sub(
-            rf"\b({_BEFORE}) {some}(?= to\b| if\b|[;:,]|$)", lambda found: f"{found[1]} {names[found[2]]}", text
+            rf"\b({_BEFORE}) {some}(?= to\b| if\b|[;:,]|$)", lambda match: f"{match[1]} {names[match[2]]}", text
         )
-        text = re.sub(rf"^{some}(?=: )", lambda found: names[found[1]], text)
+        text = re.sub(rf"^{some}(?=: )", lambda match: names[match[1]], text)
     return text

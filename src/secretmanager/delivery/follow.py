@@ -80,7 +80,7 @@ class _Looks:
     def look(self, request: Request) -> Object:
         return self._kubernetes.get(*request.object_key)
 
-    def changed(self, found: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
+    def changed(self, api_object: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
         return {}
 
 

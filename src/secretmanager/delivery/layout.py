@@ -57,17 +57,17 @@ def entries(config: Mapping[str, Any], place: str) -> list[Entry]:
     Raises:
         ConfigError: a field is unknown, missing or wrong; names its place.
     """
-    found = config.get("files")
-    if set(config) != {"files"} or not isinstance(found, list) or not found:
+    files = config.get("files")
+    if set(config) != {"files"} or not isinstance(files, list) or not files:
         raise ConfigError("allowed is the list files alone, and it is not empty", place=place)
-    made = [_entry(item, f"{place}: files[{index}]") for index, item in enumerate(found)]
-    taken: set[PurePosixPath] = set()
-    for entry in made:
+    parsed = [_entry(item, f"{place}: files[{index}]") for index, item in enumerate(files)]
+    paths: set[PurePosixPath] = set()
+    for entry in parsed:
         path = PurePosixPath(entry.path)
-        if any(path == other or path in other.parents or other in path.parents for other in taken):
+        if any(path == other or path in other.parents or other in path.parents for other in paths):
             raise ConfigError(f"path: {entry.path} is taken by another file", place=entry.place)
-        taken.add(path)
-    return made
+        paths.add(path)
+    return parsed
 
 
 def files(values: Mapping[str, bytes], config: list[Entry] | None, mode: int | None = None) -> dict[str, File]:

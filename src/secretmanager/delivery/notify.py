@@ -51,11 +51,11 @@ def by_signal(name: str, process: str) -> Notify:
         raise ConfigError(f"signal: found {name!r}; allowed is a name, as HUP or USR1")
 
     def notify() -> None:
-        found = dict(_processes(process))
-        if not found:
+        parents = dict(_processes(process))
+        if not parents:
             raise NotNotified(f"there is no process {process}; the pod needs shareProcessNamespace")
-        for pid, parent in found.items():
-            if parent not in found:
+        for pid, parent in parents.items():
+            if parent not in parents:
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:
@@ -88,12 +88,12 @@ def by_request(url: str) -> Notify:
 
     def notify() -> None:
         for attempt in range(ATTEMPTS):
-            said = _posted(host, port, path)
-            if not said:
+            problem = _posted(host, port, path)
+            if not problem:
                 return
             if attempt + 1 < ATTEMPTS:
                 time.sleep(_PAUSE * 2**attempt)
-        raise NotNotified(f"{parts.hostname}:{port} does not take the notice: {said}")
+        raise NotNotified(f"{parts.hostname}:{port} does not take the notice: {problem}")
 
     return notify
 

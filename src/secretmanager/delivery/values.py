@@ -29,13 +29,13 @@ def named(opened: Iterable[tuple[str, str | None, Mapping[str, bytes]]]) -> dict
         SecretFormatError: the value of a data key is not a JSON object.
         ConfigError: a name is in several of them.
     """
-    found: dict[str, bytes] = {}
+    combined: dict[str, bytes] = {}
     for place, key, values in opened:
-        here = values if key is None else members(values[key], place)
-        if twice := sorted(found.keys() & here.keys()):
-            raise ConfigError(f"{', '.join(twice)}: is in several of the Secrets")
-        found |= here
-    return found
+        secret_values = values if key is None else members(values[key], place)
+        if duplicates := sorted(combined.keys() & secret_values.keys()):
+            raise ConfigError(f"{', '.join(duplicates)}: is in several of the Secrets")
+        combined |= secret_values
+    return combined
 
 
 def check_name(name: str, place: str = "") -> None:
@@ -68,11 +68,11 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
             (`MOST_OF_ONE`).
         ConfigError: two data keys result in one name, or a name begins with a digit.
     """
-    found: dict[str, str] = {}
+    environment: dict[str, str] = {}
     origin: dict[str, str] = {}
     for key, value in values.items():
         name = variable_of(prefix + key)
-        if name in found:
+        if name in environment:
             raise ConfigError(f"data keys {origin[name]} and {key} both result in the variable {name}", place=place)
         if not name or name[0].isdigit():
             raise ConfigError(
@@ -91,8 +91,8 @@ def variables(values: Mapping[str, bytes], prefix: str = "", place: str = "") ->
                 place=place,
                 remedy="have it as a file (kubevault exec --files; kubevault files without --exec)",
             )
-        found[name], origin[name] = text, key
-    return found
+        environment[name], origin[name] = text, key
+    return environment
 
 
 def renamed_variables(values: Mapping[str, bytes], names: Mapping[str, str], place: str = "") -> dict[str, str]:
@@ -137,15 +137,15 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
     mark = _structural(text, 0)
     while mark[1] != "}" and text[mark.end()] != "}":
         name, end = _DECODER.raw_decode(text, mark.end())
-        begin = _structural(text, end).end()
-        value, end = _DECODER.raw_decode(text, begin)
-        yield name, value if isinstance(value, str) else text[begin:end]
+        start = _structural(text, end).end()
+        value, end = _DECODER.raw_decode(text, start)
+        yield name, value if isinstance(value, str) else text[start:end]
         mark = _structural(text, end)
 
 
-def _structural(text: str, at: int) -> re.Match[str]:
+def _structural(text: str, position: int) -> re.Match[str]:
     """Find one of an object's structural characters (RFC 8259 section 2)."""
-    match = _STRUCTURAL.match(text, at)
+    match = _STRUCTURAL.match(text, position)
     if not match:
         raise ValueError("not an object")
     return match

@@ -83,10 +83,10 @@ def write(folder: Path, files: Mapping[str, File]) -> Change:
         _check_free(folder, name)
     before = {path: _state(file) for path, file in _files(folder / DATA)}
     default = default_mode(folder)
-    wanted = {path: _wanted(file, default, folder) for path, file in files.items()}
+    desired = {path: _desired(file, default, folder) for path, file in files.items()}
     change = Change(
-        tuple(sorted(path for path, state in wanted.items() if before.get(path) != state)),
-        tuple(sorted(before.keys() - wanted.keys())),
+        tuple(sorted(path for path, state in desired.items() if before.get(path) != state)),
+        tuple(sorted(before.keys() - desired.keys())),
     )
     links = [folder / name for name in names if not (folder / name).is_symlink()]
     try:
@@ -170,10 +170,10 @@ def is_tmpfs(path: Path) -> bool:
     """Whether a folder is on a tmpfs or ramfs, by the longest mount point that holds it (proc_pid_mountinfo(5))."""
     real, best, kind = path.resolve(), "", ""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        left, _, right = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), left.split()[4])
-        if real.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, right.split()[0]
+        mount_fields, _, filesystem_fields = line.partition(" - ")
+        mount_point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount_fields.split()[4])
+        if real.is_relative_to(mount_point) and len(mount_point) >= len(best):
+            best, kind = mount_point, filesystem_fields.split()[0]
     return kind in ("tmpfs", "ramfs")
 
 
@@ -191,16 +191,16 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _state(path: Path) -> _State | None:
-    found = path.stat()
+    status = path.stat()
     try:
-        return path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
+        return path.read_bytes(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
     except PermissionError:
         return None  # not ours any more, or of a mode without "read": it is written again
 
 
-def _wanted(file: File, default: int, folder: Path) -> _State:
-    found = folder.stat()
-    own = os.geteuid(), found.st_gid if found.st_mode & stat.S_ISGID else os.getegid()
+def _desired(file: File, default: int, folder: Path) -> _State:
+    folder_status = folder.stat()
+    own = os.geteuid(), folder_status.st_gid if folder_status.st_mode & stat.S_ISGID else os.getegid()
     return file.content, default if file.mode is None else file.mode, *(file.owner or own)
 
 
@@ -245,10 +245,10 @@ def _generation(folder: Path) -> str:
     return (folder / DATA).readlink().name
 
 
-def _sweep(folder: Path, names: set[str], kept: set[str]) -> None:
+def _sweep(folder: Path, names: set[str], current_generations: set[str]) -> None:
     """Remove links to what is no longer there, and folders that other writes, also killed ones, left behind."""
     for path in folder.iterdir():
         if path.is_symlink() and path.name not in names and path.readlink() == Path(DATA, path.name):
             path.unlink()
-        elif _GENERATIONS.match(path.name) and path.name not in kept:
+        elif _GENERATIONS.match(path.name) and path.name not in current_generations:
             shutil.rmtree(path)

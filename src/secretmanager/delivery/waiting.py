@@ -65,17 +65,17 @@ def patiently(attempt: Callable[[], T], seconds: float, say: Callable[[str], Non
     Raises:
         SecretManagerError: the last attempt's; at once what no waiting ends.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     refused_since: float | None = None
     failed = 0
     while True:
         try:
             with without_waiting():  # for an election: that is done here
-                done = attempt()
+                result = attempt()
         except (*AWAY, *REFUSED) as error:
             now = time.monotonic()
             refused_since = (refused_since or now) if isinstance(error, REFUSED) else None
-            end = begun + seconds
+            end = start + seconds
             if refused_since is not None:
                 end = min(end, refused_since + REFUSED_FOR)
             pause = min(backoff(failed), end - now)
@@ -87,7 +87,7 @@ def patiently(attempt: Callable[[], T], seconds: float, say: Callable[[str], Non
         else:
             if failed:
                 leave_reason("")
-            return done
+            return result
         time.sleep(pause)
 
 
@@ -97,7 +97,7 @@ def leave_reason(text: str) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    given = os.environ.get(TERMINATION_VARIABLE)
-    if given or TERMINATION_LOG.exists():
+    log_path = os.environ.get(TERMINATION_VARIABLE)
+    if log_path or TERMINATION_LOG.exists():
         line = " ".join(text.split()).encode()[:_MESSAGE]
-        Path(given or TERMINATION_LOG).write_bytes(line)
+        Path(log_path or TERMINATION_LOG).write_bytes(line)

@@ -97,13 +97,13 @@ def program(mount_path: str = MOUNT_PATH) -> str:
 
 def _resources(injection: Injection) -> Object:
     """Return the resources; a default is moved, where it would be a request above its limit."""
-    wanted = {kind: injection.resources.get(kind, {}) for kind in RESOURCE_KINDS}
-    resources = {kind: {**RESOURCES[kind], **wanted[kind]} for kind in RESOURCE_KINDS}
+    configured = {kind: injection.resources.get(kind, {}) for kind in RESOURCE_KINDS}
+    resources = {kind: {**RESOURCES[kind], **configured[kind]} for kind in RESOURCE_KINDS}
     requests, limits = (resources[kind] for kind in RESOURCE_KINDS)
     for name, limit in limits.items():
         request = requests.get(name)
         if request and limit and quantity(request) > quantity(limit):
-            if name in wanted["limits"]:
+            if name in configured["limits"]:
                 requests[name] = limit
             else:
                 limits[name] = request

@@ -81,18 +81,19 @@ def _injected(content: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any
 
 def _options(config: Any) -> dict[str, Any]:
     """Return the options of a functionConfig, whose names have capitals where ours have underscores."""
-    found = config if isinstance(config, Mapping) else {}
+    function_config = config if isinstance(config, Mapping) else {}
     if (
-        found.get("kind") != KIND
-        or found.get("apiVersion") != API_VERSION
-        or not isinstance(found.get("spec"), Mapping)
+        function_config.get("kind") != KIND
+        or function_config.get("apiVersion") != API_VERSION
+        or not isinstance(function_config.get("spec"), Mapping)
     ):
-        what = " ".join(str(found[name]) for name in ("apiVersion", "kind") if found.get(name))
+        what = " ".join(str(function_config[name]) for name in ("apiVersion", "kind") if function_config.get(name))
         raise ConfigError(f"functionConfig: found {what or 'nothing'}; allowed is {API_VERSION} {KIND} with a spec")
-    if odd := [name for name in found["spec"] if "_" in str(name)]:
+    if odd := [name for name in function_config["spec"] if "_" in str(name)]:
         raise ConfigError(f"functionConfig: there is no {', '.join(odd)}; names are as vaultUrl")
     return {
-        re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", str(name)): value for name, value in found["spec"].items()
+        re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", str(name)): value
+        for name, value in function_config["spec"].items()
     }
 
 

@@ -108,20 +108,20 @@ class Injection:
         return words[words.index(option) + 1] if option in words[:-1] else None
 
 
-def from_options(given: Mapping[str, Any]) -> Injection:
+def from_options(options: Mapping[str, Any]) -> Injection:
     """Check options.
 
     Args:
-        given: by the names of `Injection`'s attributes, with ``with`` for ``way``; None counts as not given.
+        options: by the names of `Injection`'s attributes, with ``with`` for ``way``; None counts as not given.
 
     Raises:
         ConfigError: an option is unknown, missing, or has a value that is not allowed; names it.
     """
-    values = {"way" if name == "with" else name: value for name, value in given.items() if value is not None}
-    known = [each.name for each in fields(Injection)]
-    shown = sorted("with" if name == "way" else name for name in known)
-    if unknown := sorted(str(name) for name in given if name not in shown):
-        raise ConfigError(f"{', '.join(unknown)}: there is no such option; allowed are {', '.join(shown)}")
+    values = {"way" if name == "with" else name: value for name, value in options.items() if value is not None}
+    attribute_names = [each.name for each in fields(Injection)]
+    option_names = sorted("with" if name == "way" else name for name in attribute_names)
+    if unknown := sorted(str(name) for name in options if name not in option_names):
+        raise ConfigError(f"{', '.join(unknown)}: there is no such option; allowed are {', '.join(option_names)}")
     required = ("way", "secrets", "vault_url", "role", "image")
     if missing := ["with" if name == "way" else name for name in required if not values.get(name)]:
         raise ConfigError(f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} missing")
@@ -206,14 +206,14 @@ def quantity(text: str) -> Decimal:
     return Decimal(number) * Decimal(10) ** _POWERS[suffix]
 
 
-def _resources(given: Mapping[Any, Any]) -> dict[str, dict[str, str]]:
+def _resources(amounts_by_kind: Mapping[Any, Any]) -> dict[str, dict[str, str]]:
     """Check the resources of our container.
 
     Raises:
         ConfigError: they have another form, or a request is above its limit.
     """
     resources: dict[str, dict[str, str]] = {}
-    for kind, amounts in given.items():
+    for kind, amounts in amounts_by_kind.items():
         if kind not in RESOURCE_KINDS or not isinstance(amounts, Mapping):
             raise ConfigError(f"resources: found {kind!r} with {_kind(amounts)}; allowed are requests and limits")
         for name, value in amounts.items():

@@ -111,8 +111,10 @@ class _Workload:
         if not isinstance(self.pod, dict) or not isinstance(manifest.get("metadata"), dict):
             raise ConfigError(f"{self.name}: has no metadata or no pod's spec")
         for field in ("containers", "initContainers", "volumes"):
-            found = self.pod.get(field) or []
-            if not isinstance(found, list) or not all(isinstance(item, dict) and item.get("name") for item in found):
+            entries = self.pod.get(field) or []
+            if not isinstance(entries, list) or not all(
+                isinstance(item, dict) and item.get("name") for item in entries
+            ):
                 raise ConfigError(f"{self.name}: {field} should be a list of objects that have names")
         if not self.pod.get("containers"):
             raise ConfigError(f"{self.name}: has no containers")
@@ -141,8 +143,8 @@ class _Workload:
             handed_over = [] if injection.references == "keep" else references(self.pod, sealed)
             if handed_over and injection.references == "refuse":
                 raise refusal(handed_over)
-            further = arguments(self.pod, handed_over, injection, {item["name"] for item in selected})
-            injection = replace(injection, arguments=(*injection.arguments, *further))
+            file_arguments = arguments(self.pod, handed_over, injection, {item["name"] for item in selected})
+            injection = replace(injection, arguments=(*injection.arguments, *file_arguments))
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error.message}", remedy=error.remedy) from None
         token = self.pod.get("automountServiceAccountToken") is False
@@ -169,10 +171,10 @@ class _Workload:
                         f"{self.name}: container {item['name']!r} has {injection.mount_path} mounted already",
                         remedy="give another mount_path",
                     )
-            former = next(
+            previous_mounts = next(
                 (each.get("volumeMounts") for each in before.containers() if each["name"] == item["name"]), None
             )
-            _put(mounts, former, ours.mount(injection))
+            _put(mounts, previous_mounts, ours.mount(injection))
             if injection.way == "exec":
                 self._prefix(item, injection, len(selected), words)
 
@@ -226,22 +228,22 @@ class _Workload:
     def _selected(self, injection: Injection) -> list[Object]:
         if not injection.containers:
             return list(self.pod["containers"])
-        found = {item["name"]: item for item in self.containers()}
+        containers = {item["name"]: item for item in self.containers()}
         for name in injection.containers:
-            if name not in found:
-                raise ConfigError(f"{self.name}: there is no container {name!r}; it has {', '.join(found)}")
-        return [found[name] for name in dict.fromkeys(injection.containers)]
+            if name not in containers:
+                raise ConfigError(f"{self.name}: there is no container {name!r}; it has {', '.join(containers)}")
+        return [containers[name] for name in dict.fromkeys(injection.containers)]
 
     def _prefix(self, item: Object, injection: Injection, count: int, words: list[str]) -> None:
         name, command = item["name"], item.get("command")
         if not command:
-            given = injection.command.get(name) or (injection.command.get("") if count == 1 else None)
-            if not given:
+            configured = injection.command.get(name) or (injection.command.get("") if count == 1 else None)
+            if not configured:
                 raise ConfigError(
                     f"{self.name}: container {name!r} has no command, and its image's entry point is not in here",
                     remedy="name its command with --command (option command), or others with --container (containers)",
                 )
-            command = list(given)
+            command = list(configured)
             words.append(f"command/{name}")
         item["command"] = [ours.program(injection.mount_path), *command]
 
@@ -253,7 +255,7 @@ def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
-def _user(pod: Object, selected: list[Object], given: int | None) -> tuple[int, int | None] | None:
+def _user(pod: Object, selected: list[Object], default_user: int | None) -> tuple[int, int | None] | None:
     """Return user and group that own the values; None if a group, the pod's fsGroup, has to read them.
 
     One user's programs read their own files; programs of different users, or of one that only the image knows, need a
@@ -262,12 +264,12 @@ def _user(pod: Object, selected: list[Object], given: int | None) -> tuple[int, 
     context = pod.get("securityContext") or {}
     if "fsGroup" in context:
         return None
-    found = {
-        (own.get("runAsUser", context.get("runAsUser", given)), own.get("runAsGroup", context.get("runAsGroup")))
+    owners = {
+        (own.get("runAsUser", context.get("runAsUser", default_user)), own.get("runAsGroup", context.get("runAsGroup")))
         for own in (item.get("securityContext") or {} for item in selected)
     }
-    ((user, group), *others) = found
-    return None if others or not user else (user, group)
+    ((user, group), *other_owners) = owners
+    return None if other_owners or not user else (user, group)
 
 
 def _filled(parent: Object, field: str, empty: Any, words: list[str], prefix: str = "") -> Any:

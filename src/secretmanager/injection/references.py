@@ -63,9 +63,9 @@ def references(pod: Object, sealed: Mapping[str, Collection[str] | None]) -> lis
     ]
 
 
-def refusal(found: Sequence[Reference]) -> ConfigError:
+def refusal(secret_references: Sequence[Reference]) -> ConfigError:
     """Return the error for references that are to be refused."""
-    texts = [reference.what for reference in found if not reference.field.endswith("/volumeMounts")]
+    texts = [reference.what for reference in secret_references if not reference.field.endswith("/volumeMounts")]
     return ConfigError(
         f"{'; '.join(texts)}: Kubernetes would hand over ciphertext",
         remedy="take that out, or have it rewritten (option references, --references: rewrite; or keep, where the data"
@@ -74,25 +74,27 @@ def refusal(found: Sequence[Reference]) -> ConfigError:
 
 
 def arguments(
-    pod: Object, found: Sequence[Reference], injection: Injection, containers: Collection[str]
+    pod: Object, secret_references: Sequence[Reference], injection: Injection, containers: Collection[str]
 ) -> tuple[str, ...]:
     """Return the arguments that ``kubevault files`` needs if the way is to stand in the place of references.
 
     Args:
         pod: the spec.
-        found: its references.
+        secret_references: its references.
         injection: the way.
         containers: names of the containers that get the values.
 
     Raises:
         ConfigError: the way cannot do what a reference does.
     """
-    if problems := [f"{each.what} ({why})" for each in found if (why := _obstacle(each, pod, injection, containers))]:
+    if problems := [
+        f"{each.what} ({why})" for each in secret_references if (why := _obstacle(each, pod, injection, containers))
+    ]:
         raise ConfigError(
             f"cannot be rewritten: {'; '.join(problems)}", remedy="take that out, and change the program or the way"
         )
     variables: dict[str, str] = {}
-    for reference in found:
+    for reference in secret_references:
         if reference.field.endswith("/env"):
             name, (key,) = reference.item["name"], reference.keys or ("",)
             if variables.setdefault(name, key) != key:
@@ -105,15 +107,15 @@ def arguments(
     return tuple(f"--variable={name}={key}" for name, key in variables.items() if name != delivered[key])
 
 
-def rewrite(pod: Object, found: Sequence[Reference], injection: Injection) -> None:
+def rewrite(pod: Object, secret_references: Sequence[Reference], injection: Injection) -> None:
     """Put the way in the place of references.
 
     Args:
         pod: the spec, in which our container is already; it is changed.
-        found: its references, as they were before.
+        secret_references: its references, as they were before.
         injection: the way, with the `arguments` for them.
     """
-    for reference in reversed(found):
+    for reference in reversed(secret_references):
         field = reference.field.rpartition("/")[2]
         parent = _parent(pod, reference.field)
         items = parent[field]
@@ -180,22 +182,22 @@ def _all_references(pod: Object) -> Iterator[Reference]:
             yield Reference("imagePullSecrets", index, entry, name, None, f"imagePullSecrets with Secret {name}")
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         for item in pod.get(kind) or []:
-            here, who = f"{kind}/{item['name']}", f"container {item['name']!r}"
+            field, description = f"{kind}/{item['name']}", f"container {item['name']!r}"
             for index, variable in enumerate(item.get("env") or []):
                 source = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
                 if name := source.get("name"):
-                    what = f"{who}: variable {variable.get('name')} of Secret {name} (secretKeyRef)"
+                    what = f"{description}: variable {variable.get('name')} of Secret {name} (secretKeyRef)"
                     keys = frozenset({str(source.get("key"))})
-                    yield Reference(f"{here}/env", index, variable, name, keys, what)
+                    yield Reference(f"{field}/env", index, variable, name, keys, what)
             for index, entry in enumerate(item.get("envFrom") or []):
                 if name := (entry.get("secretRef") or {}).get("name"):
-                    what = f"{who}: variables of Secret {name} (envFrom)"
-                    yield Reference(f"{here}/envFrom", index, entry, name, None, what)
+                    what = f"{description}: variables of Secret {name} (envFrom)"
+                    yield Reference(f"{field}/envFrom", index, entry, name, None, what)
             for index, mount in enumerate(item.get("volumeMounts") or []):
                 if mount.get("name") in volumes:
                     name, keys = volumes[mount["name"]]
-                    what = f"{who}: {mount.get('mountPath')} of Secret {name}"
-                    yield Reference(f"{here}/volumeMounts", index, mount, name, keys, what)
+                    what = f"{description}: {mount.get('mountPath')} of Secret {name}"
+                    yield Reference(f"{field}/volumeMounts", index, mount, name, keys, what)
 
 
 def _secrets_of(volume: Object) -> Iterator[tuple[str, Object]]:

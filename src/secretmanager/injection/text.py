@@ -33,9 +33,9 @@ def with_injection(
     Raises:
         ConfigError: it is not YAML, it has none of the workloads, or something in one is in the way.
     """
-    at_hand = secrets_in(text, place) if secrets is None else secrets
+    secret_manifests = secrets_in(text, place) if secrets is None else secrets
     workloads = set(injection.workloads)
-    return _changed(text, place, lambda manifest: injected(manifest, injection, at_hand), workloads, several)
+    return _changed(text, place, lambda manifest: injected(manifest, injection, secret_manifests), workloads, several)
 
 
 def workloads_in(text: str, place: str, injection: Injection, *, several: bool = False) -> list[Mapping[str, Any]]:
@@ -96,13 +96,13 @@ def _changed(
 ) -> str:
     parsed = documents.parse(text, place)
     items = [item for document in parsed for item in _items(document.content)]
-    meant = set(chosen(items, workloads, place, several))
+    selected = set(chosen(items, workloads, place, several))
     contents = []
     count = 0
     for document in parsed:
         items = list(_items(document.content))
         try:
-            changed = [change(item) if count + at in meant else item for at, item in enumerate(items)]
+            changed = [change(item) if count + at in selected else item for at, item in enumerate(items)]
         except ConfigError as error:
             raise ConfigError(error.message, place=place, remedy=error.remedy) from None
         count += len(items)

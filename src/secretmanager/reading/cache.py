@@ -65,17 +65,17 @@ class Cache(Generic[K, V]):
         """Keep a value, as a copy."""
         if self._ttl <= 0:
             return
-        kept = self._copy(value)
+        copied = self._copy(value)
         with self._lock:
             self._drop(key)
-            self._entries[key] = (time.monotonic(), kept)
+            self._entries[key] = (time.monotonic(), copied)
             if len(self._entries) > self._max_entries:
                 self._drop(next(iter(self._entries)))
 
-    def forget(self, which: Callable[[K], bool] = lambda key: True) -> None:
+    def forget(self, matches: Callable[[K], bool] = lambda key: True) -> None:
         """Drop the values of some keys; without an argument, of all."""
         with self._lock:
-            for key in [key for key in self._entries if which(key)]:
+            for key in [key for key in self._entries if matches(key)]:
                 self._drop(key)
 
     def _get(self, key: K, age: float) -> V | None:
@@ -84,8 +84,10 @@ class Cache(Generic[K, V]):
         with self._lock:
             now = time.monotonic()
             # All that is too old goes now, not when it is asked for: it may be plaintext.
-            for old in [k for k, (since, _) in self._entries.items() if now - since >= self._ttl + self._stale]:
-                self._drop(old)
+            for expired in [
+                entry_key for entry_key, (since, _) in self._entries.items() if now - since >= self._ttl + self._stale
+            ]:
+                self._drop(expired)
             if key not in self._entries or now - self._entries[key][0] >= age:
                 return None
             self._entries.move_to_end(key)

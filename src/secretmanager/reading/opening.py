@@ -34,7 +34,7 @@ def open_objects(
         SecretKeyNotFound, SecretFormatError, SealedDataError, WrongTransitKey: as `requests.sealed_items`.
         DecryptionFailed, PermissionDenied: Vault refused.
     """
-    manifests = {key: manifest_of(found) for key, found in objects.items()}
+    manifests = {key: manifest_of(api_object) for key, api_object in objects.items()}
     where_of: dict[str, tuple[ObjectKey, str]] = {}
 
     def items() -> Iterator[tuple[str, tuple[int, str], TransitItem]]:
@@ -58,13 +58,13 @@ def open_objects(
     return opened
 
 
-def _explain(error: DecryptionFailed, text: str, found: Object, manifest: Manifest | None, key: str) -> None:
+def _explain(error: DecryptionFailed, text: str, api_object: Object, manifest: Manifest | None, key: str) -> None:
     """Say the one cause that is known why a value does not decrypt.
 
     Args:
         error: what Vault said; its message, reason and remedy change.
         text: the ciphertext.
-        found: the object.
+        api_object: the object.
         manifest: its manifest; None if an older tool sealed it, of which nothing is known.
         key: the data key.
     """
@@ -78,15 +78,15 @@ def _explain(error: DecryptionFailed, text: str, found: Object, manifest: Manife
         )
         return
     error.damaged = True
-    error.message = f"the value is damaged: it is not what was sealed here{_written(found, key)}"
+    error.message = f"the value is damaged: it is not what was sealed here{_written(api_object, key)}"
     error.remedy = "seal the value again, or restore the Secret from a backup or Git"
 
 
-def _written(found: Object, key: str) -> str:
+def _written(api_object: Object, key: str) -> str:
     """Say who wrote a data key last, and when, as the API server keeps it; an empty text if it does not."""
     entries = [
         entry
-        for entry in found["metadata"].get("managedFields") or []
+        for entry in api_object["metadata"].get("managedFields") or []
         if f"f:{key}" in ((entry.get("fieldsV1") or {}).get("f:data") or {})
     ]
     if not entries:

@@ -58,14 +58,14 @@ def read_environment(
         definition = _parsed(_text(definition), definition, definition_type, "definition_type")
     if not all(isinstance(variable, str) for variable in definition.values()):
         raise SecretFormatError("not every value is the name of a variable", place=place)
-    known = {**_dotenv(env_file), **os.environ} if env_file else os.environ
-    found = {}
+    environment = {**_dotenv(env_file), **os.environ} if env_file else os.environ
+    secrets = {}
     for name, variable in definition.items():
-        if variable not in known:
+        if variable not in environment:
             raise SecretKeyNotFound(f"the environment variable for {name} is not set", place=variable, remedy="set it")
-        found[name] = known[variable]
-    log.debug("read %d variables of the environment", len(found))
-    return found
+        secrets[name] = environment[variable]
+    log.debug("read %d variables of the environment", len(secrets))
+    return secrets
 
 
 def read_object(path: str) -> dict[str, Any]:
@@ -107,12 +107,12 @@ def load_json(text: str, place: object = None) -> dict[str, Any]:
         SecretFormatError: the text is not JSON, or not an object.
     """
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
         problem = f"it is not JSON: {getattr(error, 'msg', 'it cannot be read')}" + (f" in line {line}" if line else "")
     else:
-        return _object(found, place, "JSON")
+        return _object(parsed, place, "JSON")
     # Here, outside of "except": the original holds the text, and an exception keeps what it was raised in.
     raise SecretFormatError(problem, place=_said(place), remedy="put a JSON object there")
 
@@ -121,22 +121,22 @@ def _load_yaml(text: str, place: str) -> dict[str, Any]:
     from .. import safeyaml  # here, because few need it
 
     try:
-        found = safeyaml.load(text)
+        parsed = safeyaml.load(text)
     except safeyaml.NotYaml as error:
         problem = f"it {error}" + (f", by line {error.line}" if error.line else "")
     else:
-        return _object(found, place, "YAML")
+        return _object(parsed, place, "YAML")
     raise SecretFormatError(problem, place=place, remedy="put a YAML mapping there")
 
 
-def _object(found: Any, place: object, kind: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
+def _object(parsed: Any, place: object, kind: str) -> dict[str, Any]:
+    if not isinstance(parsed, dict):
         raise SecretFormatError(
-            f"it is {kind}, but holds a {type(found).__name__}",
+            f"it is {kind}, but holds a {type(parsed).__name__}",
             place=_said(place),
             remedy=f"put a {kind} object there",
         )
-    return found
+    return parsed
 
 
 def _said(place: object) -> str | None:

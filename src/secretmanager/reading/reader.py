@@ -47,7 +47,7 @@ class Reader:
             config.cache_plaintext_ttl,
             limit,
             stale=config.cache_stale_if_error,
-            copy=lambda kept: {key: bytearray(value) for key, value in kept.items()},
+            copy=lambda plaintexts: {key: bytearray(value) for key, value in plaintexts.items()},
             wipe=_wipe,
         )
 
@@ -62,33 +62,33 @@ class Reader:
 
     def sealed(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Read sealed objects."""
-        found = [self._plaintexts.get(request) for request in requests]
-        if missing := [index for index, kept in enumerate(found) if kept is None]:
-            wanted = [requests[index] for index in missing]
-            spare = all(self._plaintexts.has_stale(request) for request in wanted)
+        results = [self._plaintexts.get(request) for request in requests]
+        if missing := [index for index, cached in enumerate(results) if cached is None]:
+            missing_requests = [requests[index] for index in missing]
+            has_fallback = all(self._plaintexts.has_stale(request) for request in missing_requests)
             try:
-                with without_waiting() if spare else nullcontext():
-                    opened: Sequence[Plaintexts | None] = self._opened(wanted)
+                with without_waiting() if has_fallback else nullcontext():
+                    opened: Sequence[Plaintexts | None] = self._opened(missing_requests)
             except (VaultUnavailable, KubernetesUnavailable) as error:
-                opened = [self._plaintexts.stale(request) for request in wanted]
+                opened = [self._plaintexts.stale(request) for request in missing_requests]
                 if None in opened:
                     raise
-                log.warning("%s: using what was read before: %s", ", ".join(map(str, wanted)), error)
+                log.warning("%s: using what was read before: %s", ", ".join(map(str, missing_requests)), error)
             for index, plaintexts in zip(missing, opened, strict=True):
-                found[index] = plaintexts
-        return [_decoded(plaintexts or {}, request) for plaintexts, request in zip(found, requests, strict=True)]
+                results[index] = plaintexts
+        return [_decoded(plaintexts or {}, request) for plaintexts, request in zip(results, requests, strict=True)]
 
     def look(self, request: Request) -> Object:
         """Get an object as it is now, whatever is cached."""
         return self._kubernetes().get(*request.object_key)
 
-    def changed(self, found: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
+    def changed(self, api_object: Object, request: Request, *, sealed: bool) -> dict[str, Any]:
         """Read from an object that changed, and update the cache."""
-        self._plaintexts.forget(lambda kept: kept.object_key == request.object_key)
-        self._objects.put(request.object_key, found)
+        self._plaintexts.forget(lambda cached_request: cached_request.object_key == request.object_key)
+        self._objects.put(request.object_key, api_object)
         if not sealed:
-            return _result(texts_of(found, request), request)
-        return _decoded(self._open({request.object_key: found}, [request])[0], request)
+            return _result(texts_of(api_object, request), request)
+        return _decoded(self._open({request.object_key: api_object}, [request])[0], request)
 
     def forget(self) -> None:
         """Forget and wipe everything that is cached."""
@@ -97,28 +97,28 @@ class Reader:
 
     def _objects_of(self, requests: Iterable[Request]) -> dict[ObjectKey, Object]:
         """Get each object that the requests are about, once."""
-        found: dict[ObjectKey, Object] = {}
+        objects: dict[ObjectKey, Object] = {}
         for request in requests:
             key = request.object_key
-            if key in found:
+            if key in objects:
                 continue
-            kept = self._objects.get(key)
-            if kept is None:
+            api_object = self._objects.get(key)
+            if api_object is None:
                 log.debug("getting %s %s/%s", *key)
-                kept = self._kubernetes().get(*key)
-                self._objects.put(key, kept)
-            found[key] = kept
-        return found
+                api_object = self._kubernetes().get(*key)
+                self._objects.put(key, api_object)
+            objects[key] = api_object
+        return objects
 
     def _opened(self, requests: Sequence[Request]) -> list[Plaintexts]:
-        kept = {request.object_key for request in requests if self._objects.get(request.object_key) is not None}
+        cached_keys = {request.object_key for request in requests if self._objects.get(request.object_key) is not None}
         try:
             return self._open(self._objects_of(requests), requests)
         except DecryptionFailed:
-            if not kept:
+            if not cached_keys:
                 raise
         log.debug("a cached ciphertext does not decrypt; getting the Secret again")
-        self._objects.forget(lambda key: key in kept)
+        self._objects.forget(lambda key: key in cached_keys)
         return self._open(self._objects_of(requests), requests)
 
     def _open(self, objects: Mapping[ObjectKey, Object], requests: Sequence[Request]) -> list[Plaintexts]:

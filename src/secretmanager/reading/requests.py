@@ -90,14 +90,14 @@ def request_from(options: Mapping[str, Any]) -> Request:
     return Request(**options)
 
 
-def texts_of(found: Object, request: Request) -> dict[str, str]:
+def texts_of(api_object: Object, request: Request) -> dict[str, str]:
     """Return the text of each requested data key, as Kubernetes holds it, except the manifest.
 
     Raises:
         SecretKeyNotFound: there is no such data key.
         SecretFormatError: a value is not valid UTF-8.
     """
-    data: Mapping[str, str] = found.get("data") or {}
+    data: Mapping[str, str] = api_object.get("data") or {}
     key = request.read_key
     if key is None:
         return {name: _text(data[name], request, name) for name in sorted(data.keys() - {MANIFEST_KEY})}
@@ -108,11 +108,13 @@ def texts_of(found: Object, request: Request) -> dict[str, str]:
     return {key: _text(data[key], request, key)}
 
 
-def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> Iterator[tuple[str, str, TransitItem]]:
+def sealed_items(
+    api_object: Object, manifest: Manifest | None, request: Request
+) -> Iterator[tuple[str, str, TransitItem]]:
     """Yield for each requested data key its name, the Transit key that decrypts it, and what to decrypt.
 
     Args:
-        found: the object, as the Kubernetes API returns it.
+        api_object: the object, as the Kubernetes API returns it.
         manifest: its manifest, as `sealed.manifest_of` returns it.
         request: what to read.
 
@@ -122,7 +124,7 @@ def sealed_items(found: Object, manifest: Manifest | None, request: Request) -> 
             Transit key is unknown.
         WrongTransitKey: the manifest names another Transit key than the request.
     """
-    for key, text in texts_of(found, request).items():
+    for key, text in texts_of(api_object, request).items():
         place = request.place(key)
         if key_version(text) is None:
             raise SealedDataError(

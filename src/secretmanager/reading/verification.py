@@ -81,8 +81,8 @@ def connecting(options: Mapping[str, Any]) -> Callable[[str], KubernetesClient]:
 
 
 def _read(workload: Workload, name: str, kubernetes: KubernetesClient, vault: VaultClient, token: str) -> list[str]:
-    found = kubernetes.get_secret(workload.namespace, name)
-    values = sealed_values(found)
+    secret = kubernetes.get_secret(workload.namespace, name)
+    values = sealed_values(secret)
     if not values:
         raise SealedDataError(
             "the Secret holds nothing sealed",
@@ -93,5 +93,5 @@ def _read(workload: Workload, name: str, kubernetes: KubernetesClient, vault: Va
         Request(name, workload.namespace, "SECRET", key, value.transit_key or workload.transit_key)
         for key, value in values.items()
     ]
-    open_objects({requests[0].object_key: found}, requests, lambda key, items: vault.decrypt(key, items, token=token))
+    open_objects({requests[0].object_key: secret}, requests, lambda key, items: vault.decrypt(key, items, token=token))
     return sorted(values)

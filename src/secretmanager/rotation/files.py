@@ -51,9 +51,9 @@ class FileRewrapper:
             progress(report)
 
     def _rewrap(self, path: Path, file: ManifestFile, report: Report, *, check: bool) -> None:
-        found = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
+        candidates = [make_candidate(secret, self._newest, self._options) for secret in file.load().values()]
         behind = []
-        for candidate in filter(None, found):
+        for candidate in filter(None, candidates):
             if not report.settles(f"{path}: {candidate.place}", candidate):
                 behind.append(candidate)
         for name, secret in _unplaced(path, file):
@@ -66,7 +66,7 @@ class FileRewrapper:
                 report.refuses(f"{path}: {candidate.place}", result)
             else:
                 changes.append(Change(Action.UPDATED, candidate.secret, result))
-        errors = file.write(changes, check=check, done=lambda change: None)
+        errors = file.write(changes, check=check, on_written=lambda change: None)
         report.failed |= {f"{path}: {place}": str(error) for place, error in errors.items()}
         report.rewrapped += [f"{path}: {change.place}" for change in changes if change.place not in errors]
 

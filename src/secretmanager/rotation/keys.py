@@ -29,7 +29,7 @@ class KeyVersions:
         min_encryption: oldest version that encrypts; 0 for the newest alone.
         min_available: oldest version that is kept; 0 if none was trimmed.
         derived: whether what it seals is bound to a context.
-        made: when each version that decrypts was made, in seconds since the epoch.
+        creation_times: when each version that decrypts was made, in seconds since the epoch.
     """
 
     name: str
@@ -38,7 +38,7 @@ class KeyVersions:
     min_encryption: int
     min_available: int
     derived: bool
-    made: Mapping[int, float]
+    creation_times: Mapping[int, float]
 
     @classmethod
     def read(cls, vault: VaultClient, name: str) -> KeyVersions:
@@ -50,21 +50,21 @@ class KeyVersions:
         """
         return vault.read_key_as(
             name,
-            lambda found: cls(
+            lambda key: cls(
                 name,
-                int(found["latest_version"]),
-                int(found["min_decryption_version"]),
-                int(found["min_encryption_version"]),
-                int(found.get("min_available_version") or 0),
-                bool(found["derived"]),
-                version_times(found),
+                int(key["latest_version"]),
+                int(key["min_decryption_version"]),
+                int(key["min_encryption_version"]),
+                int(key.get("min_available_version") or 0),
+                bool(key["derived"]),
+                version_times(key),
             ),
         )
 
     @property
     def age(self) -> float:
         """Age of the newest version, in seconds."""
-        return time.time() - self.made[self.newest]
+        return time.time() - self.creation_times[self.newest]
 
 
 def rotate(

@@ -47,13 +47,13 @@ def held(
     """
     lease = Lease(kubernetes, namespace, name, holder or f"{socket.gethostname()}_{uuid.uuid4()}", duration)
     lease.acquire()
-    ended = threading.Event()
-    renewer = threading.Thread(target=lease.keep, args=(ended,), name=f"lease {name}", daemon=True)
+    stop = threading.Event()
+    renewer = threading.Thread(target=lease.keep, args=(stop,), name=f"lease {name}", daemon=True)
     renewer.start()
     try:
         yield lease
     finally:
-        ended.set()
+        stop.set()
         renewer.join()
         lease.release()
 
@@ -93,7 +93,7 @@ class Lease:
         self._namespace = namespace
         self._name = name
         self._duration = duration
-        self._found: Object | None = None
+        self._current: Object | None = None
         self._until = 0.0
         self._taken_by: str | None = None
 
@@ -114,26 +114,26 @@ class Lease:
         Raises:
             LeaseHeld, Forbidden, SecretNotFound: as `held`.
         """
-        seen, since = None, 0.0
+        observed_spec, since = None, 0.0
         while True:
-            self._found = self._read()
-            spec = _spec(self._found)
+            self._current = self._read()
+            spec = _spec(self._current)
             other = spec.get("holderIdentity")
             if other and other != self.holder:
-                if spec != seen:
-                    if seen:
+                if spec != observed_spec:
+                    if observed_spec:
                         raise self._refusal(f"{other} holds it since {spec.get('acquireTime')}", other)
-                    seen, since = spec, time.monotonic()
+                    observed_spec, since = spec, time.monotonic()
                 duration = spec.get("leaseDurationSeconds") or self._duration
-                if (left := since + duration - time.monotonic()) > 0:
-                    time.sleep(min(1.0, left))
+                if (remaining := since + duration - time.monotonic()) > 0:
+                    time.sleep(min(1.0, remaining))
                     continue
             with suppress(ConflictError):  # another one was faster
                 return self._write(spec, other)
 
-    def keep(self, ended: threading.Event) -> None:
+    def keep(self, stop: threading.Event) -> None:
         """Renew it, three times within its duration, until an event is set or it is lost."""
-        while self._taken_by is None and not ended.wait(self._duration / 3):
+        while self._taken_by is None and not stop.wait(self._duration / 3):
             # The API may be back before the time is over; `check` knows when it is.
             with suppress(KubernetesError):
                 self._renew()
@@ -142,37 +142,37 @@ class Lease:
         """Let others have it at once, unless it is lost. Where the API is unreachable, its time ends it."""
         if self._taken_by is None and time.monotonic() < self._until:
             with suppress(KubernetesError):
-                spec = {**_spec(self._found), "leaseDurationSeconds": 1, "renewTime": _now()}
+                spec = {**_spec(self._current), "leaseDurationSeconds": 1, "renewTime": _now()}
                 del spec["holderIdentity"]
                 self._put(spec)
 
     def _renew(self) -> None:
         try:
-            self._write(_spec(self._found), self.holder)
+            self._write(_spec(self._current), self.holder)
         except (ConflictError, SecretNotFound):
-            self._found = self._read()
-            spec = _spec(self._found)
+            self._current = self._read()
+            spec = _spec(self._current)
             if spec.get("holderIdentity") != self.holder:
                 self._taken_by = spec.get("holderIdentity") or "nobody: it was deleted or released"
                 return
             self._write(spec, self.holder)
 
-    def _write(self, spec: dict[str, Any], before: str | None) -> None:
-        now, began = _now(), time.monotonic()
+    def _write(self, spec: dict[str, Any], previous_holder: str | None) -> None:
+        now, start = _now(), time.monotonic()
         spec = {**spec, "holderIdentity": self.holder, "leaseDurationSeconds": self._duration, "renewTime": now}
-        if before != self.holder:
+        if previous_holder != self.holder:
             transitions = int(spec.get("leaseTransitions", -1)) + 1
             spec |= {"acquireTime": now, "leaseTransitions": transitions}
         self._put(spec)
-        self._until = began + self._duration
+        self._until = start + self._duration
 
     def _put(self, spec: dict[str, Any]) -> None:
-        found = self._found or {
+        lease = self._current or {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": self._name},
         }
-        self._found = self._kubernetes.put_lease(self._namespace, {**found, "spec": spec})
+        self._current = self._kubernetes.put_lease(self._namespace, {**lease, "spec": spec})
 
     def _read(self) -> Object | None:
         try:
@@ -184,8 +184,8 @@ class Lease:
         return LeaseHeld(f"Lease {self._name}: {message}", holder=holder, place=f"{self._namespace}/{self._name}")
 
 
-def _spec(found: Object | None) -> dict[str, Any]:
-    return dict(found["spec"]) if found else {}
+def _spec(lease: Object | None) -> dict[str, Any]:
+    return dict(lease["spec"]) if lease else {}
 
 
 def _now() -> str:

@@ -175,12 +175,12 @@ class OldSecret:
 
     Attributes:
         values: those values.
-        named: whether its manifest names the key.
+        names_key: whether its manifest names the key.
         fault: what is wrong with it, if something is.
     """
 
     values: Sequence[Suspect]
-    named: bool
+    names_key: bool
     fault: Skip | None
 
     @property
@@ -204,12 +204,12 @@ def old_secret(secret: Object, newest: int, transit_key: str) -> OldSecret | Non
         secret = recreation.original(secret)
     sealed = SealedSecret.of(secret)
     fault = Skip.DAMAGED if sealed.error else None
-    named = sealed.transit_key == transit_key
-    if named and (candidate := make_candidate(secret, newest, Options(transit_key, gitops=True, recreate=True))):
+    names_key = sealed.transit_key == transit_key
+    if names_key and (candidate := make_candidate(secret, newest, Options(transit_key, gitops=True, recreate=True))):
         fault = candidate.skip if candidate.skip in (Skip.DAMAGED, Skip.COPY) else None
     suspects = _suspects(secret, sealed.manifest)
-    values = [value for value in suspects if value.version < newest and (named or not value.managed)]
-    return OldSecret(values, named, fault) if values or (named and fault) else None
+    values = [value for value in suspects if value.version < newest and (names_key or not value.managed)]
+    return OldSecret(values, names_key, fault) if values or (names_key and fault) else None
 
 
 _CIPHERTEXT = re.compile(rb"vault:v(\d{1,9}):")

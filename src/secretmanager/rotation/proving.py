@@ -29,18 +29,18 @@ class Rewrapped:
     """A Secret that was rewrapped.
 
     Attributes:
-        found: as it was.
+        original: as it was.
         secret: as it will be, as `sealed.with_ciphertexts` returned it.
         keys: data keys that were rewrapped.
     """
 
-    found: Object
+    original: Object
     secret: Object
     keys: Collection[str]
 
     def before(self) -> Iterator[tuple[str, tuple[bytes, str]]]:
         """Yield data key, input and proof of the values that had been rewrapped before."""
-        manifest = manifest_of(self.found)
+        manifest = manifest_of(self.original)
         for place in self._places(manifest):
             if manifest and place.key in manifest.sealed_checksums:
                 yield place.key, (manifest.rewrap_input(place), manifest.rewrap_proofs.get(place.key, ""))
@@ -53,7 +53,7 @@ class Rewrapped:
                 yield place.key, manifest.rewrap_input(place)
 
     def _places(self, manifest: Manifest | None) -> Iterator[Place]:
-        metadata = self.found["metadata"]
+        metadata = self.original["metadata"]
         for key in manifest.provable.intersection(self.keys) if manifest else ():
             yield Place(metadata["namespace"], metadata["name"], key)
 
@@ -86,6 +86,6 @@ def prove(vault: Prover, transit_key: str, rewrapped: Sequence[Rewrapped]) -> li
     for (index, key, _), hmac in zip(after, hmacs, strict=True):
         proofs[index][key] = hmac
     return [
-        with_rewrap_proofs(each.secret, made) if made else each.secret
-        for each, made in zip(rewrapped, proofs, strict=True)
+        with_rewrap_proofs(each.secret, new_proofs) if new_proofs else each.secret
+        for each, new_proofs in zip(rewrapped, proofs, strict=True)
     ]

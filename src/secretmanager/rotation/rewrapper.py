@@ -215,8 +215,8 @@ class Rewrapper:
         try:
             for page in pages(self._candidates(secrets)):
                 still_held()
-                written, writing = writing, self._rewrap(page, pool, check=check)
-                _wait(written)
+                previous, writing = writing, self._rewrap(page, pool, check=check)
+                _wait(previous)
         finally:
             _wait(writing)
 
@@ -239,9 +239,9 @@ class Rewrapper:
     ) -> list[Future[None]]:
         """Rewrap the Secrets of a page, and begin to write them."""
         damaged = {place: candidate for place, candidate in page if candidate.skip is Skip.DAMAGED}
-        strange = foreign(self._vault, self._options.transit_key, damaged)
-        ours = [(place, candidate) for place, candidate in page if place not in strange]
-        candidates = [candidate for place, candidate in ours if not self._report.settles(place, candidate)]
+        foreign_places = foreign(self._vault, self._options.transit_key, damaged)
+        own_page = [(place, candidate) for place, candidate in page if place not in foreign_places]
+        candidates = [candidate for place, candidate in own_page if not self._report.settles(place, candidate)]
         if check:
             for candidate, secret in rewrapped(self._vault, self._options.transit_key, candidates):
                 self._foretell(candidate, secret)
@@ -282,11 +282,11 @@ class Rewrapper:
                     self._done(place)
                     return
                 current = self._kubernetes.get_secret(*place.split("/"))
-                again = make_candidate(current, self._newest, self._options)
-                if again is None or self._report.settles(place, again):
+                new_candidate = make_candidate(current, self._newest, self._options)
+                if new_candidate is None or self._report.settles(place, new_candidate):
                     break
-                candidate = again
-                ((candidate, secret),) = rewrapped(self._vault, self._options.transit_key, [again])
+                candidate = new_candidate
+                ((candidate, secret),) = rewrapped(self._vault, self._options.transit_key, [new_candidate])
         except SecretNotFound:
             pass  # somebody deleted it
         except SecretManagerError as error:
@@ -323,10 +323,10 @@ def rewrapped(
     return [(candidate, refused.get(index) or secrets[index]) for index, candidate in enumerate(candidates)]
 
 
-def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+def replace(kubernetes: KubernetesClient, existing: Object, secret: Object) -> None:
     """Replace a Secret if it is still as it was found."""
-    if found.get("immutable"):
-        recreation.recreate(kubernetes, found, secret)
+    if existing.get("immutable"):
+        recreation.recreate(kubernetes, existing, secret)
         return
     metadata = {name: value for name, value in secret["metadata"].items() if name != "managedFields"}
     body = {**secret, "apiVersion": "v1", "kind": "Secret", "metadata": metadata}
@@ -334,5 +334,5 @@ def replace(kubernetes: KubernetesClient, found: Object, secret: Object) -> None
 
 
 def _wait(writing: Iterable[Future[None]]) -> None:
-    for one in writing:
-        one.result()
+    for write in writing:
+        write.result()

@@ -130,11 +130,13 @@ def run(
     if steps.retire:
         usage = find_usage(vault, _everything(kubernetes, manifests), versions, trim=steps.trim)
         outcome.report.skipped = {**usage.unopened, **outcome.report.skipped}
-        left = usage.needed
+        still_needed = usage.needed
         if check:  # they would not be left
-            left = {place: why for place, why in left.items() if place not in {*outcome.report.rewrapped}}
-        if left:
-            raise NotRetired(options.transit_key, left)
+            still_needed = {
+                place: why for place, why in still_needed.items() if place not in {*outcome.report.rewrapped}
+            }
+        if still_needed:
+            raise NotRetired(options.transit_key, still_needed)
         still_held()
         outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
         if outcome.retired and not check:

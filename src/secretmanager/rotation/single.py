@@ -73,15 +73,17 @@ def rewrap_secret(
             raise SealedDataError(str(candidate.skip), place=place)
         texts = dict(zip(candidate.behind, vault.rewrap(key, list(candidate.behind.values())), strict=True))
         before = {data_key: key_version(item.value.decode()) for data_key, item in candidate.behind.items()}
-        made = {data_key: key_version(text) for data_key, text in texts.items()}
-        versions = {data_key: version for data_key, version in made.items() if version and version != before[data_key]}
+        new_versions = {data_key: key_version(text) for data_key, text in texts.items()}
+        versions = {
+            data_key: version for data_key, version in new_versions.items() if version and version != before[data_key]
+        }
         if not versions:
             return {}
         if candidate.skip:
             raise ConfigError(str(candidate.skip), place=place)
         try:
-            made_of = with_ciphertexts(secret, {data_key: texts[data_key] for data_key in versions})
-            (new,) = prove(vault, key, [Rewrapped(secret, made_of, versions.keys())])
+            rewrapped_secret = with_ciphertexts(secret, {data_key: texts[data_key] for data_key in versions})
+            (new,) = prove(vault, key, [Rewrapped(secret, rewrapped_secret, versions.keys())])
             replace(kubernetes, secret, new)
         except ConflictError:
             if attempt == ATTEMPTS:

@@ -75,11 +75,11 @@ def find_usage(
     for page in pages(_old_secrets(secrets, versions, usage)):
         needed = _needed(vault, [value for _, old in page for value in old.values], versions, trim=trim)
         for name, old in page:
-            if mine := [value for value in old.values if value in needed]:
-                oldest = min(mine, key=lambda value: value.version)
+            if needed_values := [value for value in old.values if value in needed]:
+                oldest = min(needed_values, key=lambda value: value.version)
                 is_open = oldest.version >= versions.min_decryption
                 usage.needed[name] = str((old.fault if is_open else None) or needed[oldest])
-            elif old.named:
+            elif old.names_key:
                 usage.unopened[name] = str(old.fault or Skip.REFUSED)
     return usage
 
@@ -98,18 +98,18 @@ def pages(items: Iterable[tuple[str, Item]]) -> Iterator[list[tuple[str, Item]]]
         yield page
 
 
-def foreign(vault: VaultClient, transit_key: str, found: Mapping[str, Candidate]) -> set[str]:
+def foreign(vault: VaultClient, transit_key: str, candidates: Mapping[str, Candidate]) -> set[str]:
     """Return the names of the Secrets that are not of a key, as far as that can be told; see `Candidate.suspects`.
 
     Of a Secret with very many values it is not told, since somebody may have written them for the time that this takes.
     """
-    asked = {
+    values_by_name = {
         name: [value for value in candidate.suspects if not value.is_too_short]
-        for name, candidate in found.items()
+        for name, candidate in candidates.items()
         if candidate.suspects
     }
-    names = {value: name for name, values in asked.items() if len(values) <= MOST_ASKED for value in values}
-    refused = {name for name, values in asked.items() if len(values) <= MOST_ASKED}
+    names = {value: name for name, values in values_by_name.items() if len(values) <= MOST_ASKED for value in values}
+    refused = {name for name, values in values_by_name.items() if len(values) <= MOST_ASKED}
     try:
         for derived in (False, True):
             for value, results in _asked(vault, transit_key, list(names), derived=derived):
@@ -125,9 +125,9 @@ def _asked(
 ) -> Iterator[tuple[Suspect, Sequence[str | VaultError]]]:
     """Have a key rewrap values; yield each with what Vault answers in each of its contexts."""
     for start in range(0, len(values), ASKED):
-        some = [(value, value.items(derived=derived)) for value in values[start : start + ASKED]]
-        results = iter(vault.rewrap_each(transit_key, [item for _, items in some for item in items]))
-        for value, items in some:
+        batch = [(value, value.items(derived=derived)) for value in values[start : start + ASKED]]
+        results = iter(vault.rewrap_each(transit_key, [item for _, items in batch for item in items]))
+        for value, items in batch:
             yield value, list(islice(results, len(items)))
 
 
@@ -146,15 +146,15 @@ def _old_secrets(
 
 def _needed(vault: VaultClient, values: Sequence[Suspect], versions: KeyVersions, *, trim: bool) -> dict[Suspect, str]:
     """Return the values that need an older version, or may need it, and why."""
-    open_to = [value for value in values if value.version >= versions.min_decryption and not value.is_too_short]
+    decryptable = [value for value in values if value.version >= versions.min_decryption and not value.is_too_short]
     try:
-        asked = _asked(vault, versions.name, open_to, derived=versions.derived)
-        needed = [value for value, results in asked if _may_open(value, results)]
+        answers = _asked(vault, versions.name, decryptable, derived=versions.derived)
+        needed = [value for value, results in answers if _may_open(value, results)]
     except PermissionDenied:
-        needed = open_to
+        needed = decryptable
     # Of a version that is retired, Vault does not say what it opens.
-    kept = range(versions.min_available, versions.min_decryption)
-    retired = [value for value in values if trim and value.managed and value.version in kept]
+    retired_versions = range(versions.min_available, versions.min_decryption)
+    retired = [value for value in values if trim and value.managed and value.version in retired_versions]
     return {
         **{value: f"version {value.version}" for value in needed},
         **{value: f"version {value.version}, which is retired and would be deleted" for value in retired},
@@ -176,7 +176,7 @@ Source: ``DecryptWithOptions`` in ``sdk/helper/keysutil/policy.go``, and AES-GCM
 
 def _may_open(value: Suspect, results: Sequence[str | VaultError]) -> bool:
     """Whether a key opens a value in one of its contexts, or Vault does not say that it does not."""
-    said = [" ".join(result.errors) if isinstance(result, VaultError) else "" for result in results]
-    if not said:  # of a derived key, and without a place: no context is known in which to ask
+    messages = [" ".join(result.errors) if isinstance(result, VaultError) else "" for result in results]
+    if not messages:  # of a derived key, and without a place: no context is known in which to ask
         return value.managed
-    return not all(any(words in text for words in _NOT_AUTHENTIC) for text in said)
+    return not all(any(words in text for words in _NOT_AUTHENTIC) for text in messages)

@@ -189,16 +189,20 @@ def faults(info: SecretInfo, kinds: Collection[Fault]) -> list[str]:
             What is not known counts as wrong.
     """
     values = info.values
-    found: dict[Fault, list[str]] = {
+    keys_by_fault: dict[Fault, list[str]] = {
         "behind": [value.key for value in values if value.behind],
         "damaged": [value.key for value in values if value.damaged] + [*info.missing_keys],
         "plain": [*info.plain_keys, *info.exposing_annotations],
         "unreadable": [value.key for value in values if value.unreadable],
     }
     if info.error:
-        found["damaged"].append(MANIFEST_KEY)
+        keys_by_fault["damaged"].append(MANIFEST_KEY)
     reasons = {"unreadable": f" (sealed for {info.sealed_for})"} if info.sealed_for else {}
-    lines = [f"{kind}: {', '.join(found[kind])}{reasons.get(kind, '')}" for kind in sorted(kinds) if found[kind]]
+    lines = [
+        f"{kind}: {', '.join(keys_by_fault[kind])}{reasons.get(kind, '')}"
+        for kind in sorted(kinds)
+        if keys_by_fault[kind]
+    ]
     for kind in sorted({"behind", "unreadable"} & set(kinds)):
         if unknown := [value.key for value in values if value.version and getattr(value, kind) is None]:
             needs = "that needs Vault, permission to read the key, and the key's name where no manifest has it"

@@ -43,7 +43,7 @@ class ManifestFile:
         """Its Secrets without a namespace, which are left alone unless `find` asks for one of their name."""
         return [entry.secret for entry in self._unplaced]
 
-    def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
+    def find(self, specs: Sequence[SecretSpec]) -> dict[str, Object]:
         """Return those of the Secrets that exist, by ``namespace/name``.
 
         A Secret without a namespace, as most are in Git, is the one wanted of its name, and gets the namespace.
@@ -52,21 +52,21 @@ class ManifestFile:
             ConfigError: as `load`; or which Secret of a name is wanted is not clear.
         """
         self.load()
-        names = [item.name for item in wanted]
-        for item in wanted:
-            same = [entry for entry in self._unplaced if entry.name == item.name]
+        names = [spec.name for spec in specs]
+        for spec in specs:
+            same = [entry for entry in self._unplaced if entry.name == spec.name]
             if not same:
                 continue
-            if len(same) > 1 or item.place in self._placed or names.count(item.name) > 1:
-                lines = ", ".join(str(entry.line) for entry in (*same, *filter(None, [self._placed.get(item.place)])))
+            if len(same) > 1 or spec.place in self._placed or names.count(spec.name) > 1:
+                lines = ", ".join(str(entry.line) for entry in (*same, *filter(None, [self._placed.get(spec.place)])))
                 raise ConfigError(
-                    f"{self.path}: which Secret is {item.place} is not clear; those of its name begin in line {lines}",
+                    f"{self.path}: which Secret is {spec.place} is not clear; those of its name begin in line {lines}",
                     remedy="write the namespace into each",
                 )
             self._unplaced.remove(same[0])
-            self._placed[item.place] = replace(same[0], namespace=item.namespace)
-            self._after[item.place] = self._placed[item.place].secret
-        return {item.place: self._after[item.place] for item in wanted if item.place in self._after}
+            self._placed[spec.place] = replace(same[0], namespace=spec.namespace)
+            self._after[spec.place] = self._placed[spec.place].secret
+        return {spec.place: self._after[spec.place] for spec in specs if spec.place in self._after}
 
     def load(self) -> dict[str, Object]:
         """Read the file; return all its Secrets that have a namespace, by ``namespace/name``.
@@ -91,7 +91,7 @@ class ManifestFile:
         return dict(self._after)
 
     def write(
-        self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
+        self, changes: Sequence[Change], *, check: bool, on_written: Callable[[Change], None]
     ) -> dict[str, SecretManagerError]:
         """Write all Secrets, or none; as `stores.Store.write`.
 
@@ -113,7 +113,7 @@ class ManifestFile:
                 return {change.place: error for change in changes}
             self._replace(self._edited(changes))
         for change in changes:
-            done(change)
+            on_written(change)
         return {}
 
     def sealed_values(self) -> dict[Place, SealedValue]:
@@ -218,14 +218,14 @@ def _misformed(secret: Mapping[str, Any]) -> str | None:
     """Say what of a Secret is of a form that Kubernetes does not take, or from which no place could be made."""
     metadata = secret["metadata"]
     for field in ("namespace", "name"):
-        if not _is_part(found := metadata.get(field) or "-"):
-            return f"metadata.{field}: found {quoted(found):.60}; allowed is a name"
+        if not _is_part(name := metadata.get(field) or "-"):
+            return f"metadata.{field}: found {quoted(name):.60}; allowed is a name"
     mappings = {f"metadata.{field}": metadata.get(field) or {} for field in ("labels", "annotations")}
     mappings |= {field: secret.get(field) or {} for field in ("data", "stringData")}
-    for field, found in mappings.items():
-        if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    for field, mapping in mappings.items():
+        if not isinstance(mapping, dict) or not all(isinstance(key, str) for key in mapping):
             return f"{field}: allowed is a mapping with text as keys"
-        if not field.startswith("metadata") and not all(map(_is_part, found)):
+        if not field.startswith("metadata") and not all(map(_is_part, mapping)):
             return f"{field}: allowed are keys of letters, digits, '-', '_' and '.'"
     if not all(isinstance(text, str | None) for text in mappings["data"].values()):
         return "data: allowed are values of base64, as text"
@@ -248,8 +248,8 @@ def _with_changes(content: Any, changes: Sequence[tuple[_Entry, Change]]) -> Any
         return changes[0][1].secret or documents.GONE
     secrets = {entry.index: change.secret for entry, change in changes}
     items = [secrets.get(index, item) for index, item in enumerate(content["items"])]
-    left = [item for item in items if item is not None]
-    return {**content, "items": left} if left else documents.GONE
+    remaining = [item for item in items if item is not None]
+    return {**content, "items": remaining} if remaining else documents.GONE
 
 
 def _dumped(content: Object) -> str:

@@ -190,7 +190,7 @@ class Draft:
 
     Attributes:
         spec: the Secret as wanted.
-        found: the Secret as found; None if it does not exist.
+        existing: the Secret as found; None if it does not exist.
         manifest: its manifest; None if it has none, or a damaged one that ``force`` discards.
         values: what is to be sealed in it: what was given, and what is adopted. Stays out of repr().
         proven: those of the `intact` data keys of which it is proven that they are as they were sealed.
@@ -198,7 +198,7 @@ class Draft:
     """
 
     spec: SecretSpec
-    found: Object | None
+    existing: Object | None
     manifest: Manifest | None
     values: Mapping[str, bytes] = field(repr=False)
     proven: frozenset[str] = frozenset()
@@ -211,12 +211,12 @@ class Draft:
     @property
     def data(self) -> Mapping[str, str]:
         """The data of the Secret as found, in base64, without the manifest."""
-        return {key: text for key, text in ((self.found or {}).get("data") or {}).items() if key != MANIFEST_KEY}
+        return {key: text for key, text in ((self.existing or {}).get("data") or {}).items() if key != MANIFEST_KEY}
 
     @property
     def type(self) -> str | None:
         """The Secret's type as it will be; None for that of a new Secret."""
-        return self.spec.type or (self.found or {}).get("type")
+        return self.spec.type or (self.existing or {}).get("type")
 
     @property
     def ours(self) -> set[str]:
@@ -249,7 +249,7 @@ class Draft:
     def exposing_annotations(self) -> list[str]:
         """Annotations that hold plaintext of data keys that are sealed, or will be; they are removed."""
         sealed_keys = self.ours | self.values.keys()
-        return exposing_annotations(self.found or {}, sealed_keys, self.values.values())
+        return exposing_annotations(self.existing or {}, sealed_keys, self.values.values())
 
 
 def awaited(outcomes: Iterable[Outcome]) -> str | None:
@@ -259,32 +259,32 @@ def awaited(outcomes: Iterable[Outcome]) -> str | None:
     return f"Not there yet: {names}. {meaning}" if names else None
 
 
-def make_draft(spec: SecretSpec, found: Object | None) -> Draft:
+def make_draft(spec: SecretSpec, existing: Object | None) -> Draft:
     """Compare the Secret as wanted with the Secret as found, as far as possible without Vault.
 
     Raises:
         SealedDataError: the Secret, or a data key, was not sealed here, and neither ``force`` nor ``adopt`` is given;
             or its manifest is damaged; or there is none to adopt; or who alone reads its type would get ciphertext.
     """
-    if found is None:
+    if existing is None:
         if spec.adopt and not spec.values:
             raise SealedDataError(
                 "there is no such Secret to adopt", place=spec.place, remedy="check name and namespace"
             )
         return Draft(spec, None, None, spec.values)
-    if found.get("type") == types.SERVICE_ACCOUNT_TOKEN:
+    if existing.get("type") == types.SERVICE_ACCOUNT_TOKEN:
         raise SealedDataError("Kubernetes itself fills this Secret", place=spec.place, remedy="choose another name")
     try:
-        manifest = manifest_of(found)
+        manifest = manifest_of(existing)
     except SealedDataError:
         if not spec.force:
             raise
         manifest = None
-    draft = Draft(spec, found, manifest, spec.values)
+    draft = Draft(spec, existing, manifest, spec.values)
     if not (spec.force or spec.adopt):
         _refuse_foreign(draft)
     if spec.adopt:
-        draft = Draft(spec, found, manifest, {**_plaintexts(draft), **spec.values})
+        draft = Draft(spec, existing, manifest, {**_plaintexts(draft), **spec.values})
     if spec.state is State.PRESENT and (problem := types.refusal(draft.type, draft.values.keys())):
         raise SealedDataError(problem, place=spec.place)
     return draft
@@ -330,8 +330,8 @@ class Plan:
     @property
     def kept_versions(self) -> dict[str, int]:
         """Versions of the Transit key of the given values that stay as they are, by data key."""
-        kept = self.draft.ours & self.draft.values.keys() - set(self.sealing) if self.manifest else ()
-        versions = {key: encoded_version(self.draft.data[key]) for key in kept}
+        unchanged = self.draft.ours & self.draft.values.keys() - set(self.sealing) if self.manifest else ()
+        versions = {key: encoded_version(self.draft.data[key]) for key in unchanged}
         return {key: version for key, version in versions.items() if version}
 
 
@@ -348,16 +348,16 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
         SealedDataError: the Secret is sealed with another key or in another scope, and not all values are given.
         ConfigError: the Secret is immutable, of another type, or gone but for a copy, and ``recreate`` is not given.
     """
-    spec, found = draft.spec, draft.found
+    spec, existing = draft.spec, draft.existing
     if spec.state is State.ABSENT:
         return Plan(draft, None, (), {}, _deletion(draft))
     base = _base(draft, scope)
     data, removed_keys = draft.data, draft.removed
     sealing = [key for key in draft.values if key in unreadable or not _is_sealed(draft, base, key, digests[key])]
-    metadata = _metadata_changes(spec, found, draft.exposing_annotations)
-    lost = bool(being_deleted(found) or LEFT in (found or {}))
+    metadata = _metadata_changes(spec, existing, draft.exposing_annotations)
+    lost = bool(being_deleted(existing) or LEFT in (existing or {}))
     changed = bool(sealing or removed_keys or metadata or base is not draft.manifest or draft.corrected or lost)
-    if found is None:
+    if existing is None:
         action = Action.CREATED if draft.values else Action.UNCHANGED
     elif not changed:
         action = Action.UNCHANGED
@@ -384,9 +384,9 @@ def make_plan(draft: Draft, scope: Scope | None, digests: Mapping[str, str], unr
 
 
 def _deletion(draft: Draft) -> Outcome:
-    spec, found = draft.spec, draft.found
-    finalizers = finalizers_of(found)
-    if found is None or being_deleted(found):
+    spec, existing = draft.spec, draft.existing
+    finalizers = finalizers_of(existing)
+    if existing is None or being_deleted(existing):
         return Outcome(spec.namespace, spec.name, Action.UNCHANGED, finalizers=finalizers)
     action = Action.DELETING if finalizers else Action.DELETED
     return Outcome(spec.namespace, spec.name, action, removed=tuple(sorted(draft.data)), finalizers=finalizers)
@@ -419,9 +419,9 @@ def _base(draft: Draft, scope: Scope | None) -> Manifest | None:
     is_copy = not manifest.is_of(spec.place)
     if same and not is_copy:
         return manifest
-    if kept := sorted(draft.ours - draft.values.keys() - draft.removed):
+    if stale := sorted(draft.ours - draft.values.keys() - draft.removed):
         raise SealedDataError(
-            f"data keys {', '.join(kept)} are sealed with Transit key {manifest.transit_key}, scope {manifest.scope},"
+            f"data keys {', '.join(stale)} are sealed with Transit key {manifest.transit_key}, scope {manifest.scope},"
             f" digests by {manifest.digest_key}{f', for {manifest.place}' if is_copy else ''}",
             place=spec.place,
             remedy="give their values too, to seal all again, or keep these",
@@ -443,16 +443,16 @@ def _is_sealed(draft: Draft, base: Manifest | None, key: str, digest: str) -> bo
     return base is not None and base.digests.get(key) == digest and key in draft.proven
 
 
-def _metadata_changes(spec: SecretSpec, found: Object | None, exposing: Collection[str]) -> tuple[str, ...]:
-    metadata = (found or {}).get("metadata") or {}
+def _metadata_changes(spec: SecretSpec, existing: Object | None, exposing: Collection[str]) -> tuple[str, ...]:
+    metadata = (existing or {}).get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     changes = {
-        "labels": found is not None and bool({SEALED_LABEL: "true", **spec.labels}.items() - labels.items()),
+        "labels": existing is not None and bool({SEALED_LABEL: "true", **spec.labels}.items() - labels.items()),
         "annotations": bool(exposing or spec.annotations.items() - annotations.items()),
-        "type": found is not None and spec.type is not None and spec.type != found.get("type", "Opaque"),
-        "immutable": spec.immutable is not None and spec.immutable != bool((found or {}).get("immutable")),
+        "type": existing is not None and spec.type is not None and spec.type != existing.get("type", "Opaque"),
+        "immutable": spec.immutable is not None and spec.immutable != bool((existing or {}).get("immutable")),
     }
-    if found is None:
+    if existing is None:
         changes["labels"] = bool(spec.labels)
         changes["type"] = spec.type not in (None, "Opaque")
     return tuple(name for name, changed in changes.items() if changed)
@@ -464,10 +464,10 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
     Raises:
         ConfigError: it does not, or only a copy is left of the Secret, and ``recreate`` is not given.
     """
-    spec, found = draft.spec, draft.found or {}
-    if LEFT in found:
+    spec, existing = draft.spec, draft.existing or {}
+    if LEFT in existing:
         if not spec.recreate:  # whoever may write Secrets can write what looks like such a copy
-            copy = found[LEFT]["metadata"]["name"]
+            copy = existing[LEFT]["metadata"]["name"]
             raise ConfigError(
                 f"it is gone, and its copy {copy} is there, as a broken-off recreate leaves it",
                 place=spec.place,
@@ -475,12 +475,12 @@ def _needs_recreation(draft: Draft, data_changes: bool) -> bool:
             )
         return True  # there is nothing that Kubernetes could refuse to change
     reasons = []
-    if found.get("immutable") and (data_changes or draft.manifest is None or spec.immutable is False):
+    if existing.get("immutable") and (data_changes or draft.manifest is None or spec.immutable is False):
         reasons.append("the Secret is immutable")
-    if spec.type is not None and spec.type != found.get("type", "Opaque"):
-        reasons.append(f"its type is {found.get('type', 'Opaque')}, and a type cannot change")
+    if spec.type is not None and spec.type != existing.get("type", "Opaque"):
+        reasons.append(f"its type is {existing.get('type', 'Opaque')}, and a type cannot change")
     remedy = "set recreate to delete the Secret and create it again"
-    if deletion := being_deleted(found):
+    if deletion := being_deleted(existing):
         reasons = [deletion]
         remedy = "run again when it is gone, or set recreate to wait for that and create it again"
     if reasons and not spec.recreate:
@@ -499,13 +499,13 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str], manifest: Manifest | N
     Raises:
         ConfigError: it is too large for Kubernetes.
     """
-    spec, found, outcome = plan.draft.spec, plan.draft.found or {}, plan.outcome
-    metadata = dict(found.get("metadata") or {"namespace": spec.namespace, "name": spec.name})
+    spec, existing, outcome = plan.draft.spec, plan.draft.existing or {}, plan.outcome
+    metadata = dict(existing.get("metadata") or {"namespace": spec.namespace, "name": spec.name})
     metadata.pop("managedFields", None)  # Kubernetes keeps the existing ones
     metadata["labels"] = {**(metadata.get("labels") or {}), **spec.labels, SEALED_LABEL: "true"}
-    kept = (metadata.get("annotations") or {}).items()
+    existing_annotations = (metadata.get("annotations") or {}).items()
     exposing = plan.draft.exposing_annotations
-    annotations = {**{name: text for name, text in kept if name not in exposing}, **spec.annotations}
+    annotations = {**{name: text for name, text in existing_annotations if name not in exposing}, **spec.annotations}
     if annotations or "annotations" in metadata:
         metadata["annotations"] = annotations
     if outcome.action is Action.RECREATED:
@@ -519,8 +519,8 @@ def secret_of(plan: Plan, ciphertexts: Mapping[str, str], manifest: Manifest | N
     if sum(sizes.values()) > SECRET_BYTES:
         raise ConfigError(size_problem(sizes), place=spec.place)
     secret: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-    secret["type"] = spec.type or found.get("type") or "Opaque"
-    immutable = found.get("immutable") if spec.immutable is None else spec.immutable
+    secret["type"] = spec.type or existing.get("type") or "Opaque"
+    immutable = existing.get("immutable") if spec.immutable is None else spec.immutable
     return {**secret, "immutable": True} if immutable else secret
 
 
@@ -534,23 +534,23 @@ def manifest_after(plan: Plan, ciphertexts: Mapping[str, str]) -> Manifest | Non
     base = plan.manifest
     if base is None:
         return None
-    gone = {*plan.outcome.removed, *((base.digests.keys() | base.proofs.keys()) - plan.draft.data.keys())}
-    again = gone | ciphertexts.keys()
-    oldest = _without(base.oldest_versions, again)
+    removed = {*plan.outcome.removed, *((base.digests.keys() | base.proofs.keys()) - plan.draft.data.keys())}
+    outdated = removed | ciphertexts.keys()
+    oldest = _without(base.oldest_versions, outdated)
     for key in ciphertexts:
         same = base.digests.get(key) == plan.digests[key]
         if same and (version := oldest_version(base, key, plan.draft.data.get(key, ""))):
             oldest[key] = version
     return replace(
         base,
-        digests={**_without(base.digests, gone), **{key: plan.digests[key] for key in ciphertexts}},
-        checksums={**_without(base.checksums, gone), **{key: checksum(text) for key, text in ciphertexts.items()}},
+        digests={**_without(base.digests, removed), **{key: plan.digests[key] for key in ciphertexts}},
+        checksums={**_without(base.checksums, removed), **{key: checksum(text) for key, text in ciphertexts.items()}},
         oldest_versions=oldest,
-        proofs=_without(base.proofs, again),
-        sealed_checksums=_without(base.sealed_checksums, again),
-        rewrap_proofs=_without(base.rewrap_proofs, again),
+        proofs=_without(base.proofs, outdated),
+        sealed_checksums=_without(base.sealed_checksums, outdated),
+        rewrap_proofs=_without(base.rewrap_proofs, outdated),
     )
 
 
-def _without(entries: Mapping[str, T], gone: Collection[str]) -> dict[str, T]:
-    return {key: text for key, text in entries.items() if key not in gone}
+def _without(entries: Mapping[str, T], keys: Collection[str]) -> dict[str, T]:
+    return {key: text for key, text in entries.items() if key not in keys}

@@ -64,11 +64,11 @@ def original(copy: Object) -> Object:
     return {**json.loads(copy["metadata"]["annotations"][COPY_OF]), "data": copy.get("data") or {}}
 
 
-def check(kubernetes: KubernetesClient, found: Object, secret: Object) -> None:
+def check(kubernetes: KubernetesClient, existing: Object, secret: Object) -> None:
     """Check that a Secret could be deleted and created again; arguments and errors as of `recreate`."""
-    namespace = found["metadata"]["namespace"]
+    namespace = existing["metadata"]["namespace"]
     check_return(kubernetes, namespace, _anew(secret))
-    kubernetes.delete_secret(namespace, found, dry_run=True)
+    kubernetes.delete_secret(namespace, existing, dry_run=True)
 
 
 def restore(kubernetes: KubernetesClient, copy: Object, secret: Object, *, dry_run: bool = False) -> Object:
@@ -92,13 +92,13 @@ def restore(kubernetes: KubernetesClient, copy: Object, secret: Object, *, dry_r
 
 
 def recreate(
-    kubernetes: KubernetesClient, found: Object, secret: Object, timeout: float = TIMEOUT, *, crowded: bool = False
+    kubernetes: KubernetesClient, existing: Object, secret: Object, timeout: float = TIMEOUT, *, crowded: bool = False
 ) -> Object:
     """Replace a Secret by deletion and creation, if it is still as it was found.
 
     Args:
         kubernetes: client that may also create and delete Secrets.
-        found: the Secret as found.
+        existing: the Secret as found.
         secret: the same with its new content.
         timeout: time to wait until a Secret that has finalizers is gone, in seconds.
         crowded: do without a copy where a quota has no room for it.
@@ -111,29 +111,29 @@ def recreate(
         Forbidden: RBAC lacks ``create`` or ``delete``, or something would keep the Secret from being created again.
         KubernetesError: so would its content, or a webhook; or the old one is not gone after the timeout.
     """
-    namespace = found["metadata"]["namespace"]
+    namespace = existing["metadata"]["namespace"]
     new = _anew(secret)
     check_return(kubernetes, namespace, new)
     copy = _kept(kubernetes, namespace, _copy(new), crowded=crowded)
     try:
         with suppress(SecretNotFound):  # gone already
-            kubernetes.delete_secret(namespace, found)
+            kubernetes.delete_secret(namespace, existing)
     except ConflictError:
         if copy:
             _delete_copy(kubernetes, copy)
         raise
-    if finalizers_of(found):
-        _wait_until_gone(kubernetes, namespace, found["metadata"], timeout)
+    if finalizers_of(existing):
+        _wait_until_gone(kubernetes, namespace, existing["metadata"], timeout)
     try:
         created = finish(kubernetes, copy) if copy else create_again(kubernetes, namespace, new)
     except SecretManagerError as error:
-        left = f"; its copy {copy['metadata']['name']} is there" if copy else ""
-        error.remedy = f"run again: the old Secret is deleted already, and the new one could not be made{left}"
+        hint = f"; its copy {copy['metadata']['name']} is there" if copy else ""
+        error.remedy = f"run again: the old Secret is deleted already, and the new one could not be made{hint}"
         raise
     if created is None:
-        created = kubernetes.get_secret(namespace, found["metadata"]["name"])
+        created = kubernetes.get_secret(namespace, existing["metadata"]["name"])
         if created.get("data") != secret["data"]:
-            raise ConflictError("somebody else created it again", place=place_of(found))
+            raise ConflictError("somebody else created it again", place=place_of(existing))
     return created
 
 
@@ -214,10 +214,10 @@ def _wait_until_gone(kubernetes: KubernetesClient, namespace: str, metadata: Map
     """
     deadline, pause = time.monotonic() + timeout, 0.05
     with suppress(SecretNotFound):
-        while (found := kubernetes.get_secret(namespace, metadata["name"]))["metadata"]["uid"] == metadata["uid"]:
+        while (current := kubernetes.get_secret(namespace, metadata["name"]))["metadata"]["uid"] == metadata["uid"]:
             if time.monotonic() > deadline:
                 raise KubernetesError(
-                    f"{being_deleted(found)}; it is still there after {timeout:g} s",
+                    f"{being_deleted(current)}; it is still there after {timeout:g} s",
                     place=f"{namespace}/{metadata['name']}",
                     remedy="run again when it is gone: it is deleted, and the new one is not created yet",
                 )

@@ -61,12 +61,12 @@ class _Attempt:
     """One attempt to seal several Secrets, each by its place.
 
     Attributes:
-        done: outcomes of the Secrets that were written, or need not be.
+        outcomes: of the Secrets that were written, or need not be.
         writes: what was to be written.
         errors: why writing failed.
     """
 
-    done: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     writes: dict[str, _Write] = field(default_factory=dict)
     errors: Mapping[str, SecretManagerError] = field(default_factory=dict)
 
@@ -143,7 +143,7 @@ class Sealer:
                 if check or not outcomes:
                     raise
                 raise SealingFailed([error], _in_order(specs, outcomes)) from error
-            outcomes |= attempt.done
+            outcomes |= attempt.outcomes
             writes |= attempt.writes
             if number == WRITE_ATTEMPTS or len(attempt.conflicts) < len(attempt.errors):
                 _raise_if_any(list(attempt.errors.values()), [] if check else _in_order(specs, outcomes))
@@ -160,8 +160,10 @@ class Sealer:
         progress: Callable[[int, int], None] | None,
     ) -> _Attempt:
         """Read, compare and write Secrets once."""
-        found = self._store.find(pending)
-        drafts = self._corrected(self._proven(_for_each(pending, lambda spec: make_draft(spec, found.get(spec.place)))))
+        existing = self._store.find(pending)
+        drafts = self._corrected(
+            self._proven(_for_each(pending, lambda spec: make_draft(spec, existing.get(spec.place))))
+        )
         plans = self._plans(drafts)
         attempt = _Attempt()
         sealed = self._encrypt(plans)
@@ -173,27 +175,30 @@ class Sealer:
                 attempt.writes[place] = _Write(plan.outcome, ciphertexts)
             else:
                 outcome = _outcome_of_unchanged(plan, writes_before.get(place))
-                attempt.done[place] = replace(outcome, digest=values_digest(plan.draft.found))
+                attempt.outcomes[place] = replace(outcome, digest=values_digest(plan.draft.existing))
         changes = _for_each(changing, lambda item: _change(*item))
         for change in changes:
             write = attempt.writes[change.place]
             outcome = replace(write.outcome, digest=values_digest(change.secret))
             attempt.writes[change.place] = replace(write, outcome=outcome)
-        written: list[Change] = []
+        written_changes: list[Change] = []
 
-        def done(change: Change) -> None:
-            written.append(change)
+        def on_written(change: Change) -> None:
+            written_changes.append(change)
             if progress:
-                progress(len(written), len(changes))
+                progress(len(written_changes), len(changes))
 
-        errors = self._store.write(changes, check=self._check, done=done)
-        attempt.done |= {change.place: attempt.writes[change.place].outcome for change in written}
+        errors = self._store.write(changes, check=self._check, on_written=on_written)
+        attempt.outcomes |= {change.place: attempt.writes[change.place].outcome for change in written_changes}
         if self._assumes:
-            new = {change.place: change.namespace for change in changes if _lacks_namespace(change, errors)}
-            attempt.done |= {
-                place: _awaiting(attempt.writes[place].outcome, f"namespace {new[place]}") for place in new
+            missing_namespaces = {
+                change.place: change.namespace for change in changes if _lacks_namespace(change, errors)
             }
-            errors = {place: error for place, error in errors.items() if place not in new}
+            attempt.outcomes |= {
+                place: _awaiting(attempt.writes[place].outcome, f"namespace {missing_namespaces[place]}")
+                for place in missing_namespaces
+            }
+            errors = {place: error for place, error in errors.items() if place not in missing_namespaces}
         attempt.errors = errors
         return attempt
 
@@ -203,8 +208,8 @@ class Sealer:
         digests = self._digests(drafts)
         parts = list(zip(drafts, scopes, digests, strict=True))
         plans = _for_each(parts, lambda part: make_plan(*part))
-        again = list(zip(parts, plans, self._unreadable(plans), strict=True))
-        return _for_each(again, lambda item: make_plan(*item[0], item[2]) if item[2] else item[1])
+        unreadable_by_plan = list(zip(parts, plans, self._unreadable(plans), strict=True))
+        return _for_each(unreadable_by_plan, lambda item: make_plan(*item[0], item[2]) if item[2] else item[1])
 
     def _unreadable(self, plans: Sequence[Plan]) -> list[set[str]]:
         """Return of each Secret the data keys that would stay, with a version that Vault does not decrypt any more.
@@ -212,13 +217,15 @@ class Sealer:
         A sealer can neither read the key nor decrypt, but it learns which versions Vault does not encrypt with: one
         request for each Transit key. Those below ``min_encryption_version`` are among them, and are sealed anew too.
         """
-        kept = [(plan.manifest.transit_key if plan.manifest else "", plan.kept_versions) for plan in plans]
-        asked: dict[str, set[int]] = {}
-        for name, versions in kept:
+        kept_versions = [(plan.manifest.transit_key if plan.manifest else "", plan.kept_versions) for plan in plans]
+        versions_by_key: dict[str, set[int]] = {}
+        for name, versions in kept_versions:
             if versions:
-                asked.setdefault(name, set()).update(versions.values())
-        refused = {name: self._refused(name, versions) for name, versions in asked.items()}
-        return [{key for key, version in versions.items() if version in refused[name]} for name, versions in kept]
+                versions_by_key.setdefault(name, set()).update(versions.values())
+        refused = {name: self._refused(name, versions) for name, versions in versions_by_key.items()}
+        return [
+            {key for key, version in versions.items() if version in refused[name]} for name, versions in kept_versions
+        ]
 
     def _refused(self, transit_key: str, versions: set[int]) -> set[int]:
         try:
@@ -240,8 +247,8 @@ class Sealer:
     def _scope(self, draft: Draft) -> Scope | None:
         """Return the scope to seal in; None if the manifest stays as it is."""
         spec = draft.spec
-        nothing = not draft.values and (draft.manifest or draft.found is None)
-        if nothing or spec.state is State.ABSENT or spec.transit_key is None:
+        nothing_to_seal = not draft.values and (draft.manifest or draft.existing is None)
+        if nothing_to_seal or spec.state is State.ABSENT or spec.transit_key is None:
             return None
         if spec.scope is not None:
             return spec.scope
@@ -306,20 +313,20 @@ class Sealer:
         So an older ciphertext, or that of another place, cannot pass as what was sealed, whoever wrote it there.
         """
         proven: list[set[str]] = [set() for _ in drafts]
-        ours = [
+        same_digest_key = [
             (index, draft, draft.manifest)
             for index, draft in enumerate(drafts)
             if draft.manifest and draft.manifest.digest_key == draft.spec.digest_key_name
         ]
 
         def proofs() -> Iterator[tuple[str, tuple[int, str], tuple[bytes, str]]]:
-            for index, draft, manifest in ours:
+            for index, draft, manifest in same_digest_key:
                 for key in draft.intact & manifest.provable:
                     pair = (manifest.proof_input(draft.place(key)), manifest.proofs[key])
                     yield manifest.digest_key, (index, key), pair
 
         def rewraps() -> Iterator[tuple[str, tuple[int, str], tuple[bytes, str]]]:
-            for index, draft, manifest in ours:
+            for index, draft, manifest in same_digest_key:
                 for key in proven[index] & manifest.sealed_checksums.keys():
                     pair = (manifest.rewrap_input(draft.place(key)), manifest.rewrap_proofs.get(key, ""))
                     yield rewrap_key(manifest.transit_key), (index, key), pair
@@ -333,14 +340,14 @@ class Sealer:
     def _corrected(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Put right the manifests whose key or scope somebody changed, where that proves what was sealed."""
         corrected = list(drafts)
-        others = [
+        alternatives = [
             (index, replace(draft, manifest=manifest, corrected=True))
             for index, draft in enumerate(drafts)
             if draft.manifest and draft.manifest.proofs and not draft.proven and draft.spec.transit_key
             for manifest in _others(draft.manifest, draft.spec)
         ]
-        proven = self._proven([draft for _, draft in others])
-        for (index, _), draft in zip(others, proven, strict=True):
+        proven = self._proven([draft for _, draft in alternatives])
+        for (index, _), draft in zip(alternatives, proven, strict=True):
             if draft.proven:
                 corrected[index] = draft
         return corrected
@@ -411,8 +418,8 @@ class Sealer:
         for (index, key), proof in batched_by_key(inputs(), self._hmac):
             proofs[index][key] = proof
         return [
-            replace(manifest, proofs={**manifest.proofs, **new}) if manifest else None
-            for manifest, new in zip(manifests, proofs, strict=True)
+            replace(manifest, proofs={**manifest.proofs, **new_proofs}) if manifest else None
+            for manifest, new_proofs in zip(manifests, proofs, strict=True)
         ]
 
     def _require_fit(self, transit_key: str, scope: Scope, place: str) -> None:
@@ -519,9 +526,14 @@ def _rehearse(vault: VaultClient, specs: Sequence[SecretSpec], file: ManifestFil
         SecretManagerError: as of `Sealer.seal`.
     """
     in_file, live = (Sealer(vault, store).seal(specs, rehearsal=True) for store in (file, kubernetes))
-    for one, other in zip(in_file, live, strict=True):
-        if (other.added or other.updated) and one.scope and other.scope and one.scope is not other.scope:
-            raise _other_scope(f"{other.namespace}/{other.name}", one.scope, other.scope)
+    for file_outcome, live_outcome in zip(in_file, live, strict=True):
+        if (
+            (live_outcome.added or live_outcome.updated)
+            and file_outcome.scope
+            and live_outcome.scope
+            and file_outcome.scope is not live_outcome.scope
+        ):
+            raise _other_scope(f"{live_outcome.namespace}/{live_outcome.name}", file_outcome.scope, live_outcome.scope)
 
 
 def _same_scope(value: SealedValue, place: Place, scope: Scope) -> SealedValue:
@@ -555,7 +567,7 @@ def _lacks_namespace(change: Change, errors: Mapping[str, SecretManagerError]) -
 
 def _change(plan: Plan, ciphertexts: Mapping[str, str], manifest: Manifest | None) -> Change:
     deleted = plan.outcome.action in (Action.DELETED, Action.DELETING)
-    return Change(plan.outcome.action, plan.draft.found, None if deleted else secret_of(plan, ciphertexts, manifest))
+    return Change(plan.outcome.action, plan.draft.existing, None if deleted else secret_of(plan, ciphertexts, manifest))
 
 
 def _others(manifest: Manifest, spec: SecretSpec) -> Iterator[Manifest]:
@@ -573,8 +585,8 @@ def _outcome_of_unchanged(plan: Plan, before: _Write | None) -> Outcome:
     """
     if before is None:
         return plan.outcome
-    found = {key: value.ciphertext for key, value in sealed_values(plan.draft.found or {}).items()}
-    return before.outcome if before.ciphertexts.items() <= found.items() else plan.outcome
+    ciphertexts = {key: value.ciphertext for key, value in sealed_values(plan.draft.existing or {}).items()}
+    return before.outcome if before.ciphertexts.items() <= ciphertexts.items() else plan.outcome
 
 
 def _for_each(items: Sequence[T], call: Callable[[T], R]) -> list[R]:

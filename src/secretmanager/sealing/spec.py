@@ -141,8 +141,8 @@ class SecretSpec:
         yield from (rule.refusal(kind, name) for kind, name, rule in names if not rule.allows(name))
         if MANIFEST_KEY in {*self.values, *self.absent_keys}:
             yield f"data key {MANIFEST_KEY!r} is the manifest's own; choose another"
-        if both := sorted(self.absent_keys & self.values.keys()):
-            yield f"data keys {', '.join(both)} are both given and among absent_keys"
+        if conflicting := sorted(self.absent_keys & self.values.keys()):
+            yield f"data keys {', '.join(conflicting)} are both given and among absent_keys"
         for key, value in self.values.items():
             if not (value or self.allow_empty):
                 yield f"data key {key}: the value is empty; set allow_empty if it is meant"
@@ -218,8 +218,8 @@ def plaintext(value: object, where: str) -> bytes:
         return value
     if isinstance(value, str | dict | list):
         # Outside of "except": the original holds the value, and an exception keeps what it was raised in.
-        if (found := _encoded(value)) is not None:
-            return found
+        if (encoded := _encoded(value)) is not None:
+            return encoded
         if isinstance(value, str):
             raise ConfigError(f"{where} is not valid UTF-8; give such bytes as base64")
         raise ConfigError(
@@ -263,23 +263,23 @@ def from_options(
     Raises:
         ConfigError: names all that is wrong in all entries.
     """
-    wanted: list[SecretSpec] = []
+    specs: list[SecretSpec] = []
     problems: list[str] = []
     for index, entry in enumerate(entries):
-        named = f"secrets[{index}]: " if len(entries) > 1 else ""
+        prefix = f"secrets[{index}]: " if len(entries) > 1 else ""
         if where is not None:
-            named = where.format(index + 1)
+            prefix = where.format(index + 1)
         try:
-            wanted.append(
+            specs.append(
                 _from_entry({**(base or {}), **{key: item for key, item in entry.items() if item is not None}})
             )
         except ConfigError as error:
-            problems.append(f"{named}{error}")
-    times = Counter(secret.place for secret in wanted)
+            problems.append(f"{prefix}{error}")
+    times = Counter(secret.place for secret in specs)
     problems += [f"secrets: {place} occurs {count} times" for place, count in times.items() if count > 1]
     if problems:
         raise ConfigError("; ".join(problems))
-    return wanted
+    return specs
 
 
 _SOURCES = ("data", "binary_data", "files")
@@ -287,57 +287,59 @@ _WORDS: dict[str, type[StrEnum]] = {"scope": Scope, "state": State, "behavior": 
 
 
 def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
-    given = {key: item for key, item in entry.items() if item is not None}
+    options = {key: item for key, item in entry.items() if item is not None}
     allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_SOURCES)
-    problems = [f"{key}: there is no such option" for key in sorted(map(str, given.keys() - allowed))]
-    problems += [f"{key} is missing" for key in ("namespace", "name") if not given.get(key)]
+    problems = [f"{key}: there is no such option" for key in sorted(map(str, options.keys() - allowed))]
+    problems += [f"{key} is missing" for key in ("namespace", "name") if not options.get(key)]
     kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
     kinds |= {"labels": dict, "annotations": dict, "recreate": bool, "force": bool, "adopt": bool, "absent_keys": list}
     kinds |= {"bank_vaults_skip": bool, "restart": list, "allow_empty": bool}
     for key, kind in kinds.items():
-        if key in given and not isinstance(given[key], kind):
-            problems.append(f"{key} is of type {type(given[key]).__name__}; allowed is {kind.__name__}")
+        if key in options and not isinstance(options[key], kind):
+            problems.append(f"{key} is of type {type(options[key]).__name__}; allowed is {kind.__name__}")
     for key in ("labels", "annotations"):
-        for name, value in given[key].items() if isinstance(given.get(key), dict) else ():
+        for name, value in options[key].items() if isinstance(options.get(key), dict) else ():
             if not isinstance(name, str):
                 problems.append(_odd_key(key, name))
             elif not isinstance(value, str):
                 problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so {AS_TEXT}")
-    if isinstance(given.get("absent_keys"), list):
-        problems += [_odd_key("absent_keys", key) for key in given["absent_keys"] if not isinstance(key, str)]
-    if isinstance(given.get("restart"), list):
-        odd = [text for text in given["restart"] if not isinstance(text, str)]
-        problems += [f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in odd]
+    if isinstance(options.get("absent_keys"), list):
+        problems += [_odd_key("absent_keys", key) for key in options["absent_keys"] if not isinstance(key, str)]
+    if isinstance(options.get("restart"), list):
+        invalid_entries = [text for text in options["restart"] if not isinstance(text, str)]
+        problems += [
+            f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in invalid_entries
+        ]
     for key, words in _WORDS.items():
-        if key in given and given[key] not in list(words):
-            problems.append(f"{key} is {given[key]!r}; allowed are {', '.join(words)}")
-    values, more = _values(given)
-    problems += more
+        if key in options and options[key] not in list(words):
+            problems.append(f"{key} is {options[key]!r}; allowed are {', '.join(words)}")
+    values, value_problems = _values(options)
+    problems += value_problems
     purpose = {*_SOURCES, "adopt", "absent_keys"}
-    if given.get("state") != State.ABSENT and not any(given.get(key) not in (None, False, []) for key in purpose):
+    if options.get("state") != State.ABSENT and not any(options.get(key) not in (None, False, []) for key in purpose):
         problems.append(f"nothing to seal: give one of {', '.join(_SOURCES)}, adopt or absent_keys")
     if problems:
-        name = "/".join(str(given[key]) for key in ("namespace", "name") if given.get(key))
+        name = "/".join(str(options[key]) for key in ("namespace", "name") if options.get(key))
         raise ConfigError("; ".join(problems), place=name or None)
-    options = {key: item for key, item in given.items() if key not in _SOURCES}
+    attributes = {key: item for key, item in options.items() if key not in _SOURCES}
     for key, words in _WORDS.items():
-        if key in options:
-            options[key] = words(options[key])
-    options["absent_keys"] = frozenset(options.get("absent_keys", ()))
-    options["restart"] = tuple(options.get("restart", ()))
+        if key in attributes:
+            attributes[key] = words(attributes[key])
+    attributes["absent_keys"] = frozenset(attributes.get("absent_keys", ()))
+    attributes["restart"] = tuple(attributes.get("restart", ()))
     try:
-        return SecretSpec(**options, values=values)
+        return SecretSpec(**attributes, values=values)
     except ConfigError as error:
-        raise ConfigError(error.message, place=f"{given['namespace']}/{given['name']}") from error
+        raise ConfigError(error.message, place=f"{options['namespace']}/{options['name']}") from error
 
 
-def _values(given: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
+def _values(options: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     """Read the values of an entry; return them, and what is wrong with the others."""
     values: dict[str, bytes] = {}
     problems: list[str] = []
     readers = {"data": plaintext, "binary_data": _decoded, "files": _content}
     for source in _SOURCES:
-        entries = given.get(source) or {}
+        entries = options.get(source) or {}
         if not isinstance(entries, dict):
             problems.append(f"{source} is of type {type(entries).__name__}; allowed is dict")
             continue

@@ -34,40 +34,40 @@ class Change:
 
     Attributes:
         action: what to do; never ``UNCHANGED``.
-        found: the Secret as found; None if it is to be created.
+        existing: the Secret as found; None if it is to be created.
         secret: the Secret as it will be; None if it is to be deleted.
     """
 
     action: Action
-    found: Object | None
+    existing: Object | None
     secret: Object | None
 
     @property
     def namespace(self) -> str:
         """The Secret's namespace."""
-        return str(((self.secret or self.found) or {})["metadata"]["namespace"])
+        return str(((self.secret or self.existing) or {})["metadata"]["namespace"])
 
     @property
     def place(self) -> str:
         """``namespace/name``."""
-        return f"{self.namespace}/{((self.secret or self.found) or {})['metadata']['name']}"
+        return f"{self.namespace}/{((self.secret or self.existing) or {})['metadata']['name']}"
 
 
 class Store(Protocol):
     """Keeps Secrets."""
 
-    def find(self, wanted: Sequence[SecretSpec]) -> Mapping[str, Object]:
+    def find(self, specs: Sequence[SecretSpec]) -> Mapping[str, Object]:
         """Return those of the Secrets that exist, by ``namespace/name``."""
 
     def write(
-        self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
+        self, changes: Sequence[Change], *, check: bool, on_written: Callable[[Change], None]
     ) -> Mapping[str, SecretManagerError]:
         """Write Secrets; in check mode, only validate the changes.
 
         Args:
             changes: the Secrets.
             check: write nothing.
-            done: called after each that was written.
+            on_written: called after each that was written.
 
         Returns:
             What went wrong, by ``namespace/name``; a ConflictError if a Secret is not as it was found.
@@ -81,7 +81,7 @@ class KubernetesStore:
         kubernetes: client that may get (better also list), create, update and, if needed, delete them. It should
             keep as many connections.
         concurrency: number of concurrent requests.
-        written: called after each write with the change, and the Secret as Kubernetes then has it (None if it was
+        announce: called after each write with the change, and the Secret as Kubernetes then has it (None if it was
             deleted); by several threads.
         timeout: time to wait until a Secret that is to be recreated is gone, in seconds.
     """
@@ -90,15 +90,15 @@ class KubernetesStore:
         self,
         kubernetes: KubernetesClient,
         concurrency: int = CONCURRENCY,
-        written: Callable[[Change, Object | None], None] | None = None,
+        announce: Callable[[Change, Object | None], None] | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
         self._kubernetes = kubernetes
         self._concurrency = concurrency
-        self._written = written
+        self._announce = announce
         self._timeout = timeout
 
-    def find(self, wanted: Sequence[SecretSpec]) -> dict[str, Object]:
+    def find(self, specs: Sequence[SecretSpec]) -> dict[str, Object]:
         """Return those of the Secrets that exist, by ``namespace/name``.
 
         Many are found by their label. If listing is not allowed, each is requested by its name.
@@ -106,28 +106,28 @@ class KubernetesStore:
         Raises:
             Forbidden, KubernetesUnavailable: as the API says.
         """
-        places: Places = {item.place: (item.namespace, item.name) for item in wanted}
+        places: Places = {spec.place: (spec.namespace, spec.name) for spec in specs}
         copies: Places = {
-            item.place: (item.namespace, recreation.copy_name(item.name))
-            for item in wanted
-            if item.state is State.PRESENT
+            spec.place: (spec.namespace, recreation.copy_name(spec.name))
+            for spec in specs
+            if spec.state is State.PRESENT
         }
-        found: dict[str, Object] = {}
+        existing: dict[str, Object] = {}
         if len(places) >= LIST_FROM:
             with contextlib.suppress(Forbidden):  # by name, then
-                found, places, copies = self._listed(places, copies)
-        found |= self._by_name(places)
+                existing, places, copies = self._listed(places, copies)
+        existing |= self._by_name(places)
         with contextlib.suppress(Forbidden):  # who may not look for copies has made none
-            copies = {place: parts for place, parts in copies.items() if place not in found}
-            found |= {
+            copies = {place: parts for place, parts in copies.items() if place not in existing}
+            existing |= {
                 place: recreation.left_of(copy)
                 for place, copy in self._by_name(copies).items()
                 if recreation.is_copy(copy)
             }
-        return found
+        return existing
 
     def write(
-        self, changes: Sequence[Change], *, check: bool, done: Callable[[Change], None]
+        self, changes: Sequence[Change], *, check: bool, on_written: Callable[[Change], None]
     ) -> dict[str, SecretManagerError]:
         """Write Secrets concurrently; in check mode have the API validate them. As `Store.write`."""
         if len(changes) > 1 and not check and (refused := self._preflight(changes)):
@@ -138,9 +138,9 @@ class KubernetesStore:
                 secret = self._write(change, dry_run=check)
             except SecretManagerError as error:
                 return error
-            done(change)
-            if self._written and not check:
-                self._written(change, secret)
+            on_written(change)
+            if self._announce and not check:
+                self._announce(change, secret)
             return None
 
         errors = zip(changes, each(write, changes, self._concurrency), strict=True)
@@ -148,19 +148,19 @@ class KubernetesStore:
 
     def _listed(self, places: Places, copies: Places) -> tuple[dict[str, Object], Places, Places]:
         """List Secrets; return those found, and the places of others that exist: without the label, and as copies."""
-        found: dict[str, Object] = {}
+        existing: dict[str, Object] = {}
         labelled = set()
         for namespace in _lists(places):
             for secret in self._kubernetes.list_secrets(namespace, f"{SEALED_LABEL}=true"):
                 place = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
                 labelled.add((secret["metadata"]["namespace"], secret["metadata"]["name"]))
                 if place in places:
-                    found[place] = secret
-        missing = {place: parts for place, parts in places.items() if place not in found}
-        there = {item for namespace in _lists(missing) for item in self._kubernetes.list_names(namespace)}
+                    existing[place] = secret
+        missing = {place: parts for place, parts in places.items() if place not in existing}
+        present = {item for namespace in _lists(missing) for item in self._kubernetes.list_names(namespace)}
         return (
-            found,
-            {place: parts for place, parts in missing.items() if parts in there},
+            existing,
+            {place: parts for place, parts in missing.items() if parts in present},
             {place: parts for place, parts in copies.items() if parts in labelled},
         )
 
@@ -181,8 +181,8 @@ class KubernetesStore:
             return change.namespace, change.action
 
         refused: dict[str, SecretManagerError] = {}
-        for _, alike in groupby(sorted(changes, key=kind), key=kind):
-            change = next(alike)
+        for _, same_kind in groupby(sorted(changes, key=kind), key=kind):
+            change = next(same_kind)
             try:
                 self._write(change, dry_run=True)
             except SecretManagerError as error:
@@ -190,23 +190,23 @@ class KubernetesStore:
         return refused
 
     def _write(self, change: Change, *, dry_run: bool) -> Object | None:
-        if change.action is Action.RECREATED and change.found and change.secret:
-            return self._recreate(change.found, change.secret, dry_run=dry_run)
-        if change.found and change.action in (Action.DELETED, Action.DELETING):
+        if change.action is Action.RECREATED and change.existing and change.secret:
+            return self._recreate(change.existing, change.secret, dry_run=dry_run)
+        if change.existing and change.action in (Action.DELETED, Action.DELETING):
             with contextlib.suppress(SecretNotFound):  # gone already
-                self._kubernetes.delete_secret(change.namespace, change.found, dry_run=dry_run)
+                self._kubernetes.delete_secret(change.namespace, change.existing, dry_run=dry_run)
         if change.secret is None:
             return None
         write = self._kubernetes.update_secret if change.action is Action.UPDATED else self._kubernetes.create_secret
         return write(change.namespace, change.secret, dry_run=dry_run)
 
-    def _recreate(self, found: Object, secret: Object, *, dry_run: bool) -> Object | None:
-        if copy := found.get(LEFT):
+    def _recreate(self, existing: Object, secret: Object, *, dry_run: bool) -> Object | None:
+        if copy := existing.get(LEFT):
             return recreation.restore(self._kubernetes, copy, secret, dry_run=dry_run)
         if dry_run:
-            recreation.check(self._kubernetes, found, secret)
+            recreation.check(self._kubernetes, existing, secret)
             return None
-        return recreation.recreate(self._kubernetes, found, secret, self._timeout, crowded=True)
+        return recreation.recreate(self._kubernetes, existing, secret, self._timeout, crowded=True)
 
 
 def _lists(places: Mapping[str, tuple[str, str]]) -> list[str | None]:

@@ -69,9 +69,9 @@ def test_a_manifest_file_that_was_written_before_kubernetes_refused_is_told(
     """Somebody takes the right away just after all was tried."""
 
     class Refusing(KubernetesStore):
-        def write(self, changes: Any, *, check: bool, done: Any) -> Any:
+        def write(self, changes: Any, *, check: bool, on_written: Any) -> Any:
             if check:
-                return super().write(changes, check=check, done=done)
+                return super().write(changes, check=check, on_written=on_written)
             return {change.place: Forbidden("not any more", place=change.place) for change in changes}
 
     path, spec = tmp_path / "manifest.yaml", chain.wanted(name, {"a": b"1"})
