@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "files": ["--secret", "a/b", "--to", "/dev/shm"],
     "info": ["a"],
     "read": ["a/b"],
+    "renew-reviewer": ["--lifetime", "1h"],
     "retire": ["--transit-key", "a"],
     "rewrap": ["--transit-key", "a"],
     "rotate": ["--transit-key", "a"],

@@ -64,7 +64,7 @@ FOREIGN = {
 
 @pytest.fixture(autouse=True)
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeat requests after 10 ms instead of 100; how long pauses are is proved by tests/unit/test_servers_pauses.py."""
+    """Repeat requests after 10 ms instead of 100; their length is proved by tests/unit/test_servers_pauses.py."""
     monkeypatch.setattr(http, "_FIRST_PAUSE", 0.01)
 
 
