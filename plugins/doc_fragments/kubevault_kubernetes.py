@@ -37,7 +37,7 @@ options:
   ca_cert:
     description:
     - PEM file of the CA that signed the Kubernetes API's certificate, for a host.
-    - By default the system's CAs. The certificate is always verified. Vault has O(vault_ca_cert).
+    - By default the system's CAs. The certificate is always verified. Vault's is C(vault_ca_cert).
     - Falls back to the environment variable E(K8S_AUTH_SSL_CA_CERT).
     type: path
     aliases:
@@ -89,7 +89,7 @@ options:
   ca_cert:
     description:
     - PEM file of the CA that signed the Kubernetes API's certificate, for a host.
-    - By default the system's CAs. The certificate is always verified. Vault has O(vault_ca_cert).
+    - By default the system's CAs. The certificate is always verified. Vault's is C(vault_ca_cert).
     - Falls back to the environment variable E(K8S_AUTH_SSL_CA_CERT).
     type: path
     aliases:

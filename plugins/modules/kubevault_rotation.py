@@ -233,32 +233,27 @@ def run(module: Module, outcome: Outcome) -> None:
     """Rotate, rewrap and retire, as the parameters say; the outcome gets what was done, also before an error."""
     from pathlib import Path
 
-    from secretmanager.rotation import rotation
     from secretmanager.rotation.keys import duration
-    from secretmanager.rotation.lease import one_at_a_time
     from secretmanager.rotation.planning import Options, Shard
+    from secretmanager.rotation.rotation import Rotation, Steps
 
-    params, check = module.params, module.check_mode
-    key, shard = params["transit_key"], Shard.parse(params["shard"]) if params["shard"] else None
-    options = Options(key, **{name: params[name] for name in ("unmanaged", "gitops", "recreate")})
-    switches = {name: params[name] for name in ("rotate", "rewrap", "retire", "trim")}
-    steps = rotation.Steps(older_than=duration(params["older_than"]), **switches)
-    kubernetes = connect_to_kubernetes(module, connections=params["concurrency"]) if params["kubernetes"] else None
-    lease_namespace = None if check else params["lease_namespace"]
-    with logged_in_vault(module) as vault, one_at_a_time(kubernetes, lease_namespace, key, shard) as still_held:
-        rotation.run(
-            vault,
-            kubernetes,
-            options,
-            steps,
-            namespaces=params["namespace"],
-            manifests=[Path(path) for path in params["manifest"]],
-            shard=shard,
-            concurrency=params["concurrency"],
-            check=check,
-            still_held=still_held,
-            outcome=outcome,
-        )
+    params = module.params
+    rotation = Rotation(
+        Options(params["transit_key"], **{name: params[name] for name in ("unmanaged", "gitops", "recreate")}),
+        Steps(
+            older_than=duration(params["older_than"]),
+            **{name: params[name] for name in ("rotate", "rewrap", "retire", "trim")},
+        ),
+        params["namespace"],
+        [Path(path) for path in params["manifest"]],
+        Shard.parse(params["shard"]) if params["shard"] else None,
+        params["concurrency"],
+        params["lease_namespace"],
+        module.check_mode,
+    )
+    kubernetes = connect_to_kubernetes(module, connections=rotation.concurrency) if params["kubernetes"] else None
+    with logged_in_vault(module) as vault:
+        rotation.run(vault, kubernetes, outcome)
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:

@@ -170,7 +170,7 @@ KUBERNETES = (
     Option("api_key_file", "File that holds a bearer token for the Kubernetes API; without it $K8S_AUTH_API_KEY.",
            type="path", flag="--api-key-file", places=()),
     Option("ca_cert", "PEM file of the CA that signed the Kubernetes API's certificate, for a host.", type="path",
-           notes=("By default the system's CAs. The certificate is always verified. Vault has O(vault_ca_cert).",),
+           notes=("By default the system's CAs. The certificate is always verified. Vault's is C(vault_ca_cert).",),
            aliases=("ssl_ca_cert",), variables=("K8S_AUTH_SSL_CA_CERT",), trust=True,
            yields_to=("kubeconfig", "context"), flag="--ca-cert"),
     Option("client_cert", "PEM file of a client certificate, for a host.", type="path",

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import ConfigError, NotRetired, SecretManagerError, printable
-from ..rotation.lease import one_at_a_time
 from ..rotation.planning import Options, Shard
 from ..rotation.rewrapper import Report
-from ..rotation.rotation import Outcome, Steps, run
+from ..rotation.rotation import Outcome, Rotation, Steps
 from ..servers.kubernetes import KubernetesClient
 from . import options
 from .connections import kubernetes_of, vault_of, warn
@@ -116,62 +115,58 @@ def perform(steps: Steps, output: str, **arguments: Any) -> None:
         NotRetired: something is behind.
         SecretManagerError: a server refused, or is unreachable.
     """
+    rotation = _rotation(steps, arguments)
+    outcome = Outcome()
+    with ExitStack() as stack:
+
+        def connect() -> KubernetesClient:
+            return stack.enter_context(kubernetes_of(arguments, connections=rotation.concurrency))
+
+        vault = stack.enter_context(vault_of(arguments, connect))
+        kubernetes = connect() if arguments.get("kubernetes", True) else None
+        progress = stack.enter_context(_progress(check=rotation.check))
+        try:
+            rotation.run(vault, kubernetes, outcome, progress)
+        except SecretManagerError as error:
+            if isinstance(error, NotRetired) or (outcome.changed and not rotation.check):
+                _print(outcome, replace(rotation, steps=replace(steps, retire=False)), output)
+            raise
+        except KeyboardInterrupt:
+            if not rotation.check:
+                rotated = "a new version was made; " if outcome.rotated else ""
+                warn(f"interrupted: {rotated}{_so_far(outcome.report)}; the next run goes on from there")
+            raise
+    _print(outcome, rotation, output)
+    if failed := len(outcome.report.failed):
+        warn(f"{failed} could not be rewrapped")
+        raise click.exceptions.Exit(1)
+    if rotation.check and outcome.changed:
+        warn(ONLY_FORETOLD)
+        raise click.exceptions.Exit(FINDING)
+
+
+def _rotation(steps: Steps, arguments: Mapping[str, Any]) -> Rotation:
+    """Return what the arguments of one of the three subcommands say; not all of them have all options.
+
+    Raises:
+        click.UsageError: a shard has another form.
+        ConfigError: a manifest is not there.
+    """
     shard = usage(lambda: Shard.parse(arguments["shard"])) if arguments.get("shard") else None
     for path in arguments.get("manifests", ()):
         if not path.exists():
             raise ConfigError(f"--manifest: {path}: No such file or directory")
-    rotation_options = Options(
-        arguments["transit_key"],
-        unmanaged=arguments.get("unmanaged", False),
-        gitops=arguments.get("gitops", False),
-        recreate=arguments.get("recreate", False),
+    switches = {name: arguments.get(name, False) for name in ("unmanaged", "gitops", "recreate")}
+    return Rotation(
+        Options(arguments["transit_key"], **switches),
+        steps,
+        arguments.get("namespaces", ()),
+        arguments.get("manifests", ()),
+        shard,
+        arguments.get("concurrency", 1),
+        arguments["lease_namespace"],
+        arguments["check"],
     )
-    with ExitStack() as stack:
-
-        def connect() -> KubernetesClient:
-            return stack.enter_context(kubernetes_of(arguments, connections=arguments.get("concurrency", 1)))
-
-        vault = stack.enter_context(vault_of(arguments, connect))
-        kubernetes = connect() if arguments.get("kubernetes", True) else None
-        lease_namespace = None if arguments["check"] else arguments["lease_namespace"]
-        still_held = stack.enter_context(
-            one_at_a_time(kubernetes, lease_namespace, rotation_options.transit_key, shard)
-        )
-        progress = stack.enter_context(_progress(check=arguments["check"]))
-        outcome = Outcome()
-        try:
-            run(
-                vault,
-                kubernetes,
-                rotation_options,
-                steps,
-                namespaces=arguments.get("namespaces", ()),
-                manifests=arguments.get("manifests", ()),
-                shard=shard,
-                concurrency=arguments.get("concurrency", 1),
-                check=arguments["check"],
-                progress=progress,
-                still_held=still_held,
-                outcome=outcome,
-            )
-        except SecretManagerError as error:
-            if isinstance(error, NotRetired) or (outcome.changed and not arguments["check"]):
-                _print(
-                    outcome, replace(steps, retire=False), output, arguments["transit_key"], check=arguments["check"]
-                )
-            raise
-        except KeyboardInterrupt:
-            if not arguments["check"]:
-                rotated = "a new version was made; " if outcome.rotated else ""
-                warn(f"interrupted: {rotated}{_so_far(outcome.report)}; the next run goes on from there")
-            raise
-    _print(outcome, steps, output, arguments["transit_key"], check=arguments["check"])
-    if failed := len(outcome.report.failed):
-        warn(f"{failed} could not be rewrapped")
-        raise click.exceptions.Exit(1)
-    if arguments["check"] and outcome.changed:
-        warn(ONLY_FORETOLD)
-        raise click.exceptions.Exit(FINDING)
 
 
 @contextmanager
@@ -202,8 +197,9 @@ def _so_far(report: Report, *, check: bool = False) -> str:
     return f"{len(report.rewrapped)} {would}rewrapped, {report.current} current, {len(report.behind)} left behind"
 
 
-def _print(outcome: Outcome, steps: Steps, output: str, key: str, *, check: bool) -> None:
+def _print(outcome: Outcome, rotation: Rotation, output: str) -> None:
     """Print what was done; with check, what would be."""
+    steps, key, check = rotation.steps, rotation.options.transit_key, rotation.check
     would = "would be " if check else ""
     if output == "json":
         click.echo(json.dumps(outcome.facts(), indent=2))

@@ -12,6 +12,7 @@ from ..sealed import place_of
 from ..servers.kubernetes import KubernetesClient, Object
 from ..servers.vault import VaultClient
 from .keys import KeyVersions, await_rotation, retire, rotate
+from .lease import one_at_a_time
 from .planning import Options, Shard
 from .rewrapper import CONCURRENCY, Progress, Report, Rewrapper
 from .usage import find_usage
@@ -71,77 +72,129 @@ class Outcome:
         }
 
 
-def run(
-    vault: VaultClient,
-    kubernetes: KubernetesClient | None,
-    options: Options,
-    steps: Steps,
-    *,
-    namespaces: Sequence[str] = (),
-    manifests: Sequence[Path] = (),
-    shard: Shard | None = None,
-    concurrency: int = CONCURRENCY,
-    check: bool = False,
-    progress: Progress = lambda report: None,
-    still_held: Callable[[], None] = lambda: None,
-    outcome: Outcome | None = None,
-) -> Outcome:
-    """Rotate, rewrap and retire.
+@dataclass(frozen=True)
+class Rotation:
+    """What to do with a Transit key, and with which Secrets.
 
-    Args:
-        vault: client that is logged in; each step needs rights of its own (docs/trust.md).
-        kubernetes: client of the Kubernetes API; None to rewrap files alone.
-        options: which values.
+    Attributes:
+        options: which values are rewrapped.
         steps: what is done.
         namespaces: those whose Secrets are rewrapped; all without one.
         manifests: files, and folders of files, of sealed Secrets.
         shard: part of the Secrets in Kubernetes that is rewrapped. The first one rotates, the others wait for that.
         concurrency: number of Secrets that are written at once.
+        lease_namespace: namespace of the Lease by which one rotation runs at a time; None for no Lease.
         check: change nothing.
-        progress: called after each Secret.
-        still_held: called before each step and page of Secrets; raises where another rotation took over
-            (`lease.one_at_a_time`).
-        outcome: gets what was done, also before an error.
-
-    Raises:
-        LeaseHeld: another rotation took over; what was done before stays.
-        NotRetired: something needs an older version, so that nothing was retired; what was done before stays.
-        SecretManagerError: a server refused, or is unreachable.
     """
-    outcome = Outcome() if outcome is None else outcome
-    versions = KeyVersions.read(vault, options.transit_key)
-    still_held()
-    if steps.rotate and shard and shard.index and not check:
-        versions = await_rotation(vault, versions, steps.older_than)
-    elif steps.rotate:
-        versions, outcome.rotated = rotate(vault, versions, steps.older_than, check=check)
-    outcome.newest_version, outcome.min_decryption_version = versions.newest, versions.min_decryption
-    if outcome.rotated and check:  # everything would be behind the new version
-        versions = replace(versions, newest=versions.newest + 1)
-    newest = versions.newest
-    if steps.rewrap:
+
+    options: Options
+    steps: Steps
+    namespaces: Sequence[str] = ()
+    manifests: Sequence[Path] = ()
+    shard: Shard | None = None
+    concurrency: int = CONCURRENCY
+    lease_namespace: str | None = None
+    check: bool = False
+
+    def run(
+        self,
+        vault: VaultClient,
+        kubernetes: KubernetesClient | None,
+        outcome: Outcome,
+        progress: Progress = lambda report: None,
+    ) -> None:
+        """Rotate, rewrap and retire.
+
+        Args:
+            vault: client that is logged in; each step needs rights of its own (docs/trust.md).
+            kubernetes: client of the Kubernetes API; None to rewrap files alone.
+            outcome: gets what was done, also before an error.
+            progress: called after each Secret.
+
+        Raises:
+            LeaseHeld: another rotation runs, or took over; what was done before stays.
+            NotRetired: something needs an older version, so that nothing was retired; what was done before stays.
+            SecretManagerError: a server refused, or is unreachable.
+        """
+        lease_namespace = None if self.check else self.lease_namespace
+        with one_at_a_time(kubernetes, lease_namespace, self.options.transit_key, self.shard) as still_held:
+            self.run_held(vault, kubernetes, outcome, progress, still_held)
+
+    def run_held(
+        self,
+        vault: VaultClient,
+        kubernetes: KubernetesClient | None,
+        outcome: Outcome,
+        progress: Progress = lambda report: None,
+        still_held: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Do it with a Lease that the caller holds; as `run`.
+
+        Args:
+            vault: as of `run`.
+            kubernetes: as of `run`.
+            outcome: as of `run`.
+            progress: as of `run`.
+            still_held: called before each step and page of Secrets; raises where another rotation took over.
+        """
+        versions = KeyVersions.read(vault, self.options.transit_key)
+        still_held()
+        versions = self._rotate(vault, versions, outcome)
+        if self.steps.rewrap:
+            self._rewrap(vault, kubernetes, versions.newest, outcome.report, progress, still_held)
+        if self.steps.retire:
+            self._retire(vault, kubernetes, versions, outcome, still_held)
+
+    def _rotate(self, vault: VaultClient, versions: KeyVersions, outcome: Outcome) -> KeyVersions:
+        """Make a new version, or wait until the first shard did; return the versions that there are, or would be."""
+        if self.steps.rotate and self.shard and self.shard.index and not self.check:
+            versions = await_rotation(vault, versions, self.steps.older_than)
+        elif self.steps.rotate:
+            versions, outcome.rotated = rotate(vault, versions, self.steps.older_than, check=self.check)
+        outcome.newest_version, outcome.min_decryption_version = versions.newest, versions.min_decryption
+        if outcome.rotated and self.check:  # everything would be behind the new version
+            return replace(versions, newest=versions.newest + 1)
+        return versions
+
+    def _rewrap(
+        self,
+        vault: VaultClient,
+        kubernetes: KubernetesClient | None,
+        newest: int,
+        report: Report,
+        progress: Progress,
+        still_held: Callable[[], None],
+    ) -> None:
         if kubernetes:
-            rewrapper = Rewrapper(vault, kubernetes, options, newest, namespaces, concurrency, shard)
-            rewrapper.run(outcome.report, check=check, progress=progress, still_held=still_held)
-        if manifests:
+            rewrapper = Rewrapper(
+                vault, kubernetes, self.options, newest, self.namespaces, self.concurrency, self.shard
+            )
+            rewrapper.run(report, check=self.check, progress=progress, still_held=still_held)
+        if self.manifests:
             from .files import FileRewrapper  # here, because its imports take a third of the command's start
 
-            FileRewrapper(vault, manifests, options, newest).run(outcome.report, check=check, progress=progress)
-    if steps.retire:
-        usage = find_usage(vault, _everything(kubernetes, manifests), versions, trim=steps.trim)
-        outcome.report.skipped = {**usage.unopened, **outcome.report.skipped}
-        still_needed = usage.needed
-        if check:  # they would not be left
-            still_needed = {
-                place: why for place, why in still_needed.items() if place not in {*outcome.report.rewrapped}
-            }
-        if still_needed:
-            raise NotRetired(options.transit_key, still_needed)
+            files = FileRewrapper(vault, self.manifests, self.options, newest)
+            files.run(report, check=self.check, progress=progress)
+
+    def _retire(
+        self,
+        vault: VaultClient,
+        kubernetes: KubernetesClient | None,
+        versions: KeyVersions,
+        outcome: Outcome,
+        still_held: Callable[[], None],
+    ) -> None:
+        report = outcome.report
+        usage = find_usage(vault, _everything(kubernetes, self.manifests), versions, trim=self.steps.trim)
+        report.skipped = {**usage.unopened, **report.skipped}
+        # In check mode, what would be rewrapped would not be left.
+        rewrapped = {*report.rewrapped} if self.check else set()
+        if needed := {place: why for place, why in usage.needed.items() if place not in rewrapped}:
+            raise NotRetired(self.options.transit_key, needed)
         still_held()
-        outcome.retired = retire(vault, versions, trim=steps.trim, check=check)
-        if outcome.retired and not check:
-            outcome.min_decryption_version = newest
-    return outcome
+        outcome.retired = retire(vault, versions, trim=self.steps.trim, check=self.check)
+        if outcome.retired and not self.check:
+            outcome.min_decryption_version = versions.newest
 
 
 def _everything(kubernetes: KubernetesClient | None, manifests: Sequence[Path]) -> Iterator[tuple[str, Object]]:

@@ -13,9 +13,9 @@ from support.servers import wait_until
 
 from secretmanager.admin.definitions import lease_name, policy_name, policy_resources
 from secretmanager.errors import LeaseHeld
-from secretmanager.rotation import rotation
 from secretmanager.rotation.lease import held
 from secretmanager.rotation.planning import Options
+from secretmanager.rotation.rotation import Outcome, Rotation, Steps
 from secretmanager.sealed import sealed_values
 from secretmanager.sealing.sealer import Sealer
 from secretmanager.sealing.stores import KubernetesStore
@@ -108,7 +108,7 @@ def test_a_rotation_that_runs_keeps_another_out(chain: Chain, ansible: Ansible, 
 def test_a_rotation_that_lost_its_lease_stops(chain: Chain, key: str, name: str) -> None:
     kubernetes, root = chain.kubernetes(), chain.client(chain.vault.root.token)
     leases = client.CoordinationV1Api(chain.api.api_client)
-    steps = rotation.Steps(rotate=True, rewrap=True)
+    rotation = Rotation(Options(key), Steps(rotate=True, rewrap=True))
     with held(kubernetes, chain.namespace, lease_name(key), duration=3) as lease:
         leases.delete_namespaced_lease(lease_name(key), chain.namespace)
         with (
@@ -117,7 +117,7 @@ def test_a_rotation_that_lost_its_lease_stops(chain: Chain, key: str, name: str)
         ):
             wait_until("the loss", lambda: lease.check() is not None)
         with pytest.raises(LeaseHeld):
-            rotation.run(root, kubernetes, Options(key), steps, still_held=lease.check)
+            rotation.run_held(root, kubernetes, Outcome(), still_held=lease.check)
     assert caught.value.holder == "the-second"
     assert root.read_key(key)["latest_version"] == 1
 
