@@ -208,10 +208,10 @@ class SealingFailed(SecretManagerError):
     def __init__(
         self, errors: Sequence[SecretManagerError], outcomes: Sequence[Any] = (), file: str | None = None
     ) -> None:
-        written = sum(outcome.changed for outcome in outcomes)
+        changed = sum(outcome.changed for outcome in outcomes)
         quoted = _first([str(error) for error in errors])
         and_file = f", and {file}" if file else ""
-        super().__init__(f"not all could be sealed; {written} Secrets were written{and_file}: {quoted}")
+        super().__init__(f"not all could be sealed; {changed} Secrets were written{and_file}: {quoted}")
         self.errors = tuple(errors)
         self.outcomes = tuple(outcomes)
         self.file = file
@@ -231,8 +231,8 @@ class RestartFailed(SecretManagerError):
 
 def _first(texts: Sequence[str]) -> str:
     """Return the first texts, as many as a message quotes, and how many more there are."""
-    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return f"{'; '.join(texts[:SHOWN])}{more}"
+    rest = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return f"{'; '.join(texts[:SHOWN])}{rest}"
 
 
 class NotRetired(SecretManagerError):
@@ -243,9 +243,9 @@ class NotRetired(SecretManagerError):
     """
 
     def __init__(self, transit_key: str, behind: Mapping[str, str]) -> None:
-        named = _first([f"{place} ({why})" for place, why in sorted(behind.items())])
+        places = _first([f"{place} ({why})" for place, why in sorted(behind.items())])
         super().__init__(
-            f"older versions are not retired: {len(behind)} Secrets are behind: {named}",
+            f"older versions are not retired: {len(behind)} Secrets are behind: {places}",
             place=f"Transit key {transit_key}",
             remedy="rewrap them, or seal them again",
         )
@@ -347,10 +347,10 @@ class DecryptionFailed(VaultError):
         """Why it failed, as Vault or the checksum says."""
         if self.damaged:
             return "damaged"
-        said = " ".join(self.errors)
-        if "version" in said:
+        text = " ".join(self.errors)
+        if "version" in text:
             return "version"
-        return "does not fit" if "authentication failed" in said or "context" in said else "other"
+        return "does not fit" if "authentication failed" in text or "context" in text else "other"
 
 
 class KubernetesError(SecretManagerError):
@@ -458,12 +458,12 @@ def drop_frames(error: BaseException, outer: BaseException | None = None) -> Non
         outer: what the caller was handling when it called, which keeps its frames: `sys.exception`.
     """
     pending: list[BaseException | None] = [error]
-    seen = {id(outer)}
+    visited = {id(outer)}
     while pending:
         one = pending.pop()
-        if one is None or id(one) in seen:
+        if one is None or id(one) in visited:
             continue
-        seen.add(id(one))
+        visited.add(id(one))
         if not isinstance(one, SecretManagerError) and one.__traceback__ and not hasattr(one, _PLACE):
             setattr(one, _PLACE, _raised_in(one))
         one.__traceback__ = None
@@ -490,20 +490,21 @@ def check_arguments(
         parameters, count = parameters[1:], count - 1
     kinds = {item.kind for item in parameters}
     by_position = [item.name for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
-    named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
-    given = by_position[: max(count, 0)]
-    known = [item.name for item in named]
+    addressable = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
+    positional = by_position[: max(count, 0)]
+    allowed_names = [item.name for item in addressable]
     problems = []
-    if unknown := [name for name in names if name not in known and Parameter.VAR_KEYWORD not in kinds]:
+    if unknown := [name for name in names if name not in allowed_names and Parameter.VAR_KEYWORD not in kinds]:
         problems.append(f"{', '.join(map(str, unknown))}: unknown")
     if count > len(by_position) and Parameter.VAR_POSITIONAL not in kinds:
         problems.append(f"found {count} arguments without a name, at most {len(by_position)} have a place")
-    if twice := [name for name in given if name in names]:
+    if twice := [name for name in positional if name in names]:
         problems.append(f"{', '.join(twice)}: is given twice")
-    if missing := [item.name for item in named if item.default is item.empty and item.name not in {*given, *names}]:
+    required = [item.name for item in addressable if item.default is item.empty]
+    if missing := [name for name in required if name not in {*positional, *names}]:
         problems.append(f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} missing")
     if problems:
-        allowed = f"allowed are {', '.join(known)}" if known else "there are no arguments"
+        allowed = f"allowed are {', '.join(allowed_names)}" if allowed_names else "there are no arguments"
         raise WrongArguments(f"{'; '.join(problems)}; {allowed}", place=f"{called or _name_of(function)}()")
 
 
@@ -563,12 +564,12 @@ def _boundary(method: Callable[..., Any], *, translate: bool) -> Callable[..., A
     def call(*args: Any, **options: Any) -> Any:
         outer = sys.exception()
         try:
-            found = method(*args, **options)
-            return _steps(found, translate=translate) if isinstance(found, GeneratorType) else found
+            result = method(*args, **options)
+            return _steps(result, translate=translate) if isinstance(result, GeneratorType) else result
         except BaseException as error:
-            given = len(args), tuple(options)
+            call_shape = len(args), tuple(options)
             del args, options
-            failure = _leaving(error, outer, method, given, translate=translate)
+            failure = _leaving(error, outer, method, call_shape, translate=translate)
             if failure is error:
                 raise
         raise failure
@@ -592,7 +593,7 @@ def _leaving(
     error: BaseException,
     outer: BaseException | None,
     method: Callable[..., Any],
-    given: tuple[int, tuple[str, ...]],
+    call_shape: tuple[int, tuple[str, ...]],
     *,
     translate: bool,
 ) -> BaseException:
@@ -602,21 +603,21 @@ def _leaving(
         error: the exception.
         outer: as of `drop_frames`.
         method: what was called.
-        given: how many arguments it had by position, and the names of the others.
+        call_shape: how many arguments it had by position, and the names of the others.
         translate: whether errors of other packages are translated.
     """
     # Python's own TypeError has no further frame: the method was called with arguments that it does not have.
     ours = not error.__traceback__ or error.__traceback__.tb_next is not None
     missing = method.__name__ == "__getattr__"
-    known = missing or isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
+    own = missing or isinstance(error, SecretManagerError | StopIteration) or not isinstance(error, Exception)
     if not ours and isinstance(error, TypeError):
         try:
-            check_arguments(method, *given)
+            check_arguments(method, *call_shape)
         except WrongArguments as refusal:
             drop_frames(refusal, outer)
             return refusal
-    if translate and ours and not known:
-        said = f"{method.__name__}: {unexpected(error)}"
-        return SecretManagerError(said, remedy="check the types of the arguments first")
+    if translate and ours and not own:
+        message = f"{method.__name__}: {unexpected(error)}"
+        return SecretManagerError(message, remedy="check the types of the arguments first")
     drop_frames(error, outer)
     return error

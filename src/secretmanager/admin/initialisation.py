@@ -120,13 +120,13 @@ class _Status(SealState):
 
 
 def ensure_unsealed(
-    vault: Vault, wanted: Initialisation, *, cluster: Sequence[Vault] = (), timeout: float, check: bool = False
+    vault: Vault, initialisation: Initialisation, *, cluster: Sequence[Vault] = (), timeout: float, check: bool = False
 ) -> tuple[SealState, SealState]:
     """Initialise Vault if it is not initialised, unseal it if it is sealed, and wait until it serves requests.
 
     Args:
         vault: connection to one node, without a token.
-        wanted: how to initialise it, and the files of its keys.
+        initialisation: how to initialise it, and the files of its keys.
         cluster: connections to all nodes of its cluster, which join each other by ``retry_join``. The first one is
             initialised, and only if no node is.
         timeout: how long to wait for Vault's listener, and then for each further step, in seconds.
@@ -149,32 +149,31 @@ def ensure_unsealed(
         return wait_for(look, f"{vault.url}: {problem}", 0 if check else timeout)
 
     status = wait(lambda: _status(vault), "Vault does not listen")
-    found = SealState(status.initialized, status.sealed, status.seal)
-    if status.migrates and status.sealed and not wanted.migrate:
+    before = SealState(status.initialized, status.sealed, status.seal)
+    if status.migrates and status.sealed and not initialisation.migrate:
         raise ConfigError(
             f"{vault.url}: its configuration names another seal than Vault has",
             remedy="run playbooks/seal-migrate.yml, or configure the former seal again",
         )
     if not status.initialized:
         if _begins(vault, cluster, lambda node: wait(lambda: _status(node), f"{node.url} does not listen")):
-            _initialise(vault, wanted, opens_itself=status.opens_itself, check=check)
+            _initialise(vault, initialisation, opens_itself=status.opens_itself, check=check)
         elif not check:
             wait(lambda: _status(vault).initialized, "Vault has not joined the cluster of its retry_join")
-    left = SealState(
-        initialized=True, seal=status.seal, sealed=status.sealed and bool(wanted.pgp_keys) and not status.opens_itself
-    )
-    if status.sealed and not left.sealed:
+    stays_sealed = status.sealed and bool(initialisation.pgp_keys) and not status.opens_itself
+    after = SealState(initialized=True, seal=status.seal, sealed=stays_sealed)
+    if status.sealed and not after.sealed:
         # During a migration from such a seal, its configuration is disabled, and Vault says that it needs keys.
         if not status.opens_itself or status.migrates:
             if not check:
-                unseal(vault, wanted.keys_file, migrate=status.migrates)
+                unseal(vault, initialisation.keys_file, migrate=status.migrates)
             elif status.initialized:
-                _keys(wanted.keys_file)
+                _keys(initialisation.keys_file)
         if not check:
             wait(lambda: not _status(vault).sealed, "Vault is still sealed")
-    if not check and not left.sealed:
+    if not check and not after.sealed:
         wait(lambda: serves(vault), "Vault is unsealed, but has no active node")
-    return found, left
+    return before, after
 
 
 def _status(vault: Vault) -> _Status:
@@ -213,8 +212,8 @@ def _begins(vault: Vault, cluster: Sequence[Vault], status_of: Callable[[Vault],
     return True
 
 
-def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, check: bool) -> None:
-    targets = {"keys_file": wanted.keys_file, "root_token_file": wanted.root_token_file}
+def _initialise(vault: Vault, initialisation: Initialisation, *, opens_itself: bool, check: bool) -> None:
+    targets = {"keys_file": initialisation.keys_file, "root_token_file": initialisation.root_token_file}
     for option, path in targets.items():
         if Path(path).exists():
             raise ConfigError(
@@ -224,15 +223,15 @@ def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, che
         check_folder(path)
     if check:
         return
-    for left in chain.from_iterable(map(unfinished, targets.values())):  # of a Vault whose data was deleted
-        if not left.read_bytes().strip(b"\0"):  # else it holds keys
-            left.unlink()
+    for leftover in chain.from_iterable(map(unfinished, targets.values())):  # of a Vault whose data was deleted
+        if not leftover.read_bytes().strip(b"\0"):  # else it holds keys
+            leftover.unlink()
     names = _RECOVERY if opens_itself else _UNSEAL
-    counts = wanted.key_shares, wanted.key_threshold
+    counts = initialisation.key_shares, initialisation.key_threshold
     body: dict[str, object] = dict(zip(names.parameters, counts, strict=True))
-    if wanted.pgp_keys:
-        body[names.pgp_keys] = list(wanted.pgp_keys)
-    with PrivateFile(wanted.keys_file) as keys_file, PrivateFile(wanted.root_token_file) as token_file:
+    if initialisation.pgp_keys:
+        body[names.pgp_keys] = list(initialisation.pgp_keys)
+    with PrivateFile(initialisation.keys_file) as keys_file, PrivateFile(initialisation.root_token_file) as token_file:
         try:
             answer = vault.request("POST", "sys/init", body)
         except VaultUnavailable:
@@ -245,10 +244,10 @@ def _initialise(vault: Vault, wanted: Initialisation, *, opens_itself: bool, che
 
 def check_interruption(path: str) -> None:
     """Raise ConfigError if a file of keys is missing because the process was killed that initialised Vault for it."""
-    if left := unfinished(path):
+    if leftovers := unfinished(path):
         raise ConfigError(
             f"keys_file: {path} is missing: the process that initialised Vault was interrupted before it had the keys;"
-            f" unless {' or '.join(map(str, left))} holds them, Vault can never be unsealed",
+            f" unless {' or '.join(map(str, leftovers))} holds them, Vault can never be unsealed",
             remedy="stop it and delete its data, in which nothing is yet (playbooks/remove.yml --limit vault -e"
             " kubevault_remove_data=true does that), and run this again",
         )
@@ -261,10 +260,10 @@ def key_counts(path: str) -> tuple[int, int]:
         ConfigError: the file is missing, or holds no keys.
     """
     _keys(path)
-    found = _content(path)
+    content = _content(path)
     for names in (_UNSEAL, _RECOVERY):
-        if all(isinstance(found.get(name), int) for name in names.counts):
-            return found[names.counts[0]], found[names.counts[1]]
+        if all(isinstance(content.get(name), int) for name in names.counts):
+            return content[names.counts[0]], content[names.counts[1]]
     raise ConfigError(f"keys_file: {path} lacks {' or '.join(_UNSEAL.counts)}, which are numbers")
 
 
@@ -277,19 +276,19 @@ def _content(path: str) -> dict[str, Any]:
             " its unseal keys there, or unseal it with `vault operator unseal`"
         )
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         # No exception is its context: a JSON error holds the text, which is the keys.
         raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}")
-    return found
+    return content
 
 
 def _keys(path: str) -> list[str]:
-    found = _content(path)
+    content = _content(path)
     # Those of a Vault whose seal was migrated keep the name that they had.
-    keys = found.get(_UNSEAL.keys) or found.get(_RECOVERY.keys)
+    keys = content.get(_UNSEAL.keys) or content.get(_RECOVERY.keys)
     if not isinstance(keys, list):
         raise ConfigError(f"keys_file: {path} is not a JSON object with a list {_UNSEAL.keys}")
     return [str(key) for key in keys]

@@ -119,25 +119,25 @@ class Kind:
         """Return Vault's data; None if nothing exists there."""
         return vault.read(path)
 
-    def complete(self, found: Values) -> Values:
+    def complete(self, current: Values) -> Values:
         """Return Vault's data with the defaults of the fields that Vault omits."""
-        return found
+        return current
 
-    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+    def writes(self, path: str, desired: Values, current: Values | None, pending: Differences) -> Iterator[Write]:
         """Return the requests, each a path and a body, that set the wanted fields.
 
         Args:
             path: the resource's path.
-            wanted: all fields given, the secret ones too.
-            found: Vault's data; None if nothing exists there.
+            desired: all fields given, the secret ones too.
+            current: Vault's data; None if nothing exists there.
             pending: the `Difference` of each field that differs, by dotted name.
 
         Raises:
             ConfigError: a difference that Vault cannot remove.
         """
-        yield path, dict(wanted)
+        yield path, dict(desired)
 
-    def check_removal(self, path: str, found: Values) -> None:
+    def check_removal(self, path: str, current: Values) -> None:
         """Raise ConfigError if Vault would refuse to delete it."""
 
 
@@ -147,10 +147,10 @@ class Mount(Kind):
     Source: https://developer.hashicorp.com/vault/api-docs/system/mounts and /system/auth
     """
 
-    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+    def writes(self, path: str, desired: Values, current: Values | None, pending: Differences) -> Iterator[Write]:
         """Create the mount, or tune it."""
-        if found is None:
-            yield path, dict(wanted)
+        if current is None:
+            yield path, dict(desired)
             return
         tunable = ("description", "options", "plugin_version")
         _refuse(
@@ -158,8 +158,8 @@ class Mount(Kind):
             {name: d for name, d in pending.items() if name.split(".")[0] not in ("config", *tunable)},
             "cannot be changed in a mount; move the data to a new mount, or set the field to what is found",
         )
-        config = wanted.get("config")
-        body = {name: wanted[name] for name in tunable if name in wanted}
+        config = desired.get("config")
+        body = {name: desired[name] for name in tunable if name in desired}
         yield f"{path}/tune", body | (dict(config) if isinstance(config, Mapping) else {})
 
 
@@ -173,15 +173,15 @@ class TransitKey(Kind):
     _only_on = frozenset({"exportable", "allow_plaintext_backup"})
     _config = _only_config | _only_on | {"auto_rotate_period"}
 
-    def complete(self, found: Values) -> Values:
+    def complete(self, current: Values) -> Values:
         """Add what Vault omits."""
-        return {"convergent_encryption": False, "key_size": 0, **found}
+        return {"convergent_encryption": False, "key_size": 0, **current}
 
-    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+    def writes(self, path: str, desired: Values, current: Values | None, pending: Differences) -> Iterator[Write]:
         """Create the key, or change its configuration."""
-        if found is None:
-            yield path, {name: value for name, value in wanted.items() if name not in self._only_config}
-            if later := {name: value for name, value in wanted.items() if name in self._only_config}:
+        if current is None:
+            yield path, {name: value for name, value in desired.items() if name not in self._only_config}
+            if later := {name: value for name, value in desired.items() if name in self._only_config}:
                 yield f"{path}/config", later
             return
         _refuse(
@@ -194,11 +194,11 @@ class TransitKey(Kind):
             {name: d for name, d in pending.items() if name in self._only_on and d.found is True},
             "can be turned on, never off; use a key of another name",
         )
-        yield f"{path}/config", {name: wanted[name] for name in pending}
+        yield f"{path}/config", {name: desired[name] for name in pending}
 
-    def check_removal(self, path: str, found: Values) -> None:
+    def check_removal(self, path: str, current: Values) -> None:
         """Raise ConfigError if the key may not be deleted."""
-        if found.get("deletion_allowed") is False:
+        if current.get("deletion_allowed") is False:
             raise ConfigError(
                 f"{path}: found deletion_allowed false, so Vault refuses to delete the key; if what it encrypted"
                 " is no longer needed, set deletion_allowed: true first"
@@ -212,20 +212,20 @@ class AuthConfig(Kind):
     vault-plugin-auth-kubernetes), so a write repeats what was found.
     """
 
-    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+    def writes(self, path: str, desired: Values, current: Values | None, pending: Differences) -> Iterator[Write]:
         """Write the wanted fields, and repeat those that were found."""
-        kept: dict[str, object] = {}
-        if found is not None and "kubernetes_host" in found:
-            for name, value in found.items():
+        repeated: dict[str, object] = {}
+        if current is not None and "kubernetes_host" in current:
+            for name, value in current.items():
                 secret = name.removesuffix("_set")
                 if secret == name:
-                    kept[name] = value
-                elif value is True and secret not in wanted:
+                    repeated[name] = value
+                elif value is True and secret not in desired:
                     raise ConfigError(
                         f"{path}: Vault holds {secret}, which cannot be read, and a write without it would remove"
                         f" it; give {secret} in secret_data"
                     )
-        yield path, {**kept, **wanted}
+        yield path, {**repeated, **desired}
 
 
 class AuditDevice(Kind):
@@ -236,14 +236,14 @@ class AuditDevice(Kind):
 
     def read(self, vault: Vault, path: str) -> Values | None:
         """Look it up in the list."""
-        found = (vault.read("sys/audit") or {}).get(f"{path.removeprefix('sys/audit/')}/")
-        return found if isinstance(found, dict) else None
+        device = (vault.read("sys/audit") or {}).get(f"{path.removeprefix('sys/audit/')}/")
+        return device if isinstance(device, dict) else None
 
-    def writes(self, path: str, wanted: Values, found: Values | None, pending: Differences) -> Iterator[Write]:
+    def writes(self, path: str, desired: Values, current: Values | None, pending: Differences) -> Iterator[Write]:
         """Enable the device."""
-        if found is not None:
+        if current is not None:
             _refuse(path, pending, "is fixed when it is enabled; enable one of another name, then delete this one")
-        yield path, dict(wanted)
+        yield path, dict(desired)
 
 
 # The first pattern that matches a path determines its kind.
@@ -258,11 +258,11 @@ KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
 
 def check_batch(resources: Iterable[Resource]) -> None:
     """Raise ConfigError if two resources of a batch have the same path."""
-    seen: set[str] = set()
+    paths: set[str] = set()
     for resource in resources:
-        if resource.path in seen:
+        if resource.path in paths:
             raise ConfigError(f"{resource.path}: found twice in resources; allowed is one entry for each path")
-        seen.add(resource.path)
+        paths.add(resource.path)
 
 
 @dataclass(frozen=True)
@@ -354,51 +354,53 @@ def superfluous(vault: Vault, owned: Owned, resources: Iterable[Resource]) -> li
     Raises:
         PermissionDenied, VaultError: the list, or an entry whose name matches, cannot be read.
     """
-    wanted = {resource.path.lower() for resource in resources}  # Vault takes names of policies and roles without case
+    configured = {
+        resource.path.lower() for resource in resources
+    }  # Vault takes names of policies and roles without case
     paths = [
         f"{owned.path}/{name}" for name in vault.list(owned.path) if any(map(partial(fnmatchcase, name), owned.names))
     ]
-    others = [path for path in paths if path.lower() not in wanted]
-    return [Resource(path, state="absent") for path in others if owned.marks(vault.read(path) or {})]
+    unconfigured = [path for path in paths if path.lower() not in configured]
+    return [Resource(path, state="absent") for path in unconfigured if owned.marks(vault.read(path) or {})]
 
 
 def _plan(vault: Vault, resource: Resource) -> _Plan:
     kind = next(kind for pattern, kind in KINDS if pattern.fullmatch(resource.path))
     path = resource.path
     answer = kind.read(vault, path)
-    found = None if answer is None else kind.complete(answer)
+    current = None if answer is None else kind.complete(answer)
 
     if resource.state == "absent":
-        if found is None:
+        if current is None:
             return _Plan(kind, Outcome(path))
-        kind.check_removal(path, found)
+        kind.check_removal(path, current)
         return _Plan(kind, Outcome(path, True, {"state": "present"}, {"state": "absent"}), deletes=True)
 
-    pending = differences(resource.data, found or {})
-    unset = _unset(resource, found or {})
-    if found is not None and not (pending or unset or resource.refresh):
+    pending = differences(resource.data, current or {})
+    unset = _unset(resource, current or {})
+    if current is not None and not (pending or unset or resource.refresh):
         return _Plan(kind, Outcome(path))
-    writes = list(kind.writes(path, {**resource.data, **resource.secret_data}, found, pending))
-    before, after = _shown(resource, found, pending, unset)
+    writes = list(kind.writes(path, {**resource.data, **resource.secret_data}, current, pending))
+    before, after = _shown(resource, current, pending, unset)
     return _Plan(kind, Outcome(path, True, before, after), writes)
 
 
-def _unset(resource: Resource, found: Values) -> list[str]:
+def _unset(resource: Resource, current: Values) -> list[str]:
     """Return the names of the secret fields that Vault reports as not set (``FIELD_set: false``)."""
-    return [name for name in resource.secret_data if found.get(f"{name}_set") is False]
+    return [name for name in resource.secret_data if current.get(f"{name}_set") is False]
 
 
 def _shown(
-    resource: Resource, found: Values | None, pending: Differences, unset: Iterable[str]
+    resource: Resource, current: Values | None, pending: Differences, unset: Iterable[str]
 ) -> tuple[Values, Values]:
     """Return before and after for a diff: the fields that change, without secrets."""
     secrets = dict.fromkeys(resource.secret_data, WRITE_ONLY)
-    if found is None:
+    if current is None:
         return {"state": "absent"}, {"state": "present", **resource.data, **secrets}
     before = {name: NOT_SET if d.found is None else d.found for name, d in pending.items()}
     after = {name: d.wanted for name, d in pending.items()}
-    sent = dict.fromkeys(secrets, f"{WRITE_ONLY} sent again")
-    return before | secrets | dict.fromkeys(unset, NOT_SET), after | sent | dict.fromkeys(unset, WRITE_ONLY)
+    resent = dict.fromkeys(secrets, f"{WRITE_ONLY} sent again")
+    return before | secrets | dict.fromkeys(unset, NOT_SET), after | resent | dict.fromkeys(unset, WRITE_ONLY)
 
 
 def _verify(kind: Kind, vault: Vault, resource: Resource) -> None:
@@ -409,11 +411,11 @@ def _verify(kind: Kind, vault: Vault, resource: Resource) -> None:
             f"{resource.path}: written, but a read returns nothing; vault_resource is for paths whose read returns"
             " what a write sets"
         )
-    found = kind.complete(answer)
-    for name, difference in differences(resource.data, found).items():
-        reason = f"{difference}" if difference.found is not None else f"it knows {', '.join(sorted(found))}"
+    current = kind.complete(answer)
+    for name, difference in differences(resource.data, current).items():
+        reason = f"{difference}" if difference.found is not None else f"it knows {', '.join(sorted(current))}"
         raise VaultError(f"{resource.path}: Vault did not accept the field {name}: {reason}")
-    for name in _unset(resource, found):
+    for name in _unset(resource, current):
         raise VaultError(f"{resource.path}: Vault did not accept the field {name}: {name}_set is still false")
 
 

@@ -104,8 +104,8 @@ class VaultSession:
     def _in_child(self) -> None:
         """As `forking.Shared._in_child`; the token stays the parent's, which revokes it."""
         self._lock = threading.Lock()
-        if held := self._held:
-            self._held = replace(held, login=replace(held.login, given=True))
+        if token := self._held:
+            self._held = replace(token, login=replace(token.login, given=True))
 
     def call(self, request: Callable[[str], T]) -> T:
         """Make a request with a valid token; if Vault refuses an old one, log in once more and repeat it.
@@ -114,15 +114,15 @@ class VaultSession:
             ManagerClosed: the session was closed.
             LoginDenied, VaultError, KubernetesError: as the log-in, and as the request.
         """
-        held = self._token()
+        token = self._token()
         try:
-            return request(held.login.client_token)
+            return request(token.login.client_token)
         except (InvalidToken, PermissionDenied) as error:
-            if isinstance(error, PermissionDenied) and time.monotonic() - held.born < FRESH:
+            if isinstance(error, PermissionDenied) and time.monotonic() - token.born < FRESH:
                 raise
             log.debug("Vault refused a token: %s; logging in once more", type(error).__name__)
         with self._lock:
-            if self._held is held:
+            if self._held is token:
                 self._held = None
         return request(self.token())
 
@@ -142,64 +142,64 @@ class VaultSession:
         """
         # A thread that logs in meanwhile may wait for Vault much longer; its token ends by itself.
         locked = self._lock.acquire(timeout=CLOSING)
-        held, self._held, self._closed = self._held, None, True
+        token, self._held, self._closed = self._held, None, True
         if locked:
             self._lock.release()
-        if held is None or not held.login.revocable or not held.usable:
+        if token is None or not token.login.revocable or not token.usable:
             return
         try:
-            with within(min(CLOSING, held.end - time.monotonic())):
-                self._vault.revoke_self(token=held.login.client_token)
+            with within(min(CLOSING, token.end - time.monotonic())):
+                self._vault.revoke_self(token=token.login.client_token)
             log.debug("the token is revoked")
         except VaultError as error:
             warn(f"the Vault token was not revoked; it expires by itself: {error}")
 
     def _token(self) -> _Held:
-        held = self._held
-        if held is None or not held.usable:
+        token = self._held
+        if token is None or not token.usable:
             with self._lock:
                 # Another thread may have logged in meanwhile.
-                held = self._held
-                return held if held and held.usable else self._fresh()
-        if time.monotonic() >= self._due(held) and self._lock.acquire(blocking=False):
+                token = self._held
+                return token if token and token.usable else self._fresh()
+        if time.monotonic() >= self._due(token) and self._lock.acquire(blocking=False):
             try:
-                if self._held is held:
-                    held = self._replaced(held)
+                if self._held is token:
+                    token = self._replaced(token)
             finally:
                 self._lock.release()
-        return held
+        return token
 
-    def _due(self, held: _Held) -> float:
+    def _due(self, token: _Held) -> float:
         """Return when a token is to be replaced."""
-        lease = held.login.lease_duration
-        return held.end - lease / (3 if self._may_renew(held) else 10)
+        lease = token.login.lease_duration
+        return token.end - lease / (3 if self._may_renew(token) else 10)
 
-    def _may_renew(self, held: _Held) -> bool:
-        return held.login.renewable and held.end + _WORTH < held.born + self._longest
+    def _may_renew(self, token: _Held) -> bool:
+        return token.login.renewable and token.end + _WORTH < token.born + self._longest
 
-    def _replaced(self, held: _Held) -> _Held:
+    def _replaced(self, token: _Held) -> _Held:
         try:
-            return (self._renewed(held) if self._may_renew(held) else None) or self._fresh()
+            return (self._renewed(token) if self._may_renew(token) else None) or self._fresh()
         except SecretManagerError as error:
             # It is still usable. The next caller tries again.
             log.warning("the Vault token was not replaced in time: %s", error)
-            return held
+            return token
 
-    def _renewed(self, held: _Held) -> _Held | None:
+    def _renewed(self, token: _Held) -> _Held | None:
         since = time.monotonic()
         try:
-            login = self._vault.renew_self(token=held.login.client_token)
+            login = self._vault.renew_self(token=token.login.client_token)
         except VaultUnavailable:
             raise
         except VaultError as error:
             log.debug("the token may not be renewed: %s", error)
-            self._longest = held.login.lease_duration
+            self._longest = token.login.lease_duration
             return None
-        renewed = _Held(replace(login, given=held.login.given), held.born, since)
+        renewed = _Held(replace(login, given=token.login.given), token.born, since)
         log.debug("the token is renewed, for %d s", login.lease_duration)
         # At its end a renewed token's lease is 0, which at a log-in would mean that it never ends.
-        if not login.lease_duration or renewed.end < held.end + _WORTH:
-            self._longest = held.end - held.born
+        if not login.lease_duration or renewed.end < token.end + _WORTH:
+            self._longest = token.end - token.born
             log.debug("it has reached its maximum lifetime, %.0f s", self._longest)
             return None
         self._held = renewed

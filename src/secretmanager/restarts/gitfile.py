@@ -68,8 +68,8 @@ class WorkloadFile:
         contents = [document.content for document in parsed]
         for number, workload, names in self._matches(contents):
             content = contents[number]
-            wanted = {name: sealed[place] for name in names if (place := (workload.namespace, name)) in sealed}
-            if entries := outdated(content, wanted):
+            expected = {name: sealed[place] for name in names if (place := (workload.namespace, name)) in sealed}
+            if entries := outdated(content, expected):
                 contents[number] = _with_stamp(content, stamp(content, entries))
                 self.restarted.append(Restart(workload, tuple(entries)))
         new = documents.with_contents(text, parsed, contents, str(self.path))
@@ -93,8 +93,8 @@ class WorkloadFile:
             if kind not in WORKLOAD_KINDS or not isinstance(metadata, dict) or not metadata.get("name"):
                 continue
             namespaces = {workload.namespace for workload in self._named} | self._asking.keys()
-            if given := metadata.get("namespace"):
-                namespaces &= {given}
+            if own_namespace := metadata.get("namespace"):
+                namespaces &= {own_namespace}
             matches: dict[Workload, set[str]] = {}
             for namespace in namespaces:
                 workload = Workload(namespace, kind, metadata["name"])

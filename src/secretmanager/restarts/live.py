@@ -78,11 +78,11 @@ class LiveWorkloads:
             RestartFailed: several of these.
         """
         errors: list[SecretManagerError] = []
-        found: list[tuple[Workload, Object | SecretManagerError | None]] = [
+        answers: list[tuple[Workload, Object | SecretManagerError | None]] = [
             *zip(self._named, each(self._get, list(self._named), self._concurrency), strict=True),
             *self._annotated(),
         ]
-        for workload, answer in found:
+        for workload, answer in answers:
             if isinstance(answer, Mapping):
                 self._found[workload] = answer
                 named_here = self._named.get(workload, set())
@@ -106,12 +106,12 @@ class LiveWorkloads:
                 sees that, and stamps them.
         """
         sealed = digests(outcomes)
-        wanted = {
+        expected = {
             workload: {name: sealed[place] for name in names if (place := (workload.namespace, name)) in sealed}
             for workload, names in self._secrets.items()
         }
-        due = sorted(workload for workload, entries in wanted.items() if outdated(self._found[workload], entries))
-        results = list(each(lambda workload: self._stamped(workload, wanted[workload]), due, self._concurrency))
+        due = sorted(workload for workload, entries in expected.items() if outdated(self._found[workload], entries))
+        results = list(each(lambda workload: self._stamped(workload, expected[workload]), due, self._concurrency))
         self.restarted += [result for result in results if isinstance(result, Restart)]
         if errors := [result for result in results if isinstance(result, SecretManagerError)]:
             raise RestartFailed(errors)
@@ -127,14 +127,14 @@ class LiveWorkloads:
             RestartFailed: some are not done, with what keeps them.
         """
         deadline, pause = time.monotonic() + timeout, _PAUSES[0]
-        told: dict[Workload, str] = {}
+        last_texts: dict[Workload, str] = {}
         failed: list[Workload] = []
         pending = sorted(self._found)
         while pending:
             for workload in list(pending):
                 state = rollout(workload.kind, self._found[workload])
-                if told.get(workload) != state.text:
-                    told[workload] = state.text
+                if last_texts.get(workload) != state.text:
+                    last_texts[workload] = state.text
                     progress(f"{workload}: {'rollout done: ' if state.done else ''}{state.text}")
                 if state.done or state.failed:
                     pending.remove(workload)
@@ -149,7 +149,7 @@ class LiveWorkloads:
                     raise RestartFailed([answer or _missing(workload)])
                 self._found[workload] = answer
         if unfinished := sorted(failed + pending):
-            raise RestartFailed([self._unfinished(workload, told[workload], timeout) for workload in unfinished])
+            raise RestartFailed([self._unfinished(workload, last_texts[workload], timeout) for workload in unfinished])
 
     def _get(self, workload: Workload) -> Object | SecretManagerError | None:
         """Return a workload, or what is wrong; None if it does not exist yet, in check mode."""
@@ -171,50 +171,50 @@ class LiveWorkloads:
     def _annotated(self) -> Iterator[tuple[Workload, Object | SecretManagerError]]:
         """Yield the workloads whose annotation names one of the Secrets."""
         for namespace, names in self._asking.items():
-            known: set[str] = set()
+            annotated_names: set[str] = set()
             for kind in WORKLOAD_KINDS:
                 listed = Workload(namespace, kind, "*")
                 try:
-                    for found in self._kubernetes.list_objects(listed.resource, namespace):
-                        if annotated(found) & names:
-                            known |= annotated(found)
-                            yield Workload(namespace, kind, found["metadata"]["name"]), found
+                    for item in self._kubernetes.list_objects(listed.resource, namespace):
+                        if annotated(item) & names:
+                            annotated_names |= annotated(item)
+                            yield Workload(namespace, kind, item["metadata"]["name"]), item
                 except Forbidden as error:
                     error.remedy = f"grant it by RBAC: list on {listed.resource}.apps; or name the workloads in restart"
                     yield listed, error
-            if unknown := sorted(names - known):
+            if unknown := sorted(names - annotated_names):
                 self.warnings.append(
                     f"restart: no workload of namespace {namespace} has an annotation {SECRETS_ANNOTATION} that names"
                     f" {', '.join(unknown)}"
                 )
 
     def _refusals(self) -> Iterator[SecretManagerError]:
-        for workload, found in self._found.items():
-            if (reason := hold(found)) and self._waits:
+        for workload, definition in self._found.items():
+            if (reason := hold(definition)) and self._waits:
                 yield ConfigError(f"there is no rollout to wait for: {reason}", place=str(workload))
             elif reason:
                 self.warnings.append(f"{workload}: {reason}")
 
-    def _stamped(self, workload: Workload, wanted: Mapping[str, str]) -> Restart | SecretManagerError | None:
+    def _stamped(self, workload: Workload, digests: Mapping[str, str]) -> Restart | SecretManagerError | None:
         """Stamp one workload; return what went wrong, or None if another run has done it already."""
-        found = self._found[workload]
+        definition = self._found[workload]
         for attempt in range(ATTEMPTS):
             try:
                 if attempt:
                     time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311 - no secret
-                    found = self._kubernetes.get(workload.resource, workload.namespace, workload.name)
+                    definition = self._kubernetes.get(workload.resource, workload.namespace, workload.name)
                 # After the workload: whoever writes the Secret later stamps later, and then the version does not fit.
-                entries = outdated(found, self._present(workload, outdated(found, wanted)))
+                entries = outdated(definition, self._present(workload, outdated(definition, digests)))
                 if not entries:
                     return None
-                if manager := owner(found):
+                if manager := owner(definition):
                     return _applied(workload, manager)
-                version = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}}
+                version = {"metadata": {"resourceVersion": definition["metadata"]["resourceVersion"]}}
                 self._found[workload] = self._kubernetes.merge(
                     workload.resource,
                     workload.namespace,
                     workload.name,
-                    {**version, **patch(stamp(found, entries))},
+                    {**version, **patch(stamp(definition, entries))},
                     dry_run=self._check,
                 )
                 return Restart(workload, tuple(entries))

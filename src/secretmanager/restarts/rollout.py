@@ -26,46 +26,46 @@ class Rollout(NamedTuple):
     text: str
 
 
-def rollout(kind: str, found: Mapping[str, Any]) -> Rollout:
+def rollout(kind: str, definition: Mapping[str, Any]) -> Rollout:
     """Return how far the rollout of a workload is."""
-    status, spec = found.get("status") or {}, found["spec"]
-    if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
+    status, spec = definition.get("status") or {}, definition["spec"]
+    if status.get("observedGeneration", 0) < definition["metadata"]["generation"]:
         return Rollout(done=False, failed=False, text="its controller has not seen the change yet")
-    if (condition := _condition(found, "Progressing")) and condition.get("reason") == "ProgressDeadlineExceeded":
+    if (condition := _condition(definition, "Progressing")) and condition.get("reason") == "ProgressDeadlineExceeded":
         return Rollout(done=False, failed=True, text=str(condition.get("message") or "its progress deadline is over"))
     if kind == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
+        replicas = status.get("desiredNumberScheduled", 0)
         updated, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
         old = 0
     else:
-        wanted = spec.get("replicas", 1)
+        replicas = spec.get("replicas", 1)
         updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
         old = max(status.get("replicas", 0) - updated, 0) if kind == "Deployment" else 0
     if kind == "StatefulSet":
-        wanted_new = max(wanted - _partition(spec), 0)
+        new_replicas = max(replicas - _partition(spec), 0)
         is_new = bool(_partition(spec)) or status.get("updateRevision") == status.get("currentRevision")
-        done = updated >= wanted_new and available >= wanted and (is_new or updated >= wanted)
+        complete = updated >= new_replicas and available >= replicas and (is_new or updated >= replicas)
     else:
-        wanted_new = wanted
-        done = updated >= wanted and available >= wanted and not old
-    parts = [f"{updated} of {wanted_new} pods updated", f"{available} of {wanted} available"]
+        new_replicas = replicas
+        complete = updated >= replicas and available >= replicas and not old
+    parts = [f"{updated} of {new_replicas} pods updated", f"{available} of {replicas} available"]
     parts += [f"{old} old still running"] if old else []
-    return Rollout(done=done, failed=False, text=", ".join(parts))
+    return Rollout(done=complete, failed=False, text=", ".join(parts))
 
 
-def hanging(kubernetes: KubernetesClient, workload: Workload, found: Object) -> Iterator[str]:
+def hanging(kubernetes: KubernetesClient, workload: Workload, definition: Object) -> Iterator[str]:
     """Yield what keeps a rollout: conditions, containers that wait, pods that nobody schedules or creates.
 
     Args:
         kubernetes: client that may list pods and events of the namespace; if not, that is said.
         workload: the workload.
-        found: as the API returns it.
+        definition: as the API returns it.
     """
-    if (condition := _condition(found, "ReplicaFailure")) and condition.get("status") == "True":
+    if (condition := _condition(definition, "ReplicaFailure")) and condition.get("status") == "True":
         yield f"{condition.get('reason')}: {condition.get('message')}"
     try:
-        pods = list(kubernetes.list_objects("pods", workload.namespace, selector(found["spec"]["selector"])))
-        ours = [pod for pod in pods if _stamp(pod["metadata"]) == _stamp(found["spec"]["template"]["metadata"])]
+        pods = list(kubernetes.list_objects("pods", workload.namespace, selector(definition["spec"]["selector"])))
+        ours = [pod for pod in pods if _stamp(pod["metadata"]) == _stamp(definition["spec"]["template"]["metadata"])]
         for pod in ours[:TOLD]:
             yield from (f"pod {pod['metadata']['name']}: {text}" for text in waiting(pod))
         if not ours and not condition:
@@ -78,17 +78,17 @@ def waiting(pod: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a pod is not ready."""
     status = pod.get("status") or {}
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    told = False
+    explained = False
     for container in statuses:
         state = (container.get("state") or {}).get("waiting") or {}
         if state.get("reason") in (None, "PodInitializing", "ContainerCreating"):
             continue
-        told = True
+        explained = True
         last = (container.get("lastState") or {}).get("terminated") or {}
         message = last.get("message") or state.get("message")
         yield f"container {container['name']}: {state['reason']}" + (f": {message}" if message else "")
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    if not told and conditions.get("Ready", {}).get("status") != "True":
+    if not explained and conditions.get("Ready", {}).get("status") != "True":
         scheduled = conditions.get("PodScheduled") or {}
         why = scheduled if scheduled.get("status") == "False" else conditions.get("Ready") or {}
         text = ": ".join(filter(None, (why.get("reason"), why.get("message"))))
@@ -118,17 +118,17 @@ def _failed_creations(kubernetes: KubernetesClient, workload: Workload) -> Itera
     """Yield what kept the pods from being created; a Deployment's are created by its ReplicaSets."""
     events = kubernetes.list_objects("events", workload.namespace, field_selector="reason=FailedCreate")
     creators = {"Deployment": "ReplicaSet"}
-    told: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for event in events:
         involved = event["involvedObject"]
         kind = creators.get(workload.kind, workload.kind)
         if involved.get("kind") == kind and str(involved.get("name", "")).startswith(workload.name):
-            told[f"FailedCreate: {event.get('message')}"] = None
-    yield from list(told)[-TOLD:]
+            messages[f"FailedCreate: {event.get('message')}"] = None
+    yield from list(messages)[-TOLD:]
 
 
-def _condition(found: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
-    conditions = (found.get("status") or {}).get("conditions") or ()
+def _condition(definition: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    conditions = (definition.get("status") or {}).get("conditions") or ()
     return next((condition for condition in conditions if condition["type"] == kind), None)
 
 

@@ -86,26 +86,26 @@ Targets = Mapping[Workload, set[str]]
 
 def named(specs: Sequence[SecretSpec]) -> dict[Workload, set[str]]:
     """Return the workloads that Secrets name. A Secret that is to be deleted restarts nothing."""
-    found: dict[Workload, set[str]] = {}
+    secrets_by_workload: dict[Workload, set[str]] = {}
     for spec in specs:
         for text in spec.restart if spec.state is State.PRESENT else ():
             if text != ANNOTATED:
-                found.setdefault(Workload(spec.namespace, *text.split("/")), set()).add(spec.name)
-    return found
+                secrets_by_workload.setdefault(Workload(spec.namespace, *text.split("/")), set()).add(spec.name)
+    return secrets_by_workload
 
 
 def asking(specs: Sequence[SecretSpec]) -> dict[str, set[str]]:
     """Return by namespace the Secrets whose workloads are found by their annotation."""
-    found: dict[str, set[str]] = {}
+    names_by_namespace: dict[str, set[str]] = {}
     for spec in specs:
         if ANNOTATED in spec.restart and spec.state is State.PRESENT:
-            found.setdefault(spec.namespace, set()).add(spec.name)
-    return found
+            names_by_namespace.setdefault(spec.namespace, set()).add(spec.name)
+    return names_by_namespace
 
 
-def annotated(found: Mapping[str, Any]) -> set[str]:
+def annotated(definition: Mapping[str, Any]) -> set[str]:
     """Return the Secrets that a workload's annotation names."""
-    annotations = found["metadata"].get("annotations") or {}
+    annotations = definition["metadata"].get("annotations") or {}
     return {name.strip() for name in str(annotations.get(SECRETS_ANNOTATION, "")).split(",")} - {""}
 
 
@@ -114,23 +114,23 @@ def digests(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], str]:
     return {(outcome.namespace, outcome.name): outcome.digest for outcome in outcomes if outcome.digest is not None}
 
 
-def stamps(found: Mapping[str, Any]) -> dict[str, str]:
+def stamps(definition: Mapping[str, Any]) -> dict[str, str]:
     """Return the entries of a workload's stamp, by Secret."""
-    annotations: Any = found
+    annotations: Any = definition
     for name in TEMPLATE_ANNOTATIONS:
         annotations = annotations.get(name) or {}
     parts = [part.partition("=") for part in str(annotations.get(STAMP_ANNOTATION, "")).split(",")]
     return {name: digest for name, equals, digest in parts if equals}
 
 
-def outdated(found: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, str]:
+def outdated(definition: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, str]:
     """Return those of the wanted entries that a workload's stamp lacks or has otherwise."""
-    return dict(sorted(wanted.items() - stamps(found).items()))
+    return dict(sorted(digests.items() - stamps(definition).items()))
 
 
-def stamp(found: Mapping[str, Any], entries: Mapping[str, str]) -> str:
+def stamp(definition: Mapping[str, Any], entries: Mapping[str, str]) -> str:
     """Return the text of a workload's stamp with other entries; those of other Secrets stay."""
-    return ",".join(f"{name}={digest}" for name, digest in sorted({**stamps(found), **entries}.items()))
+    return ",".join(f"{name}={digest}" for name, digest in sorted({**stamps(definition), **entries}.items()))
 
 
 def patch(text: str) -> Object:
@@ -138,14 +138,14 @@ def patch(text: str) -> Object:
     return {"spec": {"template": {"metadata": {"annotations": {STAMP_ANNOTATION: text}}}}}
 
 
-def owner(found: Mapping[str, Any]) -> str | None:
+def owner(definition: Mapping[str, Any]) -> str | None:
     """Return who applies a manifest with the stamp in it, and would put that back; None if nobody does.
 
     Who merely wrote it, as ``kubectl rollout undo``, ``edit`` or a restored backup do, leaves a later one alone.
 
     Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
     """
-    for entry in found["metadata"].get("managedFields") or ():
+    for entry in definition["metadata"].get("managedFields") or ():
         manager = str(entry.get("manager"))
         applies = entry.get("operation") == "Apply" or manager in APPLIERS
         fields = entry.get("fieldsV1") or {}
@@ -156,9 +156,9 @@ def owner(found: Mapping[str, Any]) -> str | None:
     return None
 
 
-def hold(found: Mapping[str, Any]) -> str | None:
+def hold(definition: Mapping[str, Any]) -> str | None:
     """Say why Kubernetes does not replace the pods of a workload, although its template changes; None if it does."""
-    spec = found["spec"]
+    spec = definition["spec"]
     if spec.get("paused"):
         return "it is paused, so its pods are replaced when it is resumed (kubectl rollout resume)"
     if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":

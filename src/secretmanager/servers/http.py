@@ -160,21 +160,21 @@ class Response:
             Message and remedy, each on one line. Of the body they quote nothing: it may hold a secret.
         """
         content = _shown(self.headers.get("Content-Type", "").partition(";")[0]) if self.body else "no content"
-        said = [f"HTTP status {self.status}", content or "content of no type"]
+        parts = [f"HTTP status {self.status}", content or "content of no type"]
         if name := _shown(self.headers.get("Server", "")):
-            said.append(f"from {name}")
+            parts.append(f"from {name}")
         remedy = _FOREIGN_REMEDIES.get(self.status, "check the address, and what is in front of {0}, such as a proxy")
         if 300 <= self.status < 400:
             remedy = "give the address of {0} itself: redirects are not followed, since the token would go along"
-        return f"this is not an answer of {server}: {', '.join(said)}", remedy.format(server)
+        return f"this is not an answer of {server}: {', '.join(parts)}", remedy.format(server)
 
     @cached_property
     def _object(self) -> dict[str, Any] | None:
         try:
-            found = json.loads(self.body)
+            body = json.loads(self.body)
         except (ValueError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
+        return body if isinstance(body, dict) else None
 
 
 def understood(parse: Callable[[], Parsed], foreign: Callable[[], Exception]) -> Parsed:
@@ -276,20 +276,20 @@ def tls_context(
     """
     if ca_cert is False:
         raise ConfigError(f"{option}: found False; certificates are always verified; give a CA file, or True")
-    found = "the CA given" if ca_pem else str(ca_cert)
+    ca_file = "the CA given" if ca_pem else str(ca_cert)
     try:
         with unforked():
             if ca_pem is None and ca_cert is True and ca_path:
-                found = ca_path
-                found, *others = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
-                context = ssl.create_default_context(cafile=found)
-                for found in others:
-                    context.load_verify_locations(found)
+                ca_file = ca_path
+                ca_file, *further = sorted(entry.path for entry in os.scandir(ca_path) if entry.is_file())
+                context = ssl.create_default_context(cafile=ca_file)
+                for ca_file in further:
+                    context.load_verify_locations(ca_file)
                 return context
-            return ssl.create_default_context(cafile=None if ca_pem or ca_cert is True else found, cadata=ca_pem)
+            return ssl.create_default_context(cafile=None if ca_pem or ca_cert is True else ca_file, cadata=ca_pem)
     except (OSError, ssl.SSLError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it contains no PEM certificate"
-        raise ConfigError(f"{option}: {shown(found)} cannot be used: {reason}; give a PEM file") from error
+        raise ConfigError(f"{option}: {shown(ca_file)} cannot be used: {reason}; give a PEM file") from error
 
 
 def tls_error(error: ssl.SSLError, place: str, ca_option: str | None = None) -> TLSError:
@@ -300,14 +300,15 @@ def tls_error(error: ssl.SSLError, place: str, ca_option: str | None = None) -> 
         place: the server's address.
         ca_option: name of the option that names the CA, for the remedy; None if there is none.
     """
-    said = error.reason or str(error)
+    reason_code = error.reason or str(error)
     if code := getattr(error, "verify_code", None):
         reason = _TLS_REASONS.get(code, "other")
-        message = f"certificate verification failed: {reason}: {getattr(error, 'verify_message', None) or said}"
+        message = f"certificate verification failed: {reason}: {getattr(error, 'verify_message', None) or reason_code}"
     else:
-        alert = "_ALERT_" in said and any(word in said for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
-        reason = "client certificate" if alert else "no TLS" if said in _NO_TLS else "other"
-        message = f"no secure connection: {said}"
+        alerts = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+        alert = "_ALERT_" in reason_code and any(word in reason_code for word in alerts)
+        reason = "client certificate" if alert else "no TLS" if reason_code in _NO_TLS else "other"
+        message = f"no secure connection: {reason_code}"
     remedy = _TLS_REMEDIES[reason]
     if ca_option and reason == "unknown authority":
         remedy = f"name the CA that signed it by {ca_option}, and check that this is the server you mean"
@@ -334,8 +335,8 @@ def load_client_cert(
     if not cert and not key:
         return False
     if not cert or not key:
-        given, missing = names if cert else names[::-1]
-        raise ConfigError(f"{given} is given and {missing} is not; give both, or neither")
+        present, missing = names if cert else names[::-1]
+        raise ConfigError(f"{present} is given and {missing} is not; give both, or neither")
 
     def refuse() -> str:  # without a password, OpenSSL asks for it on the terminal
         raise ConfigError(f"{names[1]}: the key is encrypted", remedy="decrypt it: openssl pkey -in KEY -out FILE")
@@ -482,13 +483,13 @@ class JsonApi:
             ConfigError: HTTP cannot carry a header or the path.
         """
         payload = json.dumps(body, separators=(",", ":")).encode() if isinstance(body, Mapping) else body
-        sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
-        request = _Request(method, path, payload, sent, idempotent, size)
-        begun = time.monotonic()
+        all_headers = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
+        request = _Request(method, path, payload, all_headers, idempotent, size)
+        start = time.monotonic()
         for attempt in count():
             outcome = self._send_to_any(request)
             repeatable = idempotent or self._awaits_leader(outcome)
-            pause = self._pause(outcome, attempt, time.monotonic() - begun) if repeatable else None
+            pause = self._pause(outcome, attempt, time.monotonic() - start) if repeatable else None
             if pause is None:
                 break
             time.sleep(pause)
@@ -621,14 +622,14 @@ class JsonApi:
         limit = self._seconds()
         try:
             with self._slot(address, limit):
-                if kept := self._checkout(address, context, request):
+                if connection := self._checkout(address, context, request):
                     try:
-                        kept.limits.begin(self._seconds(), request.size)
-                        return self._exchange(kept, request)
+                        connection.limits.begin(self._seconds(), request.size)
+                        return self._exchange(connection, request)
                     except OSError as error:
                         # To a host that is gone, another connection would take long, too.
-                        gone = is_gone(error) and len(self._addresses) > 1
-                        if not request.idempotent or not is_lost(error) or gone:
+                        host_is_gone = is_gone(error) and len(self._addresses) > 1
+                        if not request.idempotent or not is_lost(error) or host_is_gone:
                             raise
                 return self._exchange(self._opened(address, context, request.size), request)
         except ConnectionFailed as error:
@@ -847,8 +848,8 @@ def _backoff(attempt: int, retry_after: str | None) -> float:
     """Return the pause before the next attempt, in seconds."""
     import random
 
-    if retry_after is not None and (wanted := _seconds(retry_after)) is not None:
-        return min(MAX_PAUSE, wanted)
+    if retry_after is not None and (seconds := _seconds(retry_after)) is not None:
+        return min(MAX_PAUSE, seconds)
     jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
     return min(MAX_PAUSE, _FIRST_PAUSE * 2.0**attempt) * jitter
 

@@ -170,9 +170,9 @@ class VaultClient:
         ca_option: str = "ca_cert",
     ) -> None:
         def context() -> ssl.SSLContext:
-            made = tls_context(ca_cert, ca_path=ca_path, option=ca_option)
-            load_client_cert(made, client_cert, client_key, ("vault_client_cert", "vault_client_key"))
-            return made
+            tls = tls_context(ca_cert, ca_path=ca_path, option=ca_option)
+            load_client_cert(tls, client_cert, client_key, ("vault_client_cert", "vault_client_key"))
+            return tls
 
         self._api = JsonApi(
             [item.strip() for item in url.split(",")] if isinstance(url, str) else url,
@@ -206,12 +206,12 @@ class VaultClient:
         return self._api.url
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any], **more: Any) -> VaultClient:
+    def from_options(cls, options: Mapping[str, Any], **arguments: Any) -> VaultClient:
         """Return a client for options that have the names of `options.VAULT_CONNECTION` and `options.TRANSIT`.
 
         Args:
             options: the options; None counts as not given.
-            more: further arguments of the class.
+            arguments: further arguments of the class.
 
         Raises:
             ConfigError: the address is missing, or as the class.
@@ -219,10 +219,10 @@ class VaultClient:
         if not options["vault_url"]:
             raise ConfigError("vault_url is missing", remedy="give it, or set VAULT_ADDR")
         names = ("ca_cert", "ca_path", "client_cert", "client_key", "tls_server_name", "proxy", "namespace", "timeout")
-        given = {name: options.get(f"vault_{name}") for name in (*names, "loopback_http")}
-        given |= {name: options.get(name) for name in ("election_timeout", "transit_mount")}
-        known = {name: value for name, value in given.items() if value is not None}
-        return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **known, **more})
+        by_name = {name: options.get(f"vault_{name}") for name in (*names, "loopback_http")}
+        by_name |= {name: options.get(name) for name in ("election_timeout", "transit_mount")}
+        chosen = {name: value for name, value in by_name.items() if value is not None}
+        return cls(options["vault_url"], **{"ca_option": "vault_ca_cert", **chosen, **arguments})
 
     def encrypt(self, key: str, items: Sequence[TransitItem], *, token: str | None = None) -> list[str]:
         """Encrypt each item; return the ciphertexts (``vault:vN:...``) in order.
@@ -248,13 +248,13 @@ class VaultClient:
             PermissionDenied: the token lacks the capability.
         """
         try:
-            found = _whole(self._each("decrypt", key, items, "ciphertext", "plaintext", token=token))
+            texts = _whole(self._each("decrypt", key, items, "ciphertext", "plaintext", token=token))
         except PermissionDenied:
             if any(item.context is None for item in items):
                 raise
             # A policy that limits the context allows no batch (`admin.definitions`).
-            found = [self._decrypted(key, item, token) for item in items]
-        return understood(lambda: [base64.b64decode(text) for text in found], self._not_base64)
+            texts = [self._decrypted(key, item, token) for item in items]
+        return understood(lambda: [base64.b64decode(text) for text in texts], self._not_base64)
 
     def _decrypted(self, key: str, item: TransitItem, token: str | None) -> str:
         """Decrypt one item, not in a batch; return the plaintext in base64."""
@@ -310,7 +310,7 @@ class VaultClient:
         self, key: str, items: Sequence[TransitItem], *, token: str | None = None
     ) -> list[str | VaultError]:
         """Rewrap as `rewrap`; return for an item that Vault refuses the error instead of raising it."""
-        found: dict[int, str | VaultError] = {}
+        by_index: dict[int, str | VaultError] = {}
         for derived in (True, False):  # in one batch, Vault wants a context for all items or for none
             some = {index: item for index, item in enumerate(items) if (item.context is not None) is derived}
             try:
@@ -319,10 +319,10 @@ class VaultClient:
                 if derived or not any(_NO_CONTEXT in text for text in error.errors):
                     raise
                 # The key is derived, so it opens none of them.
-                path, said = f"{self._transit}/rewrap/{key}", "; ".join(error.errors)
-                results = [self._refused_item("rewrap", path, item, said, 400) for item in some.values()]
-            found |= zip(some, results, strict=True)
-        return [found[index] for index in range(len(items))]
+                path, reason = f"{self._transit}/rewrap/{key}", "; ".join(error.errors)
+                results = [self._refused_item("rewrap", path, item, reason, 400) for item in some.values()]
+            by_index |= zip(some, results, strict=True)
+        return [by_index[index] for index in range(len(items))]
 
     def rotate_key(self, key: str, *, token: str | None = None) -> None:
         """Make a new version of a Transit key.
@@ -356,12 +356,12 @@ class VaultClient:
             As `encrypt`.
         """
         path = f"{self._transit}/encrypt/{key}"
-        asked = [0, *sorted(versions)]  # 0 is the newest, which is not refused
+        candidates = [0, *sorted(versions)]  # 0 is the newest, which is not refused
         # A key that is not derived ignores the context.
-        batch = [{"plaintext": "", "context": "a3ViZXZhdWx0", "key_version": version} for version in asked]
+        batch = [{"plaintext": "", "context": "a3ViZXZhdWx0", "key_version": version} for version in candidates]
         body = {"batch_input": batch, "type": "existing-only", "partial_failure_response_code": 200}
         _, texts = self._sent_batch(path, body, "ciphertext", token)
-        return {version for version, (_, error) in zip(asked, texts, strict=True) if error and not texts[0][1]}
+        return {version for version, (_, error) in zip(candidates, texts, strict=True) if error and not texts[0][1]}
 
     def read_key(self, key: str, *, token: str | None = None) -> dict[str, Any]:
         """Return the attributes of a Transit key: ``latest_version``, ``derived``, ``supports_encryption``, ...
@@ -381,8 +381,8 @@ class VaultClient:
             raise TransitKeyNotFound(
                 "there is no such Transit key", place=path, status=404, remedy="create it, or check its name"
             )
-        found = self.checked("GET", path, response)
-        return self._understood(response, lambda: parse(found["data"]))
+        body = self.checked("GET", path, response)
+        return self._understood(response, lambda: parse(body["data"]))
 
     def login_kubernetes(self, role: str, jwt: str, mount: str = "kubernetes") -> Login:
         """Log in with a service account's token.
@@ -449,8 +449,8 @@ class VaultClient:
                 errors=errors,
                 remedy="have a new one issued; if it had not expired, find out who unwrapped it and knows its content",
             )
-        found = self.checked("POST", path, response)
-        return self._understood(response, lambda: dict(found["data"]))
+        body = self.checked("POST", path, response)
+        return self._understood(response, lambda: dict(body["data"]))
 
     def renew_self(self, *, token: str | None = None) -> Login:
         """Renew the token. The request is not repeated: Vault reports a token at its maximum TTL with status 500."""
@@ -489,10 +489,10 @@ class VaultClient:
             VaultError: something in front of Vault takes no request of this size (status 413).
         """
         source = self.token_source if token is None else None
-        used = source() if source else self.token if token is None else token
-        response = self._sent(method, path, body, used, idempotent=idempotent, size=size)
+        sent_token = source() if source else self.token if token is None else token
+        response = self._sent(method, path, body, sent_token, idempotent=idempotent, size=size)
         # A request waits for an election longer than some tokens live.
-        if source and _is_invalid_token(response) and (fresh := source()) != used:
+        if source and _is_invalid_token(response) and (fresh := source()) != sent_token:
             response = self._sent(method, path, body, fresh, idempotent=idempotent, size=size)
         return response
 
@@ -537,8 +537,8 @@ class VaultClient:
         return self._issued(path, response)
 
     def _issued(self, path: str, response: Response) -> Login:
-        found = self.checked("POST", path, response)
-        return self._understood(response, lambda: _login(found["auth"]))
+        body = self.checked("POST", path, response)
+        return self._understood(response, lambda: _login(body["auth"]))
 
     def _understood(self, response: Response, parse: Callable[[], Parsed]) -> Parsed:
         """Return what a function takes from a response; a form that is not Vault's raises VaultUnavailable."""
@@ -560,8 +560,8 @@ class VaultClient:
         operation: str,
         key: str,
         items: Sequence[TransitItem],
-        given: str,
-        wanted: str,
+        input_field: str,
+        output_field: str,
         *,
         token: str | None,
         parameters: Mapping[str, Any] | None = None,
@@ -572,33 +572,37 @@ class VaultClient:
             The result of each, or the error that Vault gave for it.
         """
         path = f"{self._transit}/{operation}/{key}"
-        entries = [_entry(item, given) for item in items]
+        entries = [_entry(item, input_field) for item in items]
 
-        found: list[str | VaultError] = []
+        values: list[str | VaultError] = []
         most = BATCH_ITEMS
-        while (start := len(found)) < len(entries):
+        while (start := len(values)) < len(entries):
             batch = _first_batch(entries[start : start + most], self._batch_bytes)
             some = items[start : start + len(batch)]
             try:
-                status, texts = self._sent_batch(path, {"batch_input": batch, **(parameters or {})}, wanted, token)
+                status, texts = self._sent_batch(
+                    path, {"batch_input": batch, **(parameters or {})}, output_field, token
+                )
             except VaultError as error:
                 if not _is_of_an_item(error):
                     raise
                 if len(batch) == 1:
                     refused = any(_NOT_OF_THE_KEY in text for text in error.errors)
-                    found.append(self._refused_item(operation, path, some[0], error.message, 400) if refused else error)
+                    values.append(
+                        self._refused_item(operation, path, some[0], error.message, 400) if refused else error
+                    )
                     most = BATCH_ITEMS
                 elif error.status == 413:
                     self._batch_bytes = sum(map(_size, batch)) // 2
                 else:
                     most = len(batch) // 2
                 continue
-            for item, (text, said) in zip(some, texts, strict=True):
-                found.append(self._refused_item(operation, path, item, said, status) if said else text)
-        return found
+            for item, (text, reason) in zip(some, texts, strict=True):
+                values.append(self._refused_item(operation, path, item, reason, status) if reason else text)
+        return values
 
     def _sent_batch(
-        self, path: str, body: Mapping[str, Any], wanted: str, token: str | None
+        self, path: str, body: Mapping[str, Any], output_field: str, token: str | None
     ) -> tuple[int, list[tuple[str, str]]]:
         """Send one batch; return the response's status, and text and error of each item, as of `_texts`."""
         response = self.request("POST", path, body, token=token, size=BATCH_ANSWER)
@@ -606,18 +610,18 @@ class VaultClient:
             self.checked("POST", path, response)
             raise self._foreign(response)
         count = len(body["batch_input"])
-        return response.status, self._understood(response, partial(_texts, results, wanted, count))
+        return response.status, self._understood(response, partial(_texts, results, output_field, count))
 
     def _refused_item(self, operation: str, path: str, item: TransitItem, error: str, status: int) -> VaultError:
-        said = " ".join(error.split())
+        reason = " ".join(error.split())
         place = item.place or path
         if operation in ("decrypt", "rewrap"):
             failure = DecryptionFailed(
-                f"{path}: Vault could not decrypt the value: {said}", place=place, status=status, errors=(said,)
+                f"{path}: Vault could not decrypt the value: {reason}", place=place, status=status, errors=(reason,)
             )
             failure.remedy = _UNDECRYPTED.get(failure.reason)
             return failure
-        return VaultError(f"{path}: {said}", place=item.place, status=status, errors=(said,))
+        return VaultError(f"{path}: {reason}", place=item.place, status=status, errors=(reason,))
 
     def checked(self, method: str, path: str, response: Response) -> dict[str, Any]:
         """Return the JSON of a successful response; raise an exception for any other.
@@ -638,15 +642,15 @@ class VaultClient:
         if response.ok:
             return response.json()
         status, errors = response.status, _errors(response)
-        said = "; ".join(errors) or f"HTTP status {status}"
+        reason = "; ".join(errors) or f"HTTP status {status}"
         if _is_sealed(response):
-            raise VaultSealed(said, place=self.url, status=status, errors=errors, remedy="unseal Vault")
+            raise VaultSealed(reason, place=self.url, status=status, errors=errors, remedy="unseal Vault")
         remedy = _UNAVAILABLE.get(status) or ("wait until Vault has a leader" if _recovers(response) else None)
         if remedy:
-            raise VaultUnavailable(said, place=self.url, status=status, errors=errors, remedy=remedy)
+            raise VaultUnavailable(reason, place=self.url, status=status, errors=errors, remedy=remedy)
         if _is_invalid_token(response):
             raise InvalidToken(
-                f"{path}: {said}",
+                f"{path}: {reason}",
                 status=status,
                 errors=errors,
                 remedy="log in again: the token has expired or was revoked",
@@ -654,13 +658,13 @@ class VaultClient:
         if status == 403:
             capability = "read" if method == "GET" else "update"
             raise PermissionDenied(
-                f"{path}: {said}: the token's policies lack the capability {capability} on this path",
+                f"{path}: {reason}: the token's policies lack the capability {capability} on this path",
                 path=path,
                 capability=capability,
                 errors=errors,
                 remedy=_remedy_403(path),
             )
-        if "encryption key not found" in said or "unknown key type" in said:
+        if "encryption key not found" in reason or "unknown key type" in reason:
             raise TransitKeyNotFound(
                 "there is no such Transit key",
                 place=path,
@@ -668,7 +672,7 @@ class VaultClient:
                 errors=errors,
                 remedy="create the key, or check its name",
             )
-        raise VaultError(said, place=path, status=status, errors=errors)
+        raise VaultError(reason, place=path, status=status, errors=errors)
 
 
 def version_times(key: Mapping[str, Any]) -> dict[int, float]:
@@ -677,15 +681,15 @@ def version_times(key: Mapping[str, Any]) -> dict[int, float]:
     Args:
         key: a Transit key, as of `VaultClient.read_key`. Of a symmetric key it has seconds, and a text of other ones.
     """
-    return {int(version): _seconds(made) for version, made in key["keys"].items()}
+    return {int(version): _seconds(entry) for version, entry in key["keys"].items()}
 
 
-def _seconds(made: Any) -> float:
-    if isinstance(made, Mapping):
+def _seconds(entry: Any) -> float:
+    if isinstance(entry, Mapping):
         from datetime import datetime
 
-        return datetime.fromisoformat(str(made["creation_time"])).timestamp()
-    return float(made)
+        return datetime.fromisoformat(str(entry["creation_time"])).timestamp()
+    return float(entry)
 
 
 _UNDECRYPTED = {
@@ -746,12 +750,12 @@ def _first_batch(entries: Sequence[dict[str, str]], limit: int) -> Sequence[dict
 
 def _whole(results: Sequence[str | VaultError]) -> list[str]:
     """Return the results of a batch; raise the first error among them."""
-    found = []
+    values = []
     for result in results:
         if isinstance(result, VaultError):
             raise result
-        found.append(result)
-    return found
+        values.append(result)
+    return values
 
 
 def _results(response: Response) -> list[Any] | None:
@@ -761,9 +765,9 @@ def _results(response: Response) -> list[Any] | None:
     return results if isinstance(results, list) else None
 
 
-def _texts(results: list[Any], wanted: str, count: int) -> list[tuple[str, str]]:
+def _texts(results: list[Any], field_name: str, count: int) -> list[tuple[str, str]]:
     """Return text and error of each result of a batch; one of them is empty."""
-    texts = [("", str(item["error"])) if item.get("error") else (str(item[wanted]), "") for item in results]
+    texts = [("", str(item["error"])) if item.get("error") else (str(item[field_name]), "") for item in results]
     if len(texts) != count:
         raise ValueError
     return texts
@@ -782,9 +786,9 @@ def _is_own(method: str, response: Response) -> bool:
     """Whether a response is one of Vault's API: a JSON object, which of a refusal holds its errors, or no content."""
     if not response.body:
         return (response.ok and method != "GET") or response.status == 307
-    found = response.json()
+    body = response.json()
     # Of the states that sys/health gives by its status, there is no list of errors.
-    return response.is_object and (response.ok or not {"errors", "request_id", "initialized"}.isdisjoint(found))
+    return response.is_object and (response.ok or not {"errors", "request_id", "initialized"}.isdisjoint(body))
 
 
 _NOT_OF_THE_KEY = "failed to RSA decrypt the ciphertext"
@@ -797,15 +801,15 @@ def _is_of_an_item(error: VaultError) -> bool:
     does not open (``max_json_string_value_length``, and ``builtin/logical/transit/path_rewrap.go``).
     """
     reasons = ("exceeds allowed length", _NOT_OF_THE_KEY)
-    told = error.status == 500 and any(reason in text for text in error.errors for reason in reasons)
-    return told or error.status == 413
+    in_text = error.status == 500 and any(reason in text for text in error.errors for reason in reasons)
+    return in_text or error.status == 413
 
 
 def _is_sealed(response: Response) -> bool:
     """Whether Vault says that it is sealed or not initialised; what is in front of it sends status 503, too."""
-    found, said = response.json(), " ".join(_errors(response)).lower()
-    told = found.get("sealed") is True or found.get("initialized") is False
-    return response.status in (501, 503) and (told or "sealed" in said or "initialized" in said)
+    body, text = response.json(), " ".join(_errors(response)).lower()
+    by_state = body.get("sealed") is True or body.get("initialized") is False
+    return response.status in (501, 503) and (by_state or "sealed" in text or "initialized" in text)
 
 
 def _is_invalid_token(response: Response) -> bool:
@@ -818,8 +822,8 @@ def _recovers(response: Response) -> bool:
     With status 307 and no content, a standby says that it cannot forward the request yet, or does not at all.
     """
     if response.status == 500:
-        said = " ".join(_errors(response)).lower()
-        return any(words in said for words in _NO_LEADER)
+        text = " ".join(_errors(response)).lower()
+        return any(words in text for words in _NO_LEADER)
     waiting = response.status == 307 and not response.body
     return waiting or (response.status in (502, 503, 504) and not _is_sealed(response))
 
