@@ -401,14 +401,14 @@ class _Editor:
     def _flow_list(self, node: yaml.SequenceNode, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Edit]:
         spans = [(item.start_mark.index, item.end_mark.index) for item in node.value]
         steps = list(_aligned(old, new))
-        kept = {index for index, other in steps if isinstance(other, int)}
-        if not kept:
+        kept_indexes = {index for index, other in steps if isinstance(other, int)}
+        if not kept_indexes:
             yield node.start_mark.index, node.end_mark.index, self._flow(list(new))
             return
-        yield from self._flow_cuts(spans, [index in kept for index in range(len(old))])
+        yield from self._flow_cuts(spans, [index in kept_indexes for index in range(len(old))])
         for index, other in steps:
             if isinstance(other, _Added):
-                before = index > min(kept)
+                before = index > min(kept_indexes)
                 place = spans[index - 1][1] if before else spans[0][0]
                 item = self._flow(new[other.index])
                 yield place, place, f", {item}" if before else f"{item}, "
@@ -424,10 +424,10 @@ class _Editor:
             raise _NotSimple
 
     @staticmethod
-    def _flow_cuts(spans: Sequence[tuple[int, int]], kept: Sequence[bool]) -> Iterator[Edit]:
+    def _flow_cuts(spans: Sequence[tuple[int, int]], stays_at: Sequence[bool]) -> Iterator[Edit]:
         """Yield the edits that remove items of a flow collection, each with one comma."""
-        for index, stays in enumerate(kept):
-            if not stays and any(kept[:index]):
+        for index, stays in enumerate(stays_at):
+            if not stays and any(stays_at[:index]):
                 yield spans[index - 1][1], spans[index][1], ""
             elif not stays and index + 1 < len(spans):
                 yield spans[index][0], spans[index + 1][0], ""
@@ -436,10 +436,10 @@ class _Editor:
 
     def _dash(self, item: yaml.Node) -> int:
         """Return where the dash of an item is."""
-        found = self._text.rfind("-", 0, item.start_mark.index)
-        if found < 0 or self._text[found + 1 : item.start_mark.index].strip():
+        position = self._text.rfind("-", 0, item.start_mark.index)
+        if position < 0 or self._text[position + 1 : item.start_mark.index].strip():
             raise _NotSimple
-        return found
+        return position
 
     def _cut(self, start: int, end: int) -> Edit:
         """Return the edit that removes whole lines."""
@@ -476,8 +476,8 @@ class _Added:
 
 def _aligned(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[int, int | _Added | None]]:
     """Yield for each item of the old list its index in the new one, or None; and what is added before the index."""
-    names, others = _identities(old, new)
-    matcher = difflib.SequenceMatcher(None, names, others, autojunk=False)
+    names, new_names = _identities(old, new)
+    matcher = difflib.SequenceMatcher(None, names, new_names, autojunk=False)
     for _, first, last, start, stop in matcher.get_opcodes():
         if last - first == stop - start:
             yield from zip(range(first, last), range(start, stop), strict=True)
@@ -570,5 +570,5 @@ def _line_end(text: str, index: int) -> int:
     """Return the end of the line that holds an end index; a block scalar ends at the start of the next line."""
     if index and text[index - 1] == "\n":
         return index
-    found = text.find("\n", index)
-    return len(text) if found < 0 else found + 1
+    end = text.find("\n", index)
+    return len(text) if end < 0 else end + 1

@@ -230,9 +230,11 @@ def check_types(given: Mapping[str, object]) -> None:
         for name in (option.name, *option.aliases):
             if (value := given.get(name)) is not None and not isinstance(value, allowed):
                 # Not the type's name: Ansible's templates give subclasses.
-                found = next((kind.__name__ for kind in (dict, list) if isinstance(value, kind)), type(value).__name__)
+                type_name = next(
+                    (kind.__name__ for kind in (dict, list) if isinstance(value, kind)), type(value).__name__
+                )
                 words = "text or dict" if Mapping in allowed else "text"
-                raise ConfigError(f"{name}: found {found}; allowed is {words}")
+                raise ConfigError(f"{name}: found {type_name}; allowed is {words}")
 
 
 def with_variables(given: Mapping[str, Any], *servers: Sequence[Option], others: bool = False) -> dict[str, Any]:
@@ -246,17 +248,17 @@ def with_variables(given: Mapping[str, Any], *servers: Sequence[Option], others:
         servers: the options of each server.
         others: whether variables of other tools count, as they do in Ansible.
     """
-    found = {name: value for name, value in given.items() if value is not None}
+    complete = {name: value for name, value in given.items() if value is not None}
     for table in servers:
         for rank in ("variables", "others") if others else ("variables",):
-            named = {option.name: text for option in table if (text := _first(getattr(option, rank), option))}
-            before, here = _addresses(found, table), _addresses(named, table)
+            from_variables = {option.name: text for option in table if (text := _first(getattr(option, rank), option))}
+            before, here = _addresses(complete, table), _addresses(from_variables, table)
             elsewhere = bool(before and here and before != here)
-            missing = [item for item in table if not found.keys() & {item.name, *item.yields_to}]
+            missing = [item for item in table if not complete.keys() & {item.name, *item.yields_to}]
             counting = [item.name for item in missing if item.trust or not elsewhere]
-            found |= {name: named[name] for name in counting if name in named}
-        found = {option.name: option.default for option in table if option.default is not None} | found
-    return {**given, **found}
+            complete |= {name: from_variables[name] for name in counting if name in from_variables}
+        complete = {option.name: option.default for option in table if option.default is not None} | complete
+    return {**given, **complete}
 
 
 def _addresses(values: Mapping[str, Any], table: Sequence[Option]) -> dict[str, str]:

@@ -62,8 +62,8 @@ class Difference:
     wanted: object
 
     def __str__(self) -> str:
-        found = "no such field" if self.found is None else repr(self.found)
-        return f"found {found}, wanted {self.wanted!r}"
+        current = "no such field" if self.found is None else repr(self.found)
+        return f"found {current}, wanted {self.wanted!r}"
 
 
 def seconds(text: str) -> int:
@@ -134,12 +134,14 @@ def _network(text: str) -> str:
         return text
 
 
-def differences(wanted: Mapping[str, object], found: Mapping[str, object], prefix: str = "") -> dict[str, Difference]:
+def differences(
+    desired: Mapping[str, object], current: Mapping[str, object], prefix: str = ""
+) -> dict[str, Difference]:
     """Compare the wanted fields, and only those, with Vault's.
 
     Args:
-        wanted: field to value; a dict within is compared field by field too.
-        found: the ``data`` of Vault's response.
+        desired: field to value; a dict within is compared field by field too.
+        current: the ``data`` of Vault's response.
         prefix: prefix of the field names, ``config.`` for those of ``config``.
 
     Returns:
@@ -147,8 +149,8 @@ def differences(wanted: Mapping[str, object], found: Mapping[str, object], prefi
         because Vault omits many fields while they are empty.
     """
     result: dict[str, Difference] = {}
-    for field, want in wanted.items():
-        have = found.get(field)
+    for field, want in desired.items():
+        have = current.get(field)
         if isinstance(want, Mapping) and (have is None or isinstance(have, Mapping)):
             result |= differences(want, have or {}, f"{prefix}{field}.")
         elif have is None:

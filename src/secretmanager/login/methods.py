@@ -90,10 +90,10 @@ class Credentials:
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Credentials:
         """Return the credentials in options that have the names of `options.VAULT_LOGIN`; None counts as not given."""
-        named = {"method": "vault_auth_method", "mount": "vault_auth_mount"}
-        named |= {name: name for name in ("service_account", "audience")}
-        given = {item.name: options.get(named.get(item.name, f"vault_{item.name}")) for item in fields(cls)}
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        option_names = {"method": "vault_auth_method", "mount": "vault_auth_mount"}
+        option_names |= {name: name for name in ("service_account", "audience")}
+        values = {item.name: options.get(option_names.get(item.name, f"vault_{item.name}")) for item in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if value is not None})
 
     @property
     def missing(self) -> list[str]:
@@ -244,17 +244,17 @@ class AppRole:
         secret_id = self._secret_id(vault, self._given()) if self._given else None
         return vault.login_approle(self._role_id(), secret_id, self._mount)
 
-    def _secret_id(self, vault: VaultClient, given: str) -> str:
+    def _secret_id(self, vault: VaultClient, configured: str) -> str:
         if not self._wrapped:
-            return given
-        if self._unwrapped is None or self._unwrapped[0] != given:
-            content = vault.unwrap(given)
+            return configured
+        if self._unwrapped is None or self._unwrapped[0] != configured:
+            content = vault.unwrap(configured)
             if "secret_id" not in content:
                 raise ConfigError(
                     f"secret_id: the wrapping token holds {', '.join(sorted(content)) or 'nothing'} and no secret_id;"
                     " wrap the answer of auth/approle/role/ROLE/secret-id"
                 )
-            self._unwrapped = (given, str(content["secret_id"]))
+            self._unwrapped = (configured, str(content["secret_id"]))
         return self._unwrapped[1]
 
 
@@ -297,8 +297,8 @@ def _given_or_read(text: str | None, path: str | None, option: str) -> Callable[
         return from_file(path)
     if not text:
         return None
-    given = credential(text, option)
-    return lambda: given
+    value = credential(text, option)
+    return lambda: value
 
 
 def _google_service_account(credentials: Credentials, mount: str, kubernetes: Callable[[], KubernetesClient]) -> Method:

@@ -169,8 +169,8 @@ class Watch:
             try:
                 if not self._pending:
                     self._waiter.wait(_version(self._seen))
-                if not self._stop.is_set() and (found := self._changed()) is not None:
-                    return found
+                if not self._stop.is_set() and (value := self._changed()) is not None:
+                    return value
             except (VaultUnavailable, KubernetesUnavailable) as error:
                 log.warning("%s: will look again in %g s: %s", self._request, PAUSE, error)
                 self._pending = True
@@ -201,7 +201,7 @@ class Watch:
     def _changed(self) -> dict[str, Any] | None:
         """Look at the object; read the secret if its data changed."""
         try:
-            found = self._reader.look(self._request)
+            resource = self._reader.look(self._request)
         except SecretNotFound:
             if self._pending:
                 raise
@@ -209,23 +209,23 @@ class Watch:
                 log.warning("%s: was deleted; waiting for a new one", self._request)
             self._seen = None
             return None
-        before, self._seen = self._seen, found
-        if not self._pending and before is not None and self._same(before, found):
+        before, self._seen = self._seen, resource
+        if not self._pending and before is not None and self._same(before, resource):
             return None
-        log.debug("%s: changed to version %s", self._request, _version(found))
+        log.debug("%s: changed to version %s", self._request, _version(resource))
         self._pending = False
         self._failed = True
-        secrets = self._reader.changed(found, self._request, sealed=self._sealed)
+        secrets = self._reader.changed(resource, self._request, sealed=self._sealed)
         self._failed = False
         return secrets
 
-    def _same(self, before: Object, found: Object) -> bool:
+    def _same(self, before: Object, after: Object) -> bool:
         """Whether two versions of the object hold the same values."""
-        if before.get("data") == found.get("data"):
+        if before.get("data") == after.get("data"):
             return True
         # What could not be read may be the same value, sealed anew with a version that decrypts.
         by_digest = self._sealed and self._request.resource == "secrets" and not self._failed
-        return by_digest and _marks(before) == _marks(found)
+        return by_digest and _marks(before) == _marks(after)
 
 
 def start(
@@ -257,12 +257,12 @@ def start(
     return thread
 
 
-def _marks(found: Object) -> Mapping[str, str]:
+def _marks(secret: Object) -> Mapping[str, str]:
     """Return by data key what differs if the value does: its digest, or of a value without one the data itself."""
-    sealed = SealedSecret.of(found)
+    sealed = SealedSecret.of(secret)
     manifest, data = sealed.manifest, sealed.data
     if manifest is None:
-        return found.get("data") or {}
+        return secret.get("data") or {}
     marks = dict(data)
     for key in sealed.managed_keys & marks.keys():
         # A digest says nothing of a ciphertext that another tool put there.
@@ -271,8 +271,8 @@ def _marks(found: Object) -> Mapping[str, str]:
     return marks
 
 
-def _version(found: Object | None) -> str | None:
-    return str(found["metadata"]["resourceVersion"]) if found else None
+def _version(resource: Object | None) -> str | None:
+    return str(resource["metadata"]["resourceVersion"]) if resource else None
 
 
 def _waiter(

@@ -59,13 +59,13 @@ class Address(NamedTuple):
         parts, port = _split(url, option, "https://HOST:PORT")
         here = parts.scheme == "http" and bool(parts.hostname) and is_loopback(parts.hostname or "") and plain
         if not (parts.scheme == "https" or here) or not parts.hostname or parts.username:
-            found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "https" else "another form"
+            form = f"one with the scheme {parts.scheme!r}" if parts.scheme != "https" else "another form"
             allowed = "an address such as https://HOST:PORT"
             if parts.scheme == "http" and plain_option:
                 allowed += (
                     f", and with {plain_option} http:// for a Vault Agent or Proxy on 127.0.0.1, ::1 or localhost"
                 )
-            raise ConfigError(f"{option}: found {found}; allowed is {allowed}")
+            raise ConfigError(f"{option}: found {form}; allowed is {allowed}")
         return cls(url.rstrip("/"), parts.hostname, port or (80 if here else 443), parts.path.rstrip("/"), here)
 
 
@@ -93,8 +93,8 @@ class Proxy(NamedTuple):
         """
         parts, port = _split(url, option, "http://HOST:PORT")
         if parts.scheme != "http" or not parts.hostname or not port:
-            found = f"one with the scheme {parts.scheme!r}" if parts.scheme != "http" else "another form"
-            raise ConfigError(f"{option}: found {found}; allowed is http://HOST:PORT")
+            form = f"one with the scheme {parts.scheme!r}" if parts.scheme != "http" else "another form"
+            raise ConfigError(f"{option}: found {form}; allowed is http://HOST:PORT")
         headers = {}
         if parts.username:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -102,26 +102,26 @@ class Proxy(NamedTuple):
         return cls(parts.hostname, port, headers)
 
     @classmethod
-    def find(cls, given: str | None, address: Address, option: str) -> Proxy | None:
+    def find(cls, proxy: str | None, address: Address, option: str) -> Proxy | None:
         """Return the proxy for an address, if there is one.
 
         Args:
-            given: the proxy's address; `ENVIRONMENT` for what ``HTTPS_PROXY`` and ``NO_PROXY`` say; None for no proxy.
+            proxy: the proxy's address; `ENVIRONMENT` for what ``HTTPS_PROXY`` and ``NO_PROXY`` say; None for no proxy.
             address: the server's address.
             option: name of the option, for errors.
 
         Raises:
             ConfigError: it cannot be used.
         """
-        if given == ENVIRONMENT:
+        if proxy == ENVIRONMENT:
             from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in typeshed
 
             proxies = getproxies_environment()
-            given = proxies.get("https")
-            if not given or proxy_bypass_environment(f"{address.host}:{address.port}", proxies):
+            proxy = proxies.get("https")
+            if not proxy or proxy_bypass_environment(f"{address.host}:{address.port}", proxies):
                 return None
             option = "HTTPS_PROXY"
-        return cls.parse(given, option) if given else None
+        return cls.parse(proxy, option) if proxy else None
 
 
 def _split(url: str, option: str, allowed: str) -> tuple[SplitResult, int | None]:
@@ -193,10 +193,10 @@ class Limits:
         Raises:
             TimeoutError: there is none left.
         """
-        left = self._ends - time.monotonic()
-        if left <= 0:
+        remaining = self._ends - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError("timed out")
-        return left
+        return remaining
 
     def count(self, number: int) -> None:
         """Count bytes that came.

@@ -104,8 +104,8 @@ def find_access(
     Raises:
         ConfigError: there is no file, or it cannot be used; names the field.
     """
-    found = _find_access(kubeconfig, context, token, host, ca_cert, client_cert, client_key)
-    return replace(found, proxy=proxy) if proxy else found
+    access = _find_access(kubeconfig, context, token, host, ca_cert, client_cert, client_key)
+    return replace(access, proxy=proxy) if proxy else access
 
 
 def _find_access(
@@ -254,8 +254,8 @@ def _access(files: Sequence[_File], context: str | None, token: str | None) -> C
         where = f"{user_file.path}: exec of the user"
         for section in (plugin, *(checked(plugin, where).get("env") or ())):
             checked(section, where)
-        told = cluster_file.told(cluster) if plugin.get("provideClusterInfo") else None
-        authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, told)
+        cluster_info = cluster_file.exec_info(cluster) if plugin.get("provideClusterInfo") else None
+        authorization = ExecPlugin(plugin, where, user_file.path.parent, tls, cluster_info)
     return ClusterAccess(
         str(cluster["server"]),
         tls,
@@ -272,16 +272,18 @@ def _impersonation(user: Mapping[str, Any], where: str) -> dict[str, list[bytes]
     Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
     """
     extra = user.get("as-user-extra") or {}
-    given = {
+    impersonation = {
         "Impersonate-User": [user.get("as") or ""],
         "Impersonate-Uid": [user.get("as-uid") or ""],
         "Impersonate-Group": user.get("as-groups") or [],
         **{f"Impersonate-Extra-{quote(str(name), safe=_TOKEN)}": values for name, values in extra.items()},
     }
-    for header, values in given.items():
+    for header, values in impersonation.items():
         if not isinstance(values, list) or not all(isinstance(text, str) and text.isprintable() for text in values):
             raise ConfigError(f"{where}: for {header} allowed is text on one line, or a list of it")
-    headers = {header: [text.encode() for text in values if text] for header, values in given.items() if any(values)}
+    headers = {
+        header: [text.encode() for text in values if text] for header, values in impersonation.items() if any(values)
+    }
     if headers and "Impersonate-User" not in headers:
         raise ConfigError(f"{where}: as-uid, as-groups and as-user-extra need as")
     return headers
@@ -293,8 +295,8 @@ def _entry(files: Sequence[_File], section: str, kind: str, name: str) -> tuple[
     for file, entry in entries:
         if entry.get("name") == name:
             return file, checked(entry.get(kind) or {}, f"{file.path}: {kind} {name!r}")
-    known = ", ".join(str(entry.get("name")) for _, entry in entries) or "none"
-    raise ConfigError(f"{_named(files)}: {kind} {name!r} is missing; found {known}")
+    names = ", ".join(str(entry.get("name")) for _, entry in entries) or "none"
+    raise ConfigError(f"{_named(files)}: {kind} {name!r} is missing; found {names}")
 
 
 def checked(section: object, where: str) -> Mapping[str, Any]:
@@ -302,12 +304,12 @@ def checked(section: object, where: str) -> Mapping[str, Any]:
     if not isinstance(section, Mapping):
         raise ConfigError(f"{where} is not a mapping")
     for name, value in section.items():
-        wanted = _TYPES.get(name)
-        if wanted is None or value is None:
+        expected = _TYPES.get(name)
+        if expected is None or value is None:
             continue
-        if isinstance(wanted, list) and not isinstance(value, list):
+        if isinstance(expected, list) and not isinstance(value, list):
             raise ConfigError(f"{where}: {name} is of type {type(value).__name__}; allowed is a list")
-        kind, items = (wanted[0], value) if isinstance(wanted, list) else (wanted, [value])
+        kind, items = (expected[0], value) if isinstance(expected, list) else (expected, [value])
         for item in items:
             if not isinstance(item, kind):
                 raise ConfigError(f"{where}: {name} is of type {type(item).__name__}; allowed is {_ALLOWED[kind]}")
@@ -349,10 +351,10 @@ class _File:
         return cls(path, content)
 
     def entries(self, section: str) -> Sequence[Mapping[str, Any]]:
-        found = self.content.get(section) or ()
-        if not isinstance(found, Sequence) or not all(isinstance(entry, Mapping) for entry in found):
+        listed = self.content.get(section) or ()
+        if not isinstance(listed, Sequence) or not all(isinstance(entry, Mapping) for entry in listed):
             raise ConfigError(f"{self.path}: {section} is not a list of mappings")
-        return found
+        return listed
 
     def tls(self, cluster: Mapping[str, Any]) -> ssl.SSLContext:
         option = f"{self.path}: certificate-authority of the cluster"
@@ -384,22 +386,22 @@ class _File:
             return lambda: f"Bearer {bearer}"
         return None
 
-    def told(self, cluster: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a plugin may be told of the cluster, as the API's type ``Cluster``."""
+    def exec_info(self, cluster: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the cluster info for KUBERNETES_EXEC_INFO, as the API's type ``Cluster``."""
         fields = ("server", "tls-server-name", "proxy-url")
-        told = {name: cluster[name] for name in fields if cluster.get(name)}
+        info = {name: cluster[name] for name in fields if cluster.get(name)}
         if inline := cluster.get("certificate-authority-data"):
-            told["certificate-authority-data"] = inline
+            info["certificate-authority-data"] = inline
         elif ca := cluster.get("certificate-authority"):
             try:
                 pem = Path(self._resolved(ca)).read_bytes()
             except OSError as error:
                 raise ConfigError(f"{self.path}: certificate-authority of the cluster: {error.strerror}") from error
-            told["certificate-authority-data"] = base64.b64encode(pem).decode()
+            info["certificate-authority-data"] = base64.b64encode(pem).decode()
         for extension in cluster.get("extensions") or ():
             if extension.get("name") == "client.authentication.k8s.io/exec":
-                told["config"] = extension.get("extension")
-        return told
+                info["config"] = extension.get("extension")
+        return info
 
     def _pem(self, user: Mapping[str, Any], name: str) -> str | bytes | None:
         if inline := user.get(f"{name}-data"):

@@ -154,21 +154,21 @@ class KubernetesClient:
         return cls(partial(find_access, kubeconfig, context, token, proxy=proxy), **options)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any], **more: Any) -> KubernetesClient:
+    def from_options(cls, options: Mapping[str, Any], **arguments: Any) -> KubernetesClient:
         """Return a client for options that have the names of `options.KUBERNETES`.
 
         Args:
             options: the options; None counts as not given.
-            more: further arguments of the class.
+            arguments: further arguments of the class.
 
         Raises:
             ConfigError: there is no kubeconfig file, or an option cannot be used.
         """
         names = ("kubeconfig", "context", "host", "ca_cert", "client_cert", "client_key", "proxy")
-        given = {name: options.get(name) for name in names}
+        by_name = {name: options.get(name) for name in names}
         if (election_timeout := options.get("election_timeout")) is not None:
-            more.setdefault("election_timeout", election_timeout)
-        return cls(partial(find_access, token=options.get("api_key"), **given), **more)
+            arguments.setdefault("election_timeout", election_timeout)
+        return cls(partial(find_access, token=options.get("api_key"), **by_name), **arguments)
 
     def create_token(
         self, namespace: str, service_account: str, audience: str | None, expiration_seconds: int = 600
@@ -398,9 +398,9 @@ class KubernetesClient:
         limit, token = PAGE, ""
         while True:
             # A token holds where the list goes on, and not how many objects a page has.
-            asked = {"limit": str(limit), **query, **({"continue": token} if token else {})}
+            page_query = {"limit": str(limit), **query, **({"continue": token} if token else {})}
             size = PAGE_BYTES if limit > 1 else ANSWER
-            page = self._page(f"{path}?{urlencode(asked)}", namespace, _names_of(resource), headers, size)
+            page = self._page(f"{path}?{urlencode(page_query)}", namespace, _names_of(resource), headers, size)
             if page is None:
                 limit = max(1, limit // _FEWER)
                 continue
@@ -518,7 +518,7 @@ class KubernetesClient:
         # One line, also of a webhook or a policy that wrote several.
         message = " ".join(str(status.get("message") or f"HTTP status {response.status}").split())
         if response.status == 403:
-            remedy = next((told for words, told in _FORBIDDEN.items() if re.search(words, message)), remedy)
+            remedy = next((advice for words, advice in _FORBIDDEN.items() if re.search(words, message)), remedy)
         return kind(
             message,
             status=response.status,
@@ -561,11 +561,11 @@ class Events:
         """Yield the events."""
         try:
             for line in self._stream:
-                kind, found = self._client._understood(self._stream.response(line), partial(_event, line))
+                kind, event = self._client._understood(self._stream.response(line), partial(_event, line))
                 if kind == "ERROR":
-                    status = Response(int(found.get("code", 500)), json.dumps(found).encode())
+                    status = Response(int(event.get("code", 500)), json.dumps(event).encode())
                     raise self._client._refusal(status, self._place)
-                yield kind, found
+                yield kind, event
         except ConnectionFailed as error:
             raise self._client._unavailable(error) from error
 
@@ -631,13 +631,13 @@ def _event(line: bytes) -> tuple[str, Object]:
     return str(event["type"]), dict(event["object"])
 
 
-def _stored(found: Object, names: Sequence[str] = ("namespace", "name")) -> Object:
+def _stored(stored: Object, names: Sequence[str] = ("namespace", "name")) -> Object:
     """Return an object as the API stores it; of another form, it raises KeyError or TypeError."""
-    if not all(isinstance(found["metadata"][name], str) for name in names):
+    if not all(isinstance(stored["metadata"][name], str) for name in names):
         raise TypeError
-    if not all(isinstance(value, str) for value in (found.get("data") or {}).values()):
+    if not all(isinstance(value, str) for value in (stored.get("data") or {}).values()):
         raise TypeError
-    return found
+    return stored
 
 
 _NO_LEADER = (
@@ -660,8 +660,8 @@ Sources: https://pkg.go.dev/go.etcd.io/etcd/api/v3/v3rpc/rpctypes, and ``storage
 def _recovers(response: Response) -> bool:
     """Whether etcd has no leader, the API starts, or what is in front of it has none: waiting may end that."""
     if response.status in (429, 500):
-        said = str(response.json().get("message")).lower()
-        return "webhook" not in said and any(words in said for words in _NO_LEADER)
+        message = str(response.json().get("message")).lower()
+        return "webhook" not in message and any(words in message for words in _NO_LEADER)
     return response.status in (502, 503, 504)
 
 
@@ -732,8 +732,8 @@ def check_return(kubernetes: KubernetesClient, namespace: str, body: Mapping[str
 
 def _more_than_allowed(amounts: Sequence[tuple[str, str]]) -> bool:
     """Whether a quota's limit was lowered below what is used: then a deletion alone makes no room."""
-    found = {word: int(number) for word, number in amounts}
-    return found.get("used", 0) > found.get("limited", 0)
+    sums = {word: int(number) for word, number in amounts}
+    return sums.get("used", 0) > sums.get("limited", 0)
 
 
 def create_again(
