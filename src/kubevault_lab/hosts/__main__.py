@@ -51,10 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         case "init":
             return sandbox.init(options.command)
         case "up":
-            arguments = (*options.argument, *(snapd.ARGUMENTS if options.snapd else ()))
-            for host in machine.create(options.name, arguments):
-                if options.snapd:
-                    snapd.start(host)
+            _up(options)
         case "status":
             for host in machine.hosts():
                 print(f"{host.name} {host.address} {'running' if host.running else 'stopped'}")
@@ -74,6 +71,13 @@ def _run(options: argparse.Namespace) -> int:
         case action:
             getattr(_host(options.name), action)()
     return 0
+
+
+def _up(options: argparse.Namespace) -> None:
+    arguments = (*options.argument, *(snapd.ARGUMENTS if options.snapd else ()))
+    for host in machine.create(options.name, arguments):
+        if options.snapd:
+            snapd.start(host)
 
 
 def _mirror(folder: Path) -> None:

@@ -120,9 +120,7 @@ def command(
     if injection and injection.warning:
         warn(injection.warning)
     if injection and verify:
-        for name, text in texts.items():
-            for workload in workloads_in(text, _shown(name), injection, several=len(texts) > 1):
-                _verify(workload, injection, connection)
+        _verify_all(texts, injection, connection)
     changed = dict(_changed(texts, injection, arguments["workloads"]))
     if len(texts) > 1:
         check_workloads(texts, arguments["workloads"])
@@ -132,10 +130,21 @@ def command(
             click.echo("".join(difflib.unified_diff(before, after, name, name)), nl=False)
         elif not in_place and not check:
             click.echo(text, nl=False)
-        if in_place and not check and text != texts[name]:
-            documents.replace(Path(name).resolve(), text)
+    if in_place and not check:
+        _replace({name: text for name, text in changed.items() if text != texts[name]})
     if check and changed != texts:
         sys.exit(1)
+
+
+def _verify_all(texts: Mapping[str, str], injection: Injection, connection: Mapping[str, Any]) -> None:
+    for name, text in texts.items():
+        for workload in workloads_in(text, _shown(name), injection, several=len(texts) > 1):
+            _verify(workload, injection, connection)
+
+
+def _replace(texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        documents.replace(Path(name).resolve(), text)
 
 
 def function(text: str | None = None) -> bool:

@@ -125,19 +125,10 @@ def from_options(options: Mapping[str, Any]) -> Injection:
     required = ("way", "secrets", "vault_url", "role", "image")
     if missing := ["with" if name == "way" else name for name in required if not values.get(name)]:
         raise ConfigError(f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} missing")
-    for name, choices in _CHOICES.items():
-        value = values.get("way" if name == "with" else name)
-        if value is not None and value not in get_args(choices):
-            raise ConfigError(f"{name}: found {value!r}; allowed are {', '.join(filter(None, get_args(choices)))}")
-    for name in ("vault_url", "role", "image", "mount_path", "ca_config_map", "config"):
-        if name in values and not isinstance(values[name], str):
-            raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is text")
+    _check_kinds(values)
     for name in ("secrets", "workloads", "containers", "arguments"):
         if name in values:
             values[name] = _texts(name, values[name])
-    for name in ("command", "environment", "resources"):
-        if not isinstance(values.get(name, {}), Mapping):
-            raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is a mapping")
     if "command" in values:
         values["command"] = {str(key): _texts("command", value) for key, value in values["command"].items()}
     if "resources" in values:
@@ -147,29 +138,31 @@ def from_options(options: Mapping[str, Any]) -> Injection:
     return injection
 
 
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    """Check that options are of the kind that they should be, before their forms.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, choices in _CHOICES.items():
+        value = values.get("way" if name == "with" else name)
+        if value is not None and value not in get_args(choices):
+            raise ConfigError(f"{name}: found {value!r}; allowed are {', '.join(filter(None, get_args(choices)))}")
+    for name in ("vault_url", "role", "image", "mount_path", "ca_config_map", "config"):
+        if name in values and not isinstance(values[name], str):
+            raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is text")
+    for name in ("command", "environment", "resources"):
+        if not isinstance(values.get(name, {}), Mapping):
+            raise ConfigError(f"{name}: found {_kind(values[name])}; allowed is a mapping")
+
+
 def _check(injection: Injection) -> None:
     """Check the forms of values.
 
     Raises:
         ConfigError: a value has another form than it should.
     """
-    for secret in injection.secrets:
-        name, slash, key = secret.partition("/")
-        if not SUBDOMAIN.allows(name) or (slash and not DATA_KEY.allows(key)):
-            is_key = SUBDOMAIN.allows(name)
-            refusal = DATA_KEY.refusal("data key", key) if is_key else SUBDOMAIN.refusal("name", name)
-            raise ConfigError(
-                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace: {refusal}"
-            )
-    for workload in injection.workloads:
-        if workload.count("/") != 1:
-            raise ConfigError(f"workloads: found {workload!r}; allowed is KIND/NAME")
-    for container in (*injection.containers, *filter(None, injection.command)):
-        if not NAMESPACE.allows(container):
-            raise ConfigError(NAMESPACE.refusal("container", container))
-    for name in ("ca_config_map", "config"):
-        if (value := getattr(injection, name)) and not SUBDOMAIN.allows(value):
-            raise ConfigError(f"{name}: {SUBDOMAIN.refusal('ConfigMap', value)}")
+    _check_names(injection)
     if any(not url.startswith("https://") for url in injection.vault_url.split(",")):
         raise ConfigError(f"vault_url: found {injection.vault_url!r}; allowed is https://HOST[:PORT]")
     if not _PINNED.fullmatch(injection.image):
@@ -188,6 +181,27 @@ def _check(injection: Injection) -> None:
         raise ConfigError("command: is only for exec; the other ways leave the containers' commands alone")
     if any(not words for words in injection.command.values()):
         raise ConfigError("command: found an empty list; allowed is a program with its arguments")
+
+
+def _check_names(injection: Injection) -> None:
+    """Check the names of Secrets, workloads, containers and ConfigMaps; raises as `_check`."""
+    for secret in injection.secrets:
+        name, slash, key = secret.partition("/")
+        if not SUBDOMAIN.allows(name) or (slash and not DATA_KEY.allows(key)):
+            is_key = SUBDOMAIN.allows(name)
+            refusal = DATA_KEY.refusal("data key", key) if is_key else SUBDOMAIN.refusal("name", name)
+            raise ConfigError(
+                f"secrets: found {secret!r}; allowed is NAME or NAME/KEY, in the workload's own namespace: {refusal}"
+            )
+    for workload in injection.workloads:
+        if workload.count("/") != 1:
+            raise ConfigError(f"workloads: found {workload!r}; allowed is KIND/NAME")
+    for container in (*injection.containers, *filter(None, injection.command)):
+        if not NAMESPACE.allows(container):
+            raise ConfigError(NAMESPACE.refusal("container", container))
+    for name in ("ca_config_map", "config"):
+        if (value := getattr(injection, name)) and not SUBDOMAIN.allows(value):
+            raise ConfigError(f"{name}: {SUBDOMAIN.refusal('ConfigMap', value)}")
 
 
 def quantity(text: str) -> Decimal:

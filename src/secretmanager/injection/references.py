@@ -181,23 +181,36 @@ def _all_references(pod: Object) -> Iterator[Reference]:
         if name := entry.get("name"):
             yield Reference("imagePullSecrets", index, entry, name, None, f"imagePullSecrets with Secret {name}")
     for kind in ("containers", "initContainers", "ephemeralContainers"):
-        for item in pod.get(kind) or []:
-            field, description = f"{kind}/{item['name']}", f"container {item['name']!r}"
-            for index, variable in enumerate(item.get("env") or []):
-                source = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
-                if name := source.get("name"):
-                    what = f"{description}: variable {variable.get('name')} of Secret {name} (secretKeyRef)"
-                    keys = frozenset({str(source.get("key"))})
-                    yield Reference(f"{field}/env", index, variable, name, keys, what)
-            for index, entry in enumerate(item.get("envFrom") or []):
-                if name := (entry.get("secretRef") or {}).get("name"):
-                    what = f"{description}: variables of Secret {name} (envFrom)"
-                    yield Reference(f"{field}/envFrom", index, entry, name, None, what)
-            for index, mount in enumerate(item.get("volumeMounts") or []):
-                if mount.get("name") in volumes:
-                    name, keys = volumes[mount["name"]]
-                    what = f"{description}: {mount.get('mountPath')} of Secret {name}"
-                    yield Reference(f"{field}/volumeMounts", index, mount, name, keys, what)
+        for container in pod.get(kind) or []:
+            yield from _references_of_container(f"{kind}/{container['name']}", container, volumes)
+
+
+def _references_of_container(
+    field: str, container: Object, volumes: Mapping[str, tuple[str, frozenset[str] | None]]
+) -> Iterator[Reference]:
+    """Yield the references of a container.
+
+    Args:
+        field: where it is in the pod.
+        container: its definition.
+        volumes: name and data keys of the Secrets that are volumes of the pod, by the names of the volumes.
+    """
+    name: Any
+    description = f"container {container['name']!r}"
+    for index, variable in enumerate(container.get("env") or []):
+        source = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
+        if name := source.get("name"):
+            what = f"{description}: variable {variable.get('name')} of Secret {name} (secretKeyRef)"
+            yield Reference(f"{field}/env", index, variable, name, frozenset({str(source.get("key"))}), what)
+    for index, entry in enumerate(container.get("envFrom") or []):
+        if name := (entry.get("secretRef") or {}).get("name"):
+            what = f"{description}: variables of Secret {name} (envFrom)"
+            yield Reference(f"{field}/envFrom", index, entry, name, None, what)
+    for index, mount in enumerate(container.get("volumeMounts") or []):
+        if mount.get("name") in volumes:
+            name, keys = volumes[mount["name"]]
+            what = f"{description}: {mount.get('mountPath')} of Secret {name}"
+            yield Reference(f"{field}/volumeMounts", index, mount, name, keys, what)
 
 
 def _secrets_of(volume: Object) -> Iterator[tuple[str, Object]]:
@@ -222,20 +235,30 @@ def _obstacle(reference: Reference, pod: Object, injection: Injection, container
     if kind == "imagePullSecrets":
         return "kubelet reads it"
     if kind in ("env", "envFrom"):
-        if injection.way != "exec":
-            return "variables are delivered with exec"
-        if kind == "envFrom" and (reference.item.get("prefix") or "") != (injection.argument("--env-prefix") or ""):
-            return "its prefix is not that of --env-prefix"
-        container = _parent(pod, reference.field)
-        if kind == "env" and not VARIABLE.fullmatch(reference.item["name"]):
-            return "its name has other characters than letters, digits and '_'"
-        if kind == "envFrom" and "$(" in json.dumps(container):
-            return "the manifest uses $(...), which Kubernetes replaces before the program starts"
-        if any("exec" in json.dumps(container.get(hook)) for hook in _HOOKS):
-            return "its probes or hooks run programs, which would not get it"
-        if kind == "env" and f"$({reference.item['name']})" in json.dumps(_parent(pod, reference.field)):
-            return f"the manifest uses $({reference.item['name']}), which Kubernetes replaces before the program starts"
-        return None
+        return _obstacle_of_variables(reference, _parent(pod, reference.field), injection, whole=kind == "envFrom")
+    return _obstacle_of_files(reference, injection, kind)
+
+
+def _obstacle_of_variables(reference: Reference, container: Object, injection: Injection, *, whole: bool) -> str | None:
+    """As `_obstacle`, for one variable, or for a whole Secret as variables."""
+    if injection.way != "exec":
+        return "variables are delivered with exec"
+    if whole and (reference.item.get("prefix") or "") != (injection.argument("--env-prefix") or ""):
+        return "its prefix is not that of --env-prefix"
+    if not whole and not VARIABLE.fullmatch(reference.item["name"]):
+        return "its name has other characters than letters, digits and '_'"
+    text = json.dumps(container)
+    if whole and "$(" in text:
+        return "the manifest uses $(...), which Kubernetes replaces before the program starts"
+    if any("exec" in json.dumps(container.get(hook)) for hook in _HOOKS):
+        return "its probes or hooks run programs, which would not get it"
+    if not whole and f"$({reference.item['name']})" in text:
+        return f"the manifest uses $({reference.item['name']}), which Kubernetes replaces before the program starts"
+    return None
+
+
+def _obstacle_of_files(reference: Reference, injection: Injection, kind: str) -> str | None:
+    """As `_obstacle`, for a volume or its mount."""
     if injection.config:
         return "files.yaml names the files"
     if injection.way == "exec":

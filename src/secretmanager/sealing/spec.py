@@ -291,28 +291,7 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
     allowed = {item.name for item in fields(SecretSpec)} - {"values"} | set(_SOURCES)
     problems = [f"{key}: there is no such option" for key in sorted(map(str, options.keys() - allowed))]
     problems += [f"{key} is missing" for key in ("namespace", "name") if not options.get(key)]
-    kinds = {"namespace": str, "name": str, "transit_key": str, "digest_key": str, "type": str, "immutable": bool}
-    kinds |= {"labels": dict, "annotations": dict, "recreate": bool, "force": bool, "adopt": bool, "absent_keys": list}
-    kinds |= {"bank_vaults_skip": bool, "restart": list, "allow_empty": bool}
-    for key, kind in kinds.items():
-        if key in options and not isinstance(options[key], kind):
-            problems.append(f"{key} is of type {type(options[key]).__name__}; allowed is {kind.__name__}")
-    for key in ("labels", "annotations"):
-        for name, value in options[key].items() if isinstance(options.get(key), dict) else ():
-            if not isinstance(name, str):
-                problems.append(_odd_key(key, name))
-            elif not isinstance(value, str):
-                problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so {AS_TEXT}")
-    if isinstance(options.get("absent_keys"), list):
-        problems += [_odd_key("absent_keys", key) for key in options["absent_keys"] if not isinstance(key, str)]
-    if isinstance(options.get("restart"), list):
-        invalid_entries = [text for text in options["restart"] if not isinstance(text, str)]
-        problems += [
-            f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in invalid_entries
-        ]
-    for key, words in _WORDS.items():
-        if key in options and options[key] not in list(words):
-            problems.append(f"{key} is {options[key]!r}; allowed are {', '.join(words)}")
+    problems += _type_problems(options)
     values, value_problems = _values(options)
     problems += value_problems
     purpose = {*_SOURCES, "adopt", "absent_keys"}
@@ -331,6 +310,40 @@ def _from_entry(entry: Mapping[str, Any]) -> SecretSpec:
         return SecretSpec(**attributes, values=values)
     except ConfigError as error:
         raise ConfigError(error.message, place=f"{options['namespace']}/{options['name']}") from error
+
+
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("namespace", "name", "transit_key", "digest_key", "type"), str),
+    **dict.fromkeys(("immutable", "recreate", "force", "adopt", "bank_vaults_skip", "allow_empty"), bool),
+    **dict.fromkeys(("labels", "annotations"), dict),
+    **dict.fromkeys(("absent_keys", "restart"), list),
+}
+
+
+def _type_problems(options: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the types of an entry's options, and with those of what they hold."""
+    problems = [
+        f"{key} is of type {type(options[key]).__name__}; allowed is {kind.__name__}"
+        for key, kind in _KINDS.items()
+        if key in options and not isinstance(options[key], kind)
+    ]
+    for key in ("labels", "annotations"):
+        for name, value in options[key].items() if isinstance(options.get(key), dict) else ():
+            if not isinstance(name, str):
+                problems.append(_odd_key(key, name))
+            elif not isinstance(value, str):
+                problems.append(f"{key}[{name}] is of type {type(value).__name__}; allowed is text, so {AS_TEXT}")
+    if isinstance(options.get("absent_keys"), list):
+        problems += [_odd_key("absent_keys", key) for key in options["absent_keys"] if not isinstance(key, str)]
+    if isinstance(options.get("restart"), list):
+        invalid_entries = [text for text in options["restart"] if not isinstance(text, str)]
+        problems += [
+            f"restart: an entry was read as {text}, which is not text; {KEY_AS_TEXT}" for text in invalid_entries
+        ]
+    for key, words in _WORDS.items():
+        if key in options and options[key] not in list(words):
+            problems.append(f"{key} is {options[key]!r}; allowed are {', '.join(words)}")
+    return problems
 
 
 def _values(options: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
