@@ -3,7 +3,7 @@
     make bench-read                       in a lab of its own
     python benchmarks/bench_read.py       on the lab whose .lab/env was sourced
 
-The floor is four plain requests over kept-alive connections. The published client (dekeyrej-secretmanager 1.1.6) is
+The floor is four plain requests over kept-alive connections. The published client (dekeyrej-secretmanager) is
 installed into a temporary virtual environment; with --published it is an unpacked wheel with the packages of this
 environment. Contestants take turns. "Cold" is a whole process, from start to end; "warm" is one more read in it.
 """
@@ -30,7 +30,7 @@ import yaml
 from secretmanager.servers.kubernetes import KubernetesClient
 from secretmanager.servers.vault import TransitItem, VaultClient
 
-PUBLISHED = "dekeyrej-secretmanager==1.1.6"
+PUBLISHED = (Path(__file__).parents[1] / "tests/support/published.txt").read_text(encoding="ascii").strip()
 READERS = Path(__file__).parent / "readers"
 CONTESTANTS = ("floor", "ours", "published")
 MANY = 100
@@ -151,7 +151,7 @@ def threads(bench: Bench, number: int, seconds: float) -> list[Row]:
 
 def print_table(rows: list[Row]) -> None:
     """Print a table in Markdown."""
-    print("| | floor | SecretManager | published 1.1.6 | |\n|---|---|---|---|---|")
+    print(f"| | floor | SecretManager | published {PUBLISHED.partition('==')[2]} | |\n|---|---|---|---|---|")
     for title, figures, aim in rows:
         print(f"| {title} | {' | '.join(figures.get(name, '') for name in CONTESTANTS)} | {aim} |")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from pythons import interpreters
+from support.published import PUBLISHED
 from support.wheel import build, check_a_ca_without_key_usage, check_reading, environment, run
 
-PUBLISHED = "dekeyrej-secretmanager==1.1.6"
 EARLIER = "dekeyrej-secretmanager==1.0.2"  # with other files
 
 
