@@ -64,7 +64,6 @@ class VaultNodes:
             "lab_supervisor_dir": str(folder),
             "ports": "{{ lookup('ansible.builtin.file', lab_supervisor_dir ~ '/ports.json') | from_json }}",
             "vault_server_binary": str(program),
-            "vault_server_product": "openbao" if program.name == "bao" else "vault",
             "vault_server_url": "https://127.0.0.1:{{ ports[inventory_hostname] }}",
             "vault_server_address": "127.0.0.1:{{ ports[inventory_hostname] }}",
             "vault_server_cluster_address": "127.0.0.1:{{ ports[inventory_hostname ~ '-cluster'] }}",
