@@ -56,6 +56,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{target.name} has no heading #{anchor}"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=ids)
+def test_lines_are_short_enough_to_read_side_by_side(page: Path) -> None:
+    """Tables aside, and what cannot be broken: a link, or a command in a code span."""
+    lines = prose(page).splitlines()
+    long = [line for line in lines if len(line) > 120 and not line.lstrip().startswith("|")]
+    assert [line for line in long if len(re.sub(r"`[^`]*`|\]\([^)]*\)", "", line)) > 20] == []
+
+
 def named(page: str) -> Iterator[str]:
     """Yield the paths that a page names in code spans, and the playbooks and programs that its commands run."""
     spans = re.findall(r"`([^`\n]+)`", re.sub(FENCED, "", page))
