@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import click
 import pytest
+import yaml
 
 from secretmanager.commands import exec as execute
 from secretmanager.commands import info, read, seal
@@ -51,6 +52,14 @@ def generator() -> ModuleType:
 def test_what_is_generated_is_up_to_date(generator: ModuleType) -> None:
     for path, text in generator.files().items():
         assert (ROOT / path).read_text() == text, f"{path} is not as the table says; run: make options"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins/doc_fragments").glob("*.py")), ids=lambda path: path.stem)
+def test_a_fragment_refers_to_options_of_its_own(path: Path) -> None:
+    """A module may have one fragment without the others, and Ansible refuses a reference to what it does not have."""
+    for text in re.findall(r'= r?"""(.*?)"""', path.read_text(), re.DOTALL):
+        options = (yaml.safe_load(text) or {}).get("options") or {}
+        assert set(re.findall(r"O\((\w+)", text)) <= options.keys()
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.config], ids=lambda option: option.name)
