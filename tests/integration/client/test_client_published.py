@@ -1,7 +1,8 @@
 """A Vault that the origin's playbooks set up is taken over, and the published client goes on beside this one.
 
 It is installed by pip, from the index or the files that pip is configured for. The inventory's entries are those of the
-page, with the namespace of this run.
+page, with the namespace of this run and with a key of its own: what rewraps all that is sealed with a key of the lab's
+looks into all namespaces.
 """
 
 from __future__ import annotations
@@ -31,18 +32,20 @@ from secretmanager.sealing.stores import KubernetesStore
 
 PAGE = Place("docs/secretmanager.md", "Both clients for a while", "yaml")
 
-ORIGIN = """
-path "auth/kubernetes/login" { capabilities = ["create", "read"] }
-path "transit/encrypt/aes256-key" { capabilities = ["update"] }
-path "transit/decrypt/aes256-key" { capabilities = ["update"] }
-path "transit/keys/aes256-key" { capabilities = ["read"] }
-path "transit/keys/aes256-key/rotate" { capabilities = ["update"] }
+KEY = "origin-key"
+
+ORIGIN = f"""
+path "auth/kubernetes/login" {{ capabilities = ["create", "read"] }}
+path "transit/encrypt/{KEY}" {{ capabilities = ["update"] }}
+path "transit/decrypt/{KEY}" {{ capabilities = ["update"] }}
+path "transit/keys/{KEY}" {{ capabilities = ["read"] }}
+path "transit/keys/{KEY}/rotate" {{ capabilities = ["update"] }}
 """
 """What the origin's policy allows."""
 
 REVIEWER = "vault-auth"
 
-SECRET = {"read_type": "SECRET", "read_key": "secrets.json", "transit_key": "aes256-key"}
+SECRET = {"read_type": "SECRET", "read_key": "secrets.json", "transit_key": KEY}
 NAME = "matrix-secrets"
 VALUES = {"password": "PLAIN-1"}
 
@@ -80,7 +83,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterato
         vault.write("sys/auth/kubernetes", type="kubernetes")
         vault.write("sys/mounts/transit", type="transit")
         vault.write("sys/policies/acl/my-app-policy", policy=ORIGIN)
-        vault.write("transit/keys/aes256-key")
+        vault.write(f"transit/keys/{KEY}")
         configuration = cluster.api.api_client.configuration
         vault.write(
             "auth/kubernetes/config",
@@ -103,7 +106,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterato
 def workloads(cluster: Cluster) -> Workloads:
     """The inventory's entries: the older client's, and that of this one."""
     found: list[dict[str, Any]] = yaml.safe_load(PAGE.find().text)["kubevault_workloads"]
-    return [{**each, "namespace": cluster.namespace} for each in found]
+    return [{**each, "namespace": cluster.namespace, "reads": [KEY]} for each in found]
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def trust(vault: PrivateVault, tmp_path: Path) -> Trust:
         "kubevault_vault_ca_cert": vault.ca,
         "kubevault_vault_token_file": str(tmp_path / "operator-token"),
         "kubevault_vault_root_token_file": str(root_token),
-        "kubevault_transit_keys": [{"name": "aes256-key"}],
+        "kubevault_transit_keys": [{"name": KEY}],
     }
 
     def run(workloads: Workloads, *playbooks: str) -> None:
@@ -176,7 +179,7 @@ def test_both_read_the_same_secret_until_the_older_role_is_taken_out(
         return [vault.root.request("GET", path).json()["data"] for path in paths]
 
     before = origin_s()
-    put({"secrets.json": json.dumps(VALUES)}, key="aes256-key", name=NAME)
+    put({"secrets.json": json.dumps(VALUES)}, key=KEY, name=NAME)
     assert theirs() == VALUES
 
     trust(workloads, "playbooks/verify.yml")
@@ -191,12 +194,12 @@ def test_both_read_the_same_secret_until_the_older_role_is_taken_out(
     this = manager(**own, token_file=str(token))
     assert theirs(kube_config=account) == this.read_secrets(**place) == VALUES
     role = vault.root.request("GET", f"auth/kubernetes/role/{older['role']}").json()["data"]
-    assert "kubevault-reader-aes256-key" in role["token_policies"]
+    assert f"kubevault-reader-{KEY}" in role["token_policies"]
     assert "my-app-policy" not in [*role["token_policies"], *role.get("policies", [])]
 
     values = {"password": "PLAIN-2"}
     plaintexts = {"secrets.json": json.dumps(values).encode()}
-    spec = SecretSpec(cluster.namespace, NAME, plaintexts, transit_key="aes256-key", force=True)
+    spec = SecretSpec(cluster.namespace, NAME, plaintexts, transit_key=KEY, force=True)
     Sealer(vault.root, KubernetesStore(api)).seal([spec])
     assert sealed_values(api.get_secret(cluster.namespace, NAME))["secrets.json"].scope is Scope.CLUSTER_WIDE
     assert theirs(kube_config=account) == this.read_secrets(**place) == values
