@@ -109,6 +109,7 @@ def test_a_token_of_the_shell_s_server_goes_to_no_other(chain: Chain, tmp_path: 
     command = [BIN / "kubevault", "read", "default/nosuch", *flags, decoy.url]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     decoy.close()
-    missing = {"--vault-url": "no Vault token", "--host": "api_key, or client_cert and client_key, is missing"}
+    credentials = "$K8S_AUTH_API_KEY, or --client-cert and --client-key, is missing"
+    missing = {"--vault-url": "no Vault token", "--host": credentials}
     assert missing[flags[0]] in done.stderr
     assert decoy.connections == 0
