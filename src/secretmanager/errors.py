@@ -551,9 +551,9 @@ def _boundary(method: Callable[..., Any], *, translate: bool) -> Callable[..., A
             try:
                 return await method(*args, **options)
             except BaseException as error:
-                call = len(args), tuple(options)
+                call_shape = len(args), tuple(options)
                 del args, options
-                failure = _leaving(error, outer, method, call, translate=translate)
+                failure = _leaving(error, outer, method, call_shape, translate=translate)
                 if failure is error:
                     raise
             raise failure  # here, so that the original is not its context

@@ -221,11 +221,8 @@ class SecretManager:
         if self.config.source in ("FILE", "ENVIRONMENT"):
             return [self.read_secrets(**_named(request)) for request in requests]
         parsed_requests = [request if isinstance(request, Request) else request_from(request) for request in requests]
-        return (
-            self._reader.plain(parsed_requests)
-            if self.config.source == "KUBERNETES"
-            else self._reader.sealed(parsed_requests)
-        )
+        read = self._reader.plain if self.config.source == "KUBERNETES" else self._reader.sealed
+        return read(parsed_requests)
 
     def read_defined(self) -> dict[str, Any]:
         """Read all that the definition file of `from_files` names.

@@ -146,9 +146,8 @@ def _run(
 
         def first() -> Changes:
             with ExitStack() as cleanup:
-                changes = cleanup.enter_context(
-                    Changes(kubernetes, requests)
-                )  # before it reads, so that none is missed
+                # Before it reads, so that none is missed.
+                changes = cleanup.enter_context(Changes(kubernetes, requests))
                 update()
                 cleanup.pop_all()
                 return changes

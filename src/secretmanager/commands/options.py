@@ -10,6 +10,7 @@ import click
 
 from ..options import KUBERNETES, REDIS, VAULT, Option, with_variables
 from .memory import protect
+from .statuses import FINDING
 
 Command = Callable[..., Any]
 
@@ -67,6 +68,10 @@ redis = from_table(*REDIS)
 transit_key = click.option("--transit-key", help="Transit key of values that an older tool sealed.")
 
 env_prefix = click.option("--env-prefix", default="", metavar="PREFIX", help="First part of the variables' names.")
+
+check = click.option(
+    "--check", is_flag=True, help=f"Change nothing; say what would change, and end with status {FINDING} then."
+)
 
 output = click.option(
     "--output",

@@ -26,9 +26,7 @@ from .statuses import FINDING, ONLY_FORETOLD
 )
 @click.option("--reviewer-mount", default="kubernetes", show_default=True, help="Mount of the Kubernetes auth method.")
 @click.option("--force", is_flag=True, help="Also if the token of Vault is not due, as after a restore of Vault.")
-@click.option(
-    "--check", is_flag=True, help=f"Change nothing; say what would change, and end with status {FINDING} then."
-)
+@options.check
 @options.output
 @options.vault
 @options.kubernetes

@@ -93,11 +93,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--lease-namespace",
                 help="Hold a Lease of Kubernetes in this namespace, so that one rotation of the key runs at a time.",
             ),
-            click.option(
-                "--check",
-                is_flag=True,
-                help=f"Change nothing; say what would change, and end with status {FINDING} then.",
-            ),
+            options.check,
             options.output,
             options.vault,
             options.kubernetes,
